@@ -1,0 +1,60 @@
+// What the OpenAPI document says beside the routes, and every schema that it names.
+
+import { Extend, Extension, Lease, Nack, Nothing, Settle, SettleResults } from './schemas/lease.js'
+import { Message, Messages, Properties, Receipt } from './schemas/message.js'
+import { Health, Readiness } from './schemas/operations.js'
+import { Problem } from './schemas/problem.js'
+import { DeclaredQueue, Exchange, ExchangeDeclaration, Purged, Queue, QueueDeclaration } from './schemas/topology.js'
+
+export const schemas = [
+  Problem,
+  Properties,
+  Message,
+  Messages,
+  Receipt,
+  Lease,
+  Extension,
+  Nack,
+  Extend,
+  Nothing,
+  Settle,
+  SettleResults,
+  QueueDeclaration,
+  DeclaredQueue,
+  Queue,
+  Purged,
+  ExchangeDeclaration,
+  Exchange,
+  Health,
+  Readiness,
+]
+
+export const tags = [
+  { name: 'messages', description: 'Publish and receive.' },
+  { name: 'leases', description: 'Acknowledge, give back or extend what was received, in a later call and at any instance.' },
+  { name: 'queues', description: 'Declare, look at, purge, delete.' },
+  { name: 'exchanges', description: 'Exchanges and bindings.' },
+  { name: 'operations', description: 'Health and metrics.' },
+]
+
+export const document = {
+  openapi: '3.1.0' as const,
+  info: {
+    title: 'rabbitmq-http-gateway',
+    version: '1.0.0',
+    summary: 'RabbitMQ for everything that speaks HTTP.',
+    description:
+      'Publish, receive under a lease, and settle in a later call.\n\nEvery path works on the connection’s own vhost as it is, and under `/vhosts/{vhost}` on any other. Every error is an `application/problem+json` with a stable `code`. Every response carries `x-request-id`.',
+    license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+  },
+  servers: [
+    { url: '/', description: "The connection's own vhost." },
+    {
+      url: '/vhosts/{vhost}',
+      description: 'Any other vhost.',
+      variables: { vhost: { default: '%2F', description: 'Percent-encoded.' } },
+    },
+  ],
+  security: [],
+  tags,
+}

@@ -1,0 +1,68 @@
+// Leases: settling, extending, many at once.
+
+import { Type } from 'typebox'
+import { BodyDuration, strict } from './common.js'
+
+export const LeaseIdParam = Type.String({ description: 'As a receive gave it.' })
+
+export const Lease = Type.Object(
+  {
+    id: Type.String(),
+    queue: Type.String(),
+    vhost: Type.String(),
+    leased_at: Type.String({ format: 'date-time' }),
+    expires_at: Type.String({ format: 'date-time' }),
+    message_id: Type.Optional(Type.String()),
+    delivery_count: Type.Optional(Type.Integer({ minimum: 1 })),
+  },
+  { $id: 'Lease', ...strict },
+)
+
+export const Extension = Type.Object(
+  { id: Type.String(), expires_at: Type.String({ format: 'date-time' }) },
+  { $id: 'Extension', ...strict },
+)
+
+const requeue = Type.Optional(
+  Type.Boolean({ default: true, description: 'false: to the dead-letter exchange, where the queue has one.' }),
+)
+const lease = Type.Optional(BodyDuration('From now on, that long; without it, as long as it was leased for.'))
+
+export const Nack = Type.Object({ requeue }, { $id: 'Nack', ...strict })
+export const Extend = Type.Object({ lease }, { $id: 'Extend', ...strict })
+export const Nothing = Type.Object({}, { $id: 'Nothing', ...strict, description: 'No body, or an empty object.' })
+
+const MANY = { maxItems: 1000 }
+export const Settle = Type.Object(
+  {
+    ack: Type.Optional(Type.Array(Type.String(), MANY)),
+    nack: Type.Optional(Type.Array(Type.Object({ id: Type.String(), requeue }, strict), MANY)),
+    extend: Type.Optional(Type.Array(Type.Object({ id: Type.String(), lease }, strict), MANY)),
+  },
+  { $id: 'Settle', ...strict, description: 'Up to 1000 leases in all.' },
+)
+
+export const SettleResults = Type.Object(
+  {
+    settled: Type.Integer({ description: 'How many were acked, nacked or extended.' }),
+    failed: Type.Integer(),
+    results: Type.Array(
+      Type.Object(
+        {
+          id: Type.String(),
+          status: Type.Enum(['acked', 'nacked', 'extended', 'gone', 'conflict', 'unknown']),
+          expires_at: Type.Optional(Type.String({ format: 'date-time' })),
+          problem: Type.Optional(
+            Type.Object(
+              { code: Type.String(), detail: Type.String(), retryable: Type.Boolean() },
+              { ...strict, description: 'Why it failed.' },
+            ),
+          ),
+        },
+        strict,
+      ),
+      { description: 'In the order ack, nack, extend. `unknown`: whether the broker took it is not known; ask again.' },
+    ),
+  },
+  { $id: 'SettleResults', ...strict },
+)

@@ -1,0 +1,79 @@
+// Messages as they are received, and what publishing answers.
+
+import { Type } from 'typebox'
+
+export const Headers = Type.Object(
+  {},
+  {
+    additionalProperties: true,
+    description:
+      'AMQP headers. What JSON has no type for is tagged: `{"amqp_type": "timestamp", "value": 1700000000}`, `{"amqp_type": "int64", "value": "9007199254740993"}`, `{"amqp_type": "bytes", "value": "<base64>"}`, `{"amqp_type": "decimal", "value": {"places": 2, "digits": 314}}`.',
+  },
+)
+
+export const Properties = Type.Object(
+  {
+    content_type: Type.Optional(Type.String()),
+    content_encoding: Type.Optional(Type.String()),
+    delivery_mode: Type.Optional(Type.Integer({ description: '1 transient, 2 persistent.' })),
+    priority: Type.Optional(Type.Integer({ minimum: 0, maximum: 255 })),
+    correlation_id: Type.Optional(Type.String()),
+    reply_to: Type.Optional(Type.String()),
+    expiration: Type.Optional(Type.String({ description: 'Milliseconds.' })),
+    message_id: Type.Optional(Type.String()),
+    timestamp: Type.Optional(Type.Integer({ description: 'Unix seconds.' })),
+    type: Type.Optional(Type.String()),
+    user_id: Type.Optional(Type.String()),
+    app_id: Type.Optional(Type.String()),
+    headers: Type.Optional(Headers),
+  },
+  { $id: 'Properties', additionalProperties: false, description: 'A property that is not set is absent.' },
+)
+
+export const Message = Type.Object(
+  {
+    payload: Type.Any({ description: 'As `payload_encoding` says: JSON as it is, a string, or base64.' }),
+    payload_encoding: Type.Enum(['json', 'string', 'base64']),
+    payload_bytes: Type.Integer({ minimum: 0 }),
+    exchange: Type.String({ description: 'Empty for the default exchange.' }),
+    routing_key: Type.String(),
+    redelivered: Type.Boolean(),
+    delivery_count: Type.Optional(
+      Type.Integer({ minimum: 1, description: '1 at the first delivery; absent where nobody counts.' }),
+    ),
+    properties: Type.Ref('Properties'),
+    lease: Type.Optional(
+      Type.Object({ id: Type.String(), expires_at: Type.String({ format: 'date-time' }) }, { additionalProperties: false }),
+    ),
+  },
+  { $id: 'Message', additionalProperties: false },
+)
+
+export const Messages = Type.Object(
+  { messages: Type.Array(Type.Ref('Message')) },
+  { $id: 'Messages', additionalProperties: false },
+)
+
+export const Receipt = Type.Object(
+  {
+    message_id: Type.String({ description: "The client's own, or a new UUID that was put on the message." }),
+    routed: Type.Optional(Type.Boolean({ description: 'Whether a queue has the message; absent with `confirm=false`.' })),
+  },
+  { $id: 'Receipt', additionalProperties: false },
+)
+
+const property = (description: string) => Type.Optional(Type.String({ description }))
+/** What Swagger UI offers to fill in; the validator of messages reads them all, and every `amqp-header-<name>`. */
+export const MessageHeaders = Type.Object({
+  'amqp-message-id': property('message_id; a UUID where it is not given.'),
+  'amqp-correlation-id': property('correlation_id'),
+  'amqp-reply-to': property('reply_to'),
+  'amqp-expiration': property('Milliseconds until the message is dropped from its queue.'),
+  'amqp-priority': property('0 to 255'),
+  'amqp-delivery-mode': property('1 transient, 2 persistent (default)'),
+  'amqp-timestamp': property('Unix seconds'),
+  'amqp-type': property('type'),
+  'amqp-app-id': property('app_id'),
+  'amqp-user-id': property("user_id: only the gateway's own AMQP user"),
+  'amqp-headers': property('All AMQP headers, exactly, as a JSON object; or one by one as `amqp-header-<name>: <string>`.'),
+})

@@ -1,0 +1,11 @@
+// Health.
+
+import { Type } from 'typebox'
+import { strict } from './common.js'
+
+export const Health = Type.Object({ status: Type.String() }, { $id: 'Health', ...strict, description: 'The process works.' })
+
+export const Readiness = Type.Object(
+  { status: Type.Enum(['ready', 'not_ready']), reason: Type.Optional(Type.String({ description: 'Why not.' })) },
+  { $id: 'Readiness', ...strict },
+)

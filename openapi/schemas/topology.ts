@@ -1,0 +1,47 @@
+// Queues, exchanges, bindings.
+
+import { Type } from 'typebox'
+import { Arguments, strict } from './common.js'
+
+const durable = Type.Optional(Type.Boolean({ default: true }))
+const auto_delete = Type.Optional(Type.Boolean({ default: false }))
+
+export const QueueDeclaration = Type.Object(
+  {
+    type: Type.Optional(Type.Enum(['classic', 'quorum', 'stream'], { description: "Without it, the broker's default." })),
+    durable,
+    auto_delete,
+    arguments: Type.Optional(Arguments),
+  },
+  { $id: 'QueueDeclaration', ...strict, examples: [{}, { type: 'quorum' }] },
+)
+
+export const DeclaredQueue = Type.Object({ name: Type.String(), vhost: Type.String() }, { $id: 'DeclaredQueue', ...strict })
+
+export const Queue = Type.Object(
+  { name: Type.String(), vhost: Type.String(), message_count: Type.Integer(), consumer_count: Type.Integer() },
+  { $id: 'Queue', ...strict },
+)
+
+export const Purged = Type.Object(
+  { message_count: Type.Integer({ description: 'How many were dropped.' }) },
+  { $id: 'Purged', ...strict },
+)
+
+export const ExchangeDeclaration = Type.Object(
+  {
+    type: Type.String({
+      minLength: 1,
+      maxLength: 100,
+      description: 'direct, fanout, topic, headers, or what a plugin adds.',
+      examples: ['topic'],
+    }),
+    durable,
+    auto_delete,
+    internal: Type.Optional(Type.Boolean({ default: false })),
+    arguments: Type.Optional(Arguments),
+  },
+  { $id: 'ExchangeDeclaration', ...strict },
+)
+
+export const Exchange = Type.Object({ name: Type.String(), vhost: Type.String() }, { $id: 'Exchange', ...strict })

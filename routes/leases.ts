@@ -1,0 +1,167 @@
+// Settle, extend, look at; one or many.
+
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import { LeaseIdParam } from '../openapi/schemas/lease.js'
+import { BROKER, problems } from '../openapi/schemas/problem.js'
+import type { LeaseCommand, LeaseResult } from '../src/leases/commands.js'
+import { catalogue, invalidRequest, Problem } from '../src/problems.js'
+import type { Services } from '../src/services.js'
+import { durationOf, vhostOf } from './request.js'
+
+const params = Type.Object({ id: LeaseIdParam })
+const failures = problems(
+  ...BROKER,
+  'lease_not_found',
+  'lease_gone',
+  'already_settled',
+  'max_lease_exceeded',
+  'settle_outcome_unknown',
+  'lease_unreachable',
+  'unsupported_media_type',
+  'message_too_large',
+)
+const ok = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
+const done = (description: string) => ({ description, type: 'null' })
+const MAX_BULK = 1000
+/** Beyond every limit that an extension can meet, so that max_lease_exceeded is what answers. */
+const FOREVER = 10 * 365 * 24 * 3_600_000
+
+export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { leases }) => {
+  async function one(request: { params: object }, command: LeaseCommand) {
+    const [result] = await leases.run([command], vhostOf(request.params))
+    if (!result!.ok) throw new Problem(result!.code, result!.detail)
+    return result!.view
+  }
+
+  app.post(
+    '/leases/:id/ack',
+    {
+      schema: {
+        operationId: 'ack',
+        tags: ['leases'],
+        summary: 'The work is done',
+        description: 'RabbitMQ deletes the message. The answer comes once it has taken the acknowledgement.',
+        params,
+        body: Type.Ref('Nothing'),
+        response: { 204: done('RabbitMQ has taken it.'), ...failures },
+      },
+    },
+    async (request, reply) => {
+      await one(request, { id: request.params.id, op: 'settle', verdict: 'ack' })
+      return reply.code(204).send(null)
+    },
+  )
+
+  app.post(
+    '/leases/:id/nack',
+    {
+      schema: {
+        operationId: 'nack',
+        tags: ['leases'],
+        summary: 'Give the message back',
+        description:
+          'To its queue, or with `"requeue": false` to the dead-letter exchange of the queue; where it has none, the message is dropped.',
+        params,
+        body: Type.Ref('Nack'),
+        response: { 204: done('RabbitMQ has it back.'), ...failures },
+      },
+    },
+    async (request, reply) => {
+      const { requeue = true } = request.body as { requeue?: boolean }
+      await one(request, { id: request.params.id, op: 'settle', verdict: requeue ? 'requeue' : 'reject' })
+      return reply.code(204).send(null)
+    },
+  )
+
+  app.post(
+    '/leases/:id/extend',
+    {
+      schema: {
+        operationId: 'extend',
+        tags: ['leases'],
+        summary: 'Ask for more time',
+        params,
+        body: Type.Ref('Extend'),
+        response: { 200: ok('Extension', 'It ends later.'), ...failures },
+      },
+    },
+    async (request) => {
+      const view = await one(request, extension(request.params.id, request.body as { lease?: string | number }, '/body/lease'))
+      return { id: view!.id, expires_at: view!.expires_at }
+    },
+  )
+
+  app.get(
+    '/leases/:id',
+    {
+      schema: {
+        operationId: 'getLease',
+        tags: ['leases'],
+        summary: 'Look at a lease',
+        params,
+        response: { 200: ok('Lease', 'It is open.'), ...failures },
+      },
+    },
+    async (request) => one(request, { id: request.params.id, op: 'get' }),
+  )
+
+  app.post(
+    '/leases/settle',
+    {
+      schema: {
+        operationId: 'settleMany',
+        tags: ['leases'],
+        summary: 'Settle and extend many leases',
+        body: Type.Ref('Settle'),
+        response: { 200: ok('SettleResults', 'A result for each, in the order ack, nack, extend.'), ...failures },
+      },
+    },
+    async (request) => {
+      const body = request.body as {
+        ack?: string[]
+        nack?: { id: string; requeue?: boolean }[]
+        extend?: { id: string; lease?: string | number }[]
+      }
+      const commands: LeaseCommand[] = [
+        ...(body.ack ?? []).map((id) => ({ id, op: 'settle' as const, verdict: 'ack' as const })),
+        ...(body.nack ?? []).map(({ id, requeue = true }) => ({
+          id,
+          op: 'settle' as const,
+          verdict: requeue ? ('requeue' as const) : ('reject' as const),
+        })),
+        ...(body.extend ?? []).map((item, index) => extension(item.id, item, `/body/extend/${index}/lease`)),
+      ]
+      if (commands.length > MAX_BULK)
+        throw invalidRequest('/body', `names ${commands.length} leases, and ${MAX_BULK} is the limit`)
+      const results = await leases.run(commands, vhostOf(request.params as object))
+      const settled = results.filter(({ ok }) => ok).length
+      return {
+        settled,
+        failed: results.length - settled,
+        results: results.map((result, index) => described(commands[index]!, result)),
+      }
+    },
+  )
+}
+
+function extension(id: string, { lease }: { lease?: string | number }, pointer: string): LeaseCommand {
+  return lease === undefined ? { id, op: 'extend' } : { id, op: 'extend', lease: durationOf(lease, pointer, 1000, FOREVER) }
+}
+
+const DONE = { ack: 'acked', requeue: 'nacked', reject: 'nacked' } as const
+
+function described(command: LeaseCommand, result: LeaseResult) {
+  const { id } = command
+  if (result.ok) {
+    const status = command.op === 'settle' ? DONE[command.verdict] : 'extended'
+    return { id, status, ...(command.op === 'extend' && result.view && { expires_at: result.view.expires_at }) }
+  }
+  const { code, detail } = result
+  return { id, status: statusOf(code), problem: { code, detail, retryable: 'retryAfter' in catalogue[code] } }
+}
+
+function statusOf(code: keyof typeof catalogue): 'gone' | 'conflict' | 'unknown' {
+  if (code === 'lease_gone' || code === 'lease_not_found') return 'gone'
+  return code === 'already_settled' || code === 'max_lease_exceeded' ? 'conflict' : 'unknown'
+}

@@ -1,0 +1,63 @@
+// Health and metrics.
+
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import { problems } from '../openapi/schemas/problem.js'
+import type { Services } from '../src/services.js'
+
+const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
+
+export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { config, metrics, notReady }) => {
+  app.get(
+    '/health/live',
+    {
+      exposeHeadRoute: true,
+      schema: {
+        operationId: 'live',
+        tags: ['operations'],
+        summary: 'Whether the process works',
+        response: { 200: json('Health', 'It does.'), ...problems() },
+      },
+    },
+    async () => ({ status: 'live' }),
+  )
+
+  app.get(
+    '/health/ready',
+    {
+      exposeHeadRoute: true,
+      schema: {
+        operationId: 'ready',
+        tags: ['operations'],
+        summary: 'Whether it should get traffic',
+        description: 'Not while the broker is away or accepts no messages, nor while the gateway drains.',
+        response: { 200: json('Readiness', 'Ready.'), ...problems(), 503: json('Readiness', 'Not ready, and why.') },
+      },
+    },
+    async (_request, reply) => {
+      const reason = notReady()
+      if (reason === undefined) return { status: 'ready' as const }
+      return reply
+        .code(503)
+        .header('retry-after', '1')
+        .send({ status: 'not_ready' as const, reason })
+    },
+  )
+
+  if (config.METRICS === 'off') return
+  app.get(
+    '/metrics',
+    {
+      schema: {
+        operationId: 'metrics',
+        tags: ['operations'],
+        summary: 'Metrics for Prometheus',
+        response: {
+          200: { description: 'In the text format.', content: { 'text/plain': { schema: Type.String() } } },
+          ...problems(),
+        },
+      },
+    },
+    async (_request, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+  )
+}

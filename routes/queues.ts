@@ -1,0 +1,116 @@
+// Declare, look at, delete and purge queues.
+
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import { QueueName, strict } from '../openapi/schemas/common.js'
+import { BROKER, problems } from '../openapi/schemas/problem.js'
+import type { Services } from '../src/services.js'
+import { argumentsOf, nameOf, vhostOf } from './request.js'
+
+const params = Type.Object({ queue: QueueName })
+const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
+
+export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, leases }) => {
+  app.put(
+    '/queues/:queue',
+    {
+      schema: {
+        operationId: 'declareQueue',
+        tags: ['queues'],
+        summary: 'Declare a queue',
+        params,
+        body: Type.Ref('QueueDeclaration'),
+        response: {
+          200: json('DeclaredQueue', 'It was there already, and alike.'),
+          201: json('DeclaredQueue', 'It is new.'),
+          ...problems(...BROKER, 'precondition_failed', 'resource_locked', 'unsupported_media_type', 'message_too_large'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const name = nameOf(request.params, 'queue')
+      const body = request.body as { type?: string; durable?: boolean; auto_delete?: boolean; arguments?: object }
+      const args = argumentsOf(body.arguments, '/body/arguments')
+      if (body.type !== undefined) args['x-queue-type'] = body.type
+      const vhost = await vhosts.get(vhostOf(request.params))
+      const created = await vhost.topology.declareQueue(name, {
+        durable: body.durable ?? true,
+        autoDelete: body.auto_delete ?? false,
+        arguments: args,
+      })
+      return reply.code(created ? 201 : 200).send({ name, vhost: vhost.name })
+    },
+  )
+
+  app.get(
+    '/queues/:queue',
+    {
+      schema: {
+        operationId: 'getQueue',
+        tags: ['queues'],
+        summary: 'Look at a queue',
+        params,
+        response: { 200: json('Queue', 'It is there.'), ...problems(...BROKER, 'queue_not_found', 'resource_locked') },
+      },
+    },
+    async (request) => {
+      const name = nameOf(request.params, 'queue')
+      const vhost = await vhosts.get(vhostOf(request.params))
+      const { messageCount, consumerCount } = await vhost.topology.queue(name)
+      return { name, vhost: vhost.name, message_count: messageCount, consumer_count: consumerCount }
+    },
+  )
+
+  app.delete(
+    '/queues/:queue',
+    {
+      schema: {
+        operationId: 'deleteQueue',
+        tags: ['queues'],
+        summary: 'Delete a queue',
+        description: 'With its messages. A queue that is not there is deleted already.',
+        params,
+        querystring: Type.Object(
+          {
+            if_unused: Type.Optional(Type.Boolean({ default: false, description: 'Only if nobody consumes it.' })),
+            if_empty: Type.Optional(Type.Boolean({ default: false, description: 'Only if it has no messages.' })),
+          },
+          strict,
+        ),
+        response: {
+          204: { description: 'It is gone.', type: 'null' },
+          ...problems(...BROKER, 'precondition_failed', 'resource_locked'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const name = nameOf(request.params, 'queue')
+      const { if_unused: ifUnused = false, if_empty: ifEmpty = false } = request.query
+      const vhost = await vhosts.get(vhostOf(request.params))
+      await vhost.topology.deleteQueue(name, { ifUnused, ifEmpty })
+      leases.queueDeleted(vhost.name, name)
+      return reply.code(204).send(null)
+    },
+  )
+
+  app.delete(
+    '/queues/:queue/messages',
+    {
+      schema: {
+        operationId: 'purgeQueue',
+        tags: ['queues'],
+        summary: 'Drop the messages of a queue',
+        description: 'Those that are under a lease stay.',
+        params,
+        response: {
+          200: json('Purged', 'They are gone.'),
+          ...problems(...BROKER, 'queue_not_found', 'stream_queue', 'resource_locked'),
+        },
+      },
+    },
+    async (request) => {
+      const vhost = await vhosts.get(vhostOf(request.params))
+      return { message_count: await vhost.topology.purgeQueue(nameOf(request.params, 'queue')) }
+    },
+  )
+}

@@ -1,0 +1,67 @@
+// What several doors read from a request in the same way.
+
+import type { FieldTable } from '../src/amqp/field-table.js'
+import { parseExact } from '../src/messages/exact-json.js'
+import { tableFromJson } from '../src/messages/headers.js'
+import { nameError, routingKeyError } from '../src/messages/properties.js'
+import { type FieldError, invalidRequest, Problem } from '../src/problems.js'
+import { formatDuration, parseDuration } from '../src/units.js'
+
+interface Params {
+  vhost?: string
+  queue?: string
+  exchange?: string
+  destination?: string
+}
+
+/** A name from the path. @throws Problem invalid_request */
+export function nameOf(params: object, part: keyof Params): string {
+  const name = (params as Params)[part] ?? ''
+  const detail = nameError(name)
+  if (detail) throw invalidRequest(`/path/${part}`, detail)
+  return part !== 'queue' && name === 'amq.default' ? '' : name
+}
+
+/** The vhost in the path, or undefined for the connection's own. @throws Problem invalid_request */
+export function vhostOf(params: object): string | undefined {
+  return (params as Params).vhost === undefined ? undefined : nameOf(params, 'vhost')
+}
+
+export function routingKeyOf(query: { routing_key?: string }): string {
+  const key = query.routing_key ?? ''
+  const detail = routingKeyError(key)
+  if (detail) throw invalidRequest('/query/routing_key', detail)
+  return key
+}
+
+/** A duration in milliseconds, within bounds. @throws Problem invalid_request */
+export function durationOf(value: string | number, pointer: string, min: number, max: number): number {
+  const milliseconds = parseDuration(String(value))
+  if (milliseconds === undefined) throw invalidRequest(pointer, 'is not a duration like 500ms, 30s, 5m or 1h')
+  if (milliseconds < min || milliseconds > max) {
+    throw invalidRequest(pointer, `must be between ${formatDuration(min)} and ${formatDuration(max)}`)
+  }
+  return milliseconds
+}
+
+/** AMQP arguments, given as JSON. @throws Problem invalid_request */
+export function argumentsOf(json: unknown, pointer: string): FieldTable {
+  if (json === undefined) return {}
+  const errors: FieldError[] = []
+  const table = tableFromJson(json, pointer, errors)
+  if (errors.length > 0)
+    throw new Problem('invalid_request', errors.map((e) => `${e.pointer} ${e.detail}`).join('; '), { errors })
+  return table
+}
+
+/** AMQP arguments in a query parameter. @throws Problem invalid_request */
+export function argumentsInQuery(text: string | undefined): FieldTable {
+  if (text === undefined) return {}
+  let json: unknown
+  try {
+    json = parseExact(text)
+  } catch {
+    throw invalidRequest('/query/arguments', 'is not JSON')
+  }
+  return argumentsOf(json, '/query/arguments')
+}

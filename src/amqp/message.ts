@@ -1,0 +1,39 @@
+// A message on its way to the broker and back, in AMQP's own words.
+
+import type { FieldTable } from './field-table.js'
+
+/** The basic properties of AMQP 0-9-1 that a client may set; a property that is not set is absent or undefined. */
+export interface Properties {
+  contentType?: string | undefined
+  contentEncoding?: string | undefined
+  headers?: FieldTable | undefined
+  deliveryMode?: number | undefined
+  priority?: number | undefined
+  correlationId?: string | undefined
+  replyTo?: string | undefined
+  expiration?: string | undefined
+  messageId?: string | undefined
+  /** Seconds since 1970. */
+  timestamp?: number | undefined
+  type?: string | undefined
+  userId?: string | undefined
+  appId?: string | undefined
+}
+
+/** A message to publish. Everything in it has passed the validator; it always has a message id. */
+export interface OutgoingMessage {
+  /** `''` is the default exchange. */
+  exchange: string
+  routingKey: string
+  properties: Properties & { messageId: string }
+  body: Buffer
+}
+
+/** A message that was delivered. */
+export interface IncomingMessage {
+  exchange: string
+  routingKey: string
+  redelivered: boolean
+  properties: Properties
+  body: Buffer
+}

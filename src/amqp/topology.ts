@@ -1,0 +1,164 @@
+// Queues, exchanges and bindings. Every call has a scratch channel, since a failed one closes its channel; what would close
+// the connection goes over a connection of its own or is looked up first.
+
+import type { Config } from '../config.js'
+import type { Log } from '../log.js'
+import { Problem } from '../problems.js'
+import type { Channel } from './amqplib.js'
+import { BrokerConnection } from './connection.js'
+import { settled, within } from './deadline.js'
+import type { FieldTable } from './field-table.js'
+import { QueueTypes } from './queue-types.js'
+import { problemOf, streamQueue } from './reply-codes.js'
+
+export interface QueueDeclaration {
+  durable: boolean
+  autoDelete: boolean
+  arguments: FieldTable
+}
+
+export interface ExchangeDeclaration extends QueueDeclaration {
+  type: string
+  internal: boolean
+}
+
+export interface Binding {
+  source: string
+  destination: string
+  routingKey: string
+  arguments: FieldTable
+}
+
+const STANDARD_TYPES = ['direct', 'fanout', 'topic', 'headers']
+
+export class Topology {
+  readonly connection: BrokerConnection
+  readonly types = new QueueTypes((work) => this.#call('basic.consume', work))
+  readonly #options: { config: Config; log: Log; vhost: string }
+
+  constructor(options: { config: Config; log: Log; vhost: string }) {
+    this.#options = options
+    this.connection = new BrokerConnection({ ...options, role: 'admin' })
+  }
+
+  /** @returns whether the queue is new. @throws Problem precondition_failed where there is a different one of that name. */
+  async declareQueue(name: string, { durable, autoDelete, arguments: args }: QueueDeclaration): Promise<boolean> {
+    const exists = await this.#exists(() => this.queue(name), 'queue_not_found')
+    this.types.forget(name)
+    await this.#call('queue.declare', (channel) => channel.assertQueue(name, { durable, autoDelete, arguments: args }))
+    return !exists
+  }
+
+  /** @throws Problem queue_not_found, resource_locked */
+  async queue(name: string): Promise<{ messageCount: number; consumerCount: number }> {
+    return this.#call('queue.declare', (channel) => channel.checkQueue(name))
+  }
+
+  /** Deletes a queue; one that is not there is deleted already. @throws Problem precondition_failed: in use, or not empty */
+  async deleteQueue(name: string, conditions: { ifUnused: boolean; ifEmpty: boolean }): Promise<void> {
+    this.types.forget(name)
+    await this.#call('queue.delete', (channel) => channel.deleteQueue(name, conditions))
+  }
+
+  /** @returns how many messages were dropped. @throws Problem stream_queue, queue_not_found */
+  async purgeQueue(name: string): Promise<number> {
+    // The broker closes the connection of whoever purges a stream.
+    if ((await this.types.look(name)) === 'stream') throw streamQueue()
+    return (await this.#call('queue.purge', (channel) => channel.purgeQueue(name))).messageCount
+  }
+
+  /** @returns whether the exchange is new. @throws Problem precondition_failed */
+  async declareExchange(name: string, declaration: ExchangeDeclaration): Promise<boolean> {
+    const { type, durable, autoDelete, internal, arguments: args } = declaration
+    const exists = await this.#exists(() => this.exchange(name), 'exchange_not_found')
+    const declare = (channel: Channel) => channel.assertExchange(name, type, { durable, autoDelete, internal, arguments: args })
+    // RabbitMQ 3 closes the connection over a type that it has no plugin for, so such a one gets a connection to lose.
+    if (STANDARD_TYPES.includes(type)) await this.#call('exchange.declare', declare)
+    else await this.#aside((other) => other.#call('exchange.declare', declare))
+    return !exists
+  }
+
+  /** @throws Problem exchange_not_found */
+  async exchange(name: string): Promise<void> {
+    if (name === '') return // the default exchange is always there, and may not be asked for
+    await this.#call('exchange.declare', (channel) => channel.checkExchange(name), 'exchange_not_found')
+  }
+
+  async deleteExchange(name: string, conditions: { ifUnused: boolean }): Promise<void> {
+    await this.#call('exchange.delete', (channel) => channel.deleteExchange(name, conditions), 'exchange_not_found')
+  }
+
+  /** @throws Problem queue_not_found, exchange_not_found, access_refused (the default exchange) */
+  async bind(to: 'queue' | 'exchange', { source, destination, routingKey, arguments: args }: Binding): Promise<void> {
+    await this.#call<unknown>('bind', (channel) =>
+      to === 'queue'
+        ? channel.bindQueue(destination, source, routingKey, args)
+        : channel.bindExchange(destination, source, routingKey, args),
+    )
+  }
+
+  /** @throws as bind(), where the broker says so: since 3.x it is satisfied when there is nothing to unbind */
+  async unbind(to: 'queue' | 'exchange', { source, destination, routingKey, arguments: args }: Binding): Promise<void> {
+    await this.#call<unknown>('unbind', (channel) =>
+      to === 'queue'
+        ? channel.unbindQueue(destination, source, routingKey, args)
+        : channel.unbindExchange(destination, source, routingKey, args),
+    )
+  }
+
+  async close(): Promise<void> {
+    await this.connection.close()
+  }
+
+  async #exists(look: () => Promise<unknown>, missing: Problem['code']): Promise<boolean> {
+    try {
+      await look()
+      return true
+    } catch (error) {
+      if (error instanceof Problem && error.code === missing) return false
+      // Whether it may be declared, and is alike, is for the declare itself to say.
+      if (error instanceof Problem && error.code === 'access_refused') return true
+      throw error
+    }
+  }
+
+  async #aside<T>(work: (other: Topology) => Promise<T>): Promise<T> {
+    const other = new Topology(this.#options)
+    try {
+      return await work(other)
+    } finally {
+      await other.close()
+    }
+  }
+
+  async #call<T>(
+    what: string,
+    work: (channel: Channel) => Promise<T>,
+    missing?: 'queue_not_found' | 'exchange_not_found',
+  ): Promise<T> {
+    const { BROKER_TIMEOUT } = this.#options.config
+    const model = await this.connection.ready()
+    let connectionError: unknown
+    const note = (error: unknown) => {
+      connectionError = error
+    }
+    model.once('error', note)
+    try {
+      const channel = await within(BROKER_TIMEOUT, 'channel.open', model.createChannel())
+      channel.on('error', () => undefined) // the call's own rejection says the same
+      try {
+        return await within(BROKER_TIMEOUT, what, work(channel))
+      } finally {
+        void settled(BROKER_TIMEOUT, close(channel))
+      }
+    } catch (error) {
+      throw problemOf(connectionError ?? error, missing)
+    } finally {
+      model.off('error', note)
+    }
+  }
+}
+
+async function close(channel: Channel): Promise<void> {
+  await channel.close()
+}

@@ -1,0 +1,58 @@
+// The HTTP application: plugins, then routes. Listens to nothing by itself.
+
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import { routes } from '../routes/index.js'
+import type { Config } from './config.js'
+import { context } from './plugins/context.js'
+import { docs, openapi } from './plugins/docs.js'
+import { clientError, errors, frameworkError } from './plugins/errors.js'
+import { parsers } from './plugins/parsers.js'
+import { createServices, type Services } from './services.js'
+
+/** AMQP names have 255 bytes, each up to three characters in a path; a 60 KiB header table is the most in a header. */
+const MAX_NAME = 1024
+const MAX_HEADERS = 128 * 1024
+
+export interface App {
+  readonly http: FastifyInstance
+  readonly services: Services
+}
+
+/** Builds the application and begins to connect to the broker. Resolves without waiting for it. */
+export async function buildApp(config: Config): Promise<App> {
+  const http: FastifyInstance = Fastify({
+    logger:
+      config.LOG_LEVEL === 'silent'
+        ? false
+        : { level: config.LOG_LEVEL, redact: ['req.headers.authorization', 'req.headers.cookie'] },
+    logController: new LogController({ disableRequestLogging: true }),
+    // One logger for all: every line that belongs to a request names its id itself.
+    childLoggerFactory: (logger) => logger,
+    genReqId: requestId,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    bodyLimit: 1024 * 1024,
+    routerOptions: { maxParamLength: 16 * MAX_NAME },
+    http: { maxHeaderSize: MAX_HEADERS },
+    clientErrorHandler: clientError,
+    frameworkErrors: (error, request, reply) => frameworkError(() => http, error, request as never, reply as never),
+  }) as unknown as FastifyInstance
+  const services = createServices(config, http.log)
+  http.addHook('onClose', () => services.close())
+  await http.register(context, services)
+  await http.register(errors)
+  await http.register(parsers)
+  await http.register(openapi)
+  await http.register(routes, services)
+  if (config.DOCS === 'on') await http.register(docs)
+  return { http, services }
+}
+
+/** The client's own id where it is one, so that its log and ours meet. */
+function requestId(request: IncomingMessage): string {
+  const given = request.headers['x-request-id']
+  return typeof given === 'string' && /^[A-Za-z0-9._-]{1,128}$/.test(given) ? given : randomUUID()
+}

@@ -1,0 +1,29 @@
+// What one may ask of leases, one form for everywhere: from a client, and from instance to instance. Always a list, since a
+// list that travels and is confirmed together costs as much as one.
+
+import type { Verdict } from '../amqp/delivery-channel.js'
+import type { ProblemCode } from '../problems.js'
+
+export type LeaseCommand =
+  | { id: string; op: 'settle'; verdict: Verdict }
+  | { id: string; op: 'extend' /** milliseconds; absent: as long as it was leased for */; lease?: number }
+  | { id: string; op: 'get' }
+
+export interface LeaseView {
+  id: string
+  queue: string
+  vhost: string
+  leased_at: string
+  expires_at: string
+  message_id?: string
+  delivery_count?: number
+}
+
+/** The result of one command: done, or why not. */
+export type LeaseResult = { ok: true; view?: LeaseView } | { ok: false; code: ProblemCode; detail: string }
+
+export const failed = (code: ProblemCode, detail: string): LeaseResult => ({ ok: false, code, detail })
+
+const GONE =
+  'The lease ran out, or the instance, the connection or the queue behind it is gone; the message is back in its queue, if that is there.'
+export const gone = (): LeaseResult => failed('lease_gone', GONE)

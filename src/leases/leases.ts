@@ -1,0 +1,242 @@
+// The entrance to leases: makes them of deliveries, and carries commands to whoever holds them, here or at another instance.
+
+import type { Delivery } from '../amqp/delivery-channel.js'
+import { giveBack } from '../amqp/receive.js'
+import type { Vhost, Vhosts } from '../amqp/vhost.js'
+import { type Config, longestLease } from '../config.js'
+import type { Log } from '../log.js'
+import type { Metrics } from '../metrics.js'
+import { Problem } from '../problems.js'
+import { formatDuration } from '../units.js'
+import { failed, gone, type LeaseCommand, type LeaseResult, type LeaseView } from './commands.js'
+import { LeaseIds } from './id.js'
+import { type Lease, LeaseTable } from './table.js'
+
+export class Leases {
+  readonly #config: Config
+  readonly #metrics: Metrics
+  readonly #log: Log
+  readonly #vhosts: () => Vhosts
+  readonly #ids: LeaseIds
+  readonly #table: LeaseTable
+  readonly #longest: number
+
+  /** @param options.vhosts looked up late: the vhosts in turn answer other instances' commands through these leases */
+  constructor(options: { config: Config; metrics: Metrics; log: Log; vhosts: () => Vhosts }) {
+    this.#config = options.config
+    this.#metrics = options.metrics
+    this.#log = options.log
+    this.#vhosts = options.vhosts
+    this.#ids = new LeaseIds(options.config)
+    this.#table = new LeaseTable({ metrics: options.metrics, remembered: options.config.REMEMBERED_SETTLES })
+    this.#longest = longestLease(options.config)
+  }
+
+  get open(): number {
+    return this.#table.size
+  }
+
+  /** @throws Problem too_many_leases */
+  admit(max: number): void {
+    if (this.#table.size + max > this.#config.MAX_LEASES) {
+      throw new Problem('too_many_leases', `This instance holds as many leases as it may (${this.#config.MAX_LEASES}).`)
+    }
+  }
+
+  /**
+   * Leases of what was just delivered. They count from now.
+   * @param receivedAt when the receive began: the broker's clock for them may have started then
+   */
+  create(vhost: string, queue: string, epoch: string, deliveries: Delivery[], duration: number, receivedAt: number): Lease[] {
+    const now = Date.now()
+    return deliveries.map((delivery) => {
+      const lease: Lease = {
+        id: this.#ids.create(epoch, vhost),
+        vhost,
+        queue,
+        delivery,
+        leasedAt: now,
+        expiresAt: now + duration,
+        lastEnd: receivedAt + this.#longest,
+        duration,
+        settling: undefined,
+        slot: 0,
+      }
+      this.#table.add(lease)
+      return lease
+    })
+  }
+
+  /** Gives leases of one receive back whose answer did not reach the client. */
+  async release(leases: Lease[], brokerVersion: string): Promise<void> {
+    await giveBack(this.#table.take(leases), brokerVersion)
+  }
+
+  /** Tells that a queue was deleted: its leases are over. */
+  queueDeleted(vhost: string, queue: string): void {
+    this.#table.loseQueue(vhost, queue)
+  }
+
+  /**
+   * Carries the commands out, each on its own, and resolves with a result each, in order. Success is told only after the
+   * broker has taken it. Never throws for a single command's sake.
+   * @param vhost the only one whose leases are meant, where the request named one
+   */
+  async run(commands: LeaseCommand[], vhost?: string): Promise<LeaseResult[]> {
+    const results: LeaseResult[] = new Array(commands.length)
+    const here: number[] = []
+    const elsewhere = new Map<string, { vhost: string; epoch: string; indexes: number[] }>()
+    for (const [index, { id }] of commands.entries()) {
+      const parsed = this.#ids.read(id)
+      const leasedIn = parsed?.vhost ?? this.#vhosts().defaultName
+      if (!parsed || (vhost !== undefined && vhost !== leasedIn)) {
+        results[index] = failed('lease_not_found', 'No lease ever had that id here.')
+      } else if (this.#table.get(id) || this.#table.memory(id) || this.#knows(leasedIn, parsed.epoch)) {
+        here.push(index)
+      } else {
+        const owner = elsewhere.get(parsed.epoch) ?? { vhost: leasedIn, epoch: parsed.epoch, indexes: [] }
+        owner.indexes.push(index)
+        elsewhere.set(parsed.epoch, owner)
+      }
+    }
+    const local = this.#runHere(here.map((index) => commands[index]!))
+    const remote = [...elsewhere.values()].map(async ({ vhost, epoch, indexes }) => {
+      const answers = await this.#forward(
+        vhost,
+        epoch,
+        indexes.map((index) => commands[index]!),
+      )
+      for (const [n, index] of indexes.entries()) results[index] = answers[n]!
+    })
+    const done = await local
+    for (const [n, index] of here.entries()) results[index] = done[n]!
+    await Promise.all(remote)
+    return results
+  }
+
+  /** Answers commands that came from another instance. */
+  async runEncoded(message: Buffer): Promise<Buffer> {
+    const { commands } = JSON.parse(message.toString('utf8')) as { commands: LeaseCommand[] }
+    // Only what is held here: a command is never passed on a second time.
+    return Buffer.from(JSON.stringify({ results: await this.#runHere(commands) }))
+  }
+
+  /** Gives everything back, in order of delivery, and stops. */
+  async close(): Promise<void> {
+    const channels = new Map<unknown, Delivery[]>()
+    for (const delivery of this.#table.take(this.#table.all())) {
+      channels.set(delivery.channel, [...(channels.get(delivery.channel) ?? []), delivery])
+    }
+    const { brokerVersion } = this.#vhosts().default.leaseConnections[0]!.connection
+    await Promise.all([...channels.values()].map((deliveries) => giveBack(deliveries, brokerVersion)))
+    this.#table.close()
+  }
+
+  #knows(vhost: string, epoch: string): boolean {
+    return this.#vhosts()
+      .all()
+      .some((open) => open.name === vhost && open.knows(epoch))
+  }
+
+  #runHere(commands: LeaseCommand[]): Promise<LeaseResult[]> {
+    // All verdicts are written first, so that those of one channel wait for one barrier.
+    const barriers = new Map<unknown, Promise<void>>()
+    return Promise.all(commands.map((command) => this.#runOne(command, barriers)))
+  }
+
+  #runOne(command: LeaseCommand, barriers: Map<unknown, Promise<void>>): LeaseResult | Promise<LeaseResult> {
+    const lease = this.#table.get(command.id)
+    if (!lease) return this.#over(command)
+    switch (command.op) {
+      case 'settle':
+        return this.#settle(lease, command.verdict, barriers)
+      case 'extend':
+        return lease.settling ? conflict() : this.#extend(lease, command.lease ?? lease.duration)
+      case 'get':
+        return lease.settling ? gone() : { ok: true, view: viewOf(lease) }
+    }
+  }
+
+  /** The same settle again is what it was; another one is a conflict; what was unknown is over by now. */
+  #over(command: LeaseCommand): LeaseResult {
+    const memory = this.#table.memory(command.id)
+    if (memory?.outcome !== 'settled' || command.op === 'get') return gone()
+    return command.op === 'settle' && command.verdict === memory.verdict ? { ok: true } : conflict()
+  }
+
+  async #settle(
+    lease: Lease,
+    verdict: 'ack' | 'requeue' | 'reject',
+    barriers: Map<unknown, Promise<void>>,
+  ): Promise<LeaseResult> {
+    if (lease.settling && lease.settling.verdict !== verdict) return conflict()
+    const { channel } = lease.delivery
+    // A microtask later every verdict of this list is written.
+    const barrier = () => {
+      let shared = barriers.get(channel)
+      if (!shared) {
+        shared = Promise.resolve().then(() => channel.barrier())
+        barriers.set(channel, shared)
+      }
+      return shared
+    }
+    const outcome = await (lease.settling?.outcome ?? this.#table.settle(lease, verdict, barrier))
+    return outcome === 'settled'
+      ? { ok: true }
+      : failed('settle_outcome_unknown', 'The connection went away before RabbitMQ had taken the settle.')
+  }
+
+  #extend(lease: Lease, duration: number): LeaseResult {
+    const end = Date.now() + duration
+    if (end > lease.lastEnd) {
+      const detail = `In all a lease can last ${formatDuration(this.#longest)}, until ${new Date(lease.lastEnd).toISOString()}. It still ends when it did.`
+      return failed('max_lease_exceeded', detail)
+    }
+    this.#table.extend(lease, end)
+    return { ok: true, view: viewOf(lease) }
+  }
+
+  async #forward(vhostName: string, epoch: string, commands: LeaseCommand[]): Promise<LeaseResult[]> {
+    const body = Buffer.from(JSON.stringify({ commands }))
+    let vhost: Vhost
+    try {
+      vhost = await this.#vhosts().get(vhostName)
+      // A dying owner's queue may still swallow a command; the same one again finds it gone, or its settle done.
+      const answer = await this.#ask(vhost, epoch, body).catch((error) => {
+        if (error instanceof Problem && error.code === 'rpc_timeout') return this.#ask(vhost, epoch, body)
+        throw error
+      })
+      this.#metrics.forwarded('answered', commands.length)
+      return (JSON.parse(answer.toString('utf8')) as { results: LeaseResult[] }).results
+    } catch (error) {
+      const code = error instanceof Problem ? error.code : undefined
+      if (code === 'unroutable' || code === 'vhost_not_found') {
+        this.#metrics.forwarded('gone', commands.length)
+        return commands.map(gone)
+      }
+      this.#log.warn({ err: error, epoch }, 'the owner of a lease can not be reached')
+      this.#metrics.forwarded('unreachable', commands.length)
+      return commands.map(() => failed('lease_unreachable', "The instance that holds the lease can't be reached just now."))
+    }
+  }
+
+  #ask(vhost: Vhost, epoch: string, body: Buffer): Promise<Buffer> {
+    return vhost.command(epoch, body, this.#config.BROKER_TIMEOUT)
+  }
+}
+
+const conflict = (): LeaseResult => failed('already_settled', 'The lease was settled in another way already.')
+
+function viewOf({ id, queue, vhost, leasedAt, expiresAt, delivery }: Lease): LeaseView {
+  const { messageId } = delivery.properties
+  const { deliveryCount: count } = delivery
+  return {
+    id,
+    queue,
+    vhost,
+    leased_at: new Date(leasedAt).toISOString(),
+    expires_at: new Date(expiresAt).toISOString(),
+    ...(messageId !== undefined && { message_id: messageId }),
+    ...(count !== undefined && { delivery_count: count }),
+  }
+}

@@ -1,0 +1,127 @@
+// Receiving, from the request to the moment when the answer has reached the client or is known not to.
+
+import type { Delivery } from '../amqp/delivery-channel.js'
+import { giveBack, type Interrupt, receive } from '../amqp/receive.js'
+import type { Vhost, Vhosts } from '../amqp/vhost.js'
+import type { Config } from '../config.js'
+import type { Metrics } from '../metrics.js'
+import { Problem } from '../problems.js'
+import type { Leases } from './leases.js'
+import type { Lease } from './table.js'
+
+export type AckMode = 'manual' | 'auto' | 'requeue'
+
+export interface ReceiveRequest {
+  vhost: string | undefined
+  queue: string
+  ack: AckMode
+  /** 1 to 1000. */
+  max: number
+  /** Milliseconds to wait for the first message. */
+  wait: number
+  /** Milliseconds that each lease lasts, with `ack: 'manual'`. */
+  lease: number
+}
+
+/** What a receive got: each delivery with its lease, where it has one. */
+export type Received = { delivery: Delivery; lease: Lease | undefined }[]
+
+/** A client that waits for the answer to its receive. */
+export interface Client {
+  /** Fired when the client goes away while the receive runs. */
+  interrupt: Interrupt
+  /** Calls back once, when the answer has been written out, or when the client went away before. */
+  onEnd: (listener: (written: boolean) => void) => void
+}
+
+export class Receiver {
+  readonly #config: Config
+  readonly #metrics: Metrics
+  readonly #vhosts: Vhosts
+  readonly #leases: Leases
+  readonly #running = new Set<Interrupt>()
+  #waiting = 0
+  #draining = false
+
+  constructor(options: { config: Config; metrics: Metrics; vhosts: Vhosts; leases: Leases }) {
+    this.#config = options.config
+    this.#metrics = options.metrics
+    this.#vhosts = options.vhosts
+    this.#leases = options.leases
+  }
+
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  /**
+   * Takes messages and forms the answer of them. Whatever does not reach the client goes back to the queue, in order: when
+   * `form` throws, when the client goes away while it waits, and when it goes away before the answer is written out.
+   * @returns what `form` made; undefined where the client is gone
+   * @throws Problem too_many_leases, too_many_waiters, shutting_down, and what receive() throws
+   */
+  async receive<T>(request: ReceiveRequest, client: Client, form: (received: Received) => T): Promise<T | undefined> {
+    if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no receives.')
+    if (request.ack === 'manual') this.#leases.admit(request.max)
+    if (request.wait > 0 && this.#waiting >= this.#config.MAX_WAITERS) {
+      throw new Problem('too_many_waiters', `As many receives wait as may (${this.#config.MAX_WAITERS}).`)
+    }
+    if (request.wait > 0) this.#waiting++
+    this.#running.add(client.interrupt)
+    try {
+      const vhost = await this.#vhosts.get(request.vhost)
+      return await this.#take(vhost, request, client, form)
+    } finally {
+      this.#running.delete(client.interrupt)
+      if (request.wait > 0) this.#waiting--
+    }
+  }
+
+  /** From now on nothing is received; those who wait are answered with what they have. */
+  drain(): void {
+    this.#draining = true
+    for (const interrupt of this.#running) interrupt.fire('draining')
+  }
+
+  async #take<T>(vhost: Vhost, request: ReceiveRequest, client: Client, form: (received: Received) => T): Promise<T | undefined> {
+    const { queue, ack, max, wait } = request
+    const receivedAt = Date.now()
+    const { channel, epoch, brokerVersion } = await vhost.takeChannel()
+    try {
+      const options = { queue, max, wait, maxBytes: this.#config.MAX_RESPONSE_SIZE, interrupt: client.interrupt }
+      const deliveries = await receive(channel, options)
+      if (deliveries.length > 0) await countFirst(vhost, queue, deliveries)
+      if (client.interrupt.reason === 'client_gone') {
+        await giveBack(deliveries, brokerVersion)
+        return undefined
+      }
+      const leases = ack === 'manual' ? this.#leases.create(vhost.name, queue, epoch, deliveries, request.lease, receivedAt) : []
+      const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
+      let answer: T
+      try {
+        answer = form(deliveries.map((delivery, index) => ({ delivery, lease: leases[index] })))
+      } catch (error) {
+        await back()
+        throw error
+      }
+      if (ack === 'requeue') await giveBack(deliveries, brokerVersion)
+      else client.onEnd((written) => this.#ended(ack, deliveries, written, back))
+      this.#metrics.received(ack, deliveries.length)
+      return answer
+    } finally {
+      channel.received()
+    }
+  }
+
+  #ended(ack: AckMode, deliveries: Delivery[], written: boolean, back: () => Promise<void>): void {
+    if (!written) void back()
+    else if (ack === 'auto') for (const delivery of deliveries) delivery.channel.settle(delivery, 'ack')
+  }
+}
+
+/** A quorum queue writes its count from the second delivery on, so a first one has none to show: its type tells. */
+async function countFirst(vhost: Vhost, queue: string, deliveries: Delivery[]): Promise<void> {
+  const first = deliveries.filter((delivery) => delivery.deliveryCount === undefined && !delivery.redelivered)
+  if (first.length === 0 || (await vhost.topology.types.type(queue)) !== 'quorum') return
+  for (const delivery of first) delivery.deliveryCount = 1
+}

@@ -1,0 +1,180 @@
+// The leases held by this instance, and what became of those it has settled. Every transition is synchronous, and this is the
+// only place that makes one:
+//
+//   ACTIVE ── settle ──▶ SETTLING ── barrier ──▶ settled (remembered)
+//     │ └ extend ┘           └─ channel or connection gone ──▶ unknown (remembered, then gone)
+//     ├─ time is up ──▶ expired: requeued
+//     └─ channel, connection or queue gone ──▶ lost
+
+import type { Delivery, Verdict } from '../amqp/delivery-channel.js'
+import type { Metrics } from '../metrics.js'
+
+export interface Lease {
+  readonly id: string
+  readonly vhost: string
+  readonly queue: string
+  readonly delivery: Delivery
+  /** All times in milliseconds since 1970. */
+  readonly leasedAt: number
+  expiresAt: number
+  /** The end of every extension: the broker's consumer timeout less a minute. */
+  readonly lastEnd: number
+  /** What it was leased for; an extension without a time takes the same. */
+  readonly duration: number
+  /** Set once a settle was written to the broker. */
+  settling: { verdict: Verdict; outcome: Promise<Settled> } | undefined
+  slot: number
+}
+
+export type Settled = 'settled' | 'unknown'
+interface Memory {
+  verdict: Verdict
+  outcome: Settled
+  at: number
+}
+
+/** Leases end within this many milliseconds of their time. */
+const TICK = 100
+const REMEMBER = 5 * 60_000
+
+export class LeaseTable {
+  readonly #metrics: Metrics
+  readonly #remembered: number
+  readonly #leases = new Map<string, Lease>()
+  /** Leases by the tick in which they end: one timer for all, and an extension is a move. */
+  readonly #slots = new Map<number, Set<Lease>>()
+  /** In order of settling. */
+  readonly #memories = new Map<string, Memory>()
+  #lastSlot = slotOf(Date.now())
+  readonly #ticks: NodeJS.Timeout
+
+  constructor(options: { metrics: Metrics; remembered: number }) {
+    this.#metrics = options.metrics
+    this.#remembered = options.remembered
+    this.#ticks = setInterval(() => this.#tick(), TICK)
+  }
+
+  get size(): number {
+    return this.#leases.size
+  }
+
+  add(lease: Lease): void {
+    this.#leases.set(lease.id, lease)
+    this.#schedule(lease)
+    lease.delivery.onLost = () => this.#lost(lease)
+  }
+
+  get(id: string): Lease | undefined {
+    return this.#leases.get(id)
+  }
+
+  /** What became of a lease that is over, for five minutes. */
+  memory(id: string): Memory | undefined {
+    return this.#memories.get(id)
+  }
+
+  extend(lease: Lease, expiresAt: number): void {
+    this.#unschedule(lease)
+    lease.expiresAt = expiresAt
+    this.#schedule(lease)
+  }
+
+  /**
+   * Writes the verdict to the broker. `outcome` resolves after the channel's barrier, which the caller starts: several
+   * settles of one channel share one.
+   */
+  settle(lease: Lease, verdict: Verdict, barrier: () => Promise<void>): Promise<Settled> {
+    this.#unschedule(lease)
+    const written = lease.delivery.channel.settle(lease.delivery, verdict)
+    const outcome = written
+      ? barrier().then(
+          () => this.#ended(lease, verdict, 'settled'),
+          () => this.#ended(lease, verdict, 'unknown'),
+        )
+      : Promise.resolve(this.#ended(lease, verdict, 'unknown'))
+    lease.settling = { verdict, outcome }
+    return outcome
+  }
+
+  /** Ends leases before their time, to give their deliveries back: those of them that are still active, in the order given. */
+  take(leases: Lease[]): Delivery[] {
+    const active = leases.filter((lease) => this.#leases.get(lease.id) === lease && !lease.settling)
+    for (const lease of active) this.#remove(lease)
+    return active.map(({ delivery }) => delivery)
+  }
+
+  /** The queue was deleted, its messages with it. */
+  loseQueue(vhost: string, queue: string): void {
+    for (const lease of this.#leases.values()) {
+      if (lease.vhost !== vhost || lease.queue !== queue || lease.settling) continue
+      this.#lost(lease)
+      lease.delivery.channel.forget(lease.delivery)
+    }
+  }
+
+  all(): Lease[] {
+    return [...this.#leases.values()]
+  }
+
+  close(): void {
+    clearInterval(this.#ticks)
+  }
+
+  #ended(lease: Lease, verdict: Verdict, outcome: Settled): Settled {
+    this.#leases.delete(lease.id)
+    if (outcome === 'unknown') this.#metrics.settled('unknown')
+    else this.#metrics.settled(verdict === 'ack' ? 'acked' : 'nacked')
+    this.#memories.set(lease.id, { verdict, outcome, at: Date.now() })
+    if (this.#memories.size > this.#remembered) this.#memories.delete(this.#memories.keys().next().value!)
+    return outcome
+  }
+
+  #lost(lease: Lease): void {
+    // A settle in flight learns it from its barrier.
+    if (lease.settling || !this.#remove(lease)) return
+    this.#metrics.settled('lost')
+  }
+
+  #remove(lease: Lease): boolean {
+    lease.delivery.onLost = undefined
+    this.#unschedule(lease)
+    return this.#leases.delete(lease.id)
+  }
+
+  #schedule(lease: Lease): void {
+    // Never into a slot that has passed already, whose turn would not come again.
+    lease.slot = Math.max(slotOf(lease.expiresAt) + 1, this.#lastSlot + 1)
+    const slot = this.#slots.get(lease.slot)
+    if (slot) slot.add(lease)
+    else this.#slots.set(lease.slot, new Set([lease]))
+  }
+
+  #unschedule(lease: Lease): void {
+    const slot = this.#slots.get(lease.slot)
+    slot?.delete(lease)
+    if (slot?.size === 0) this.#slots.delete(lease.slot)
+  }
+
+  #tick(): void {
+    const now = Date.now()
+    const current = slotOf(now)
+    for (let slot = this.#lastSlot + 1; slot <= current; slot++) {
+      const due = this.#slots.get(slot)
+      if (!due) continue
+      for (const lease of [...due].sort((a, b) => a.delivery.tag - b.delivery.tag)) {
+        this.#remove(lease)
+        lease.delivery.channel.settle(lease.delivery, 'requeue')
+        this.#metrics.settled('expired')
+      }
+    }
+    this.#lastSlot = Math.max(this.#lastSlot, current)
+    for (const [id, { at }] of this.#memories) {
+      if (now - at < REMEMBER) break
+      this.#memories.delete(id)
+    }
+  }
+}
+
+function slotOf(time: number): number {
+  return Math.floor(time / TICK)
+}

@@ -1,0 +1,33 @@
+// The process: configuration, listening, signals.
+
+import closeWithGrace from 'close-with-grace'
+import { type App, buildApp } from './app.js'
+import { type Config, ConfigError, loadConfig } from './config.js'
+
+const config = configuration()
+const app = await buildApp(config)
+await app.http.listen({ host: config.HOST, port: config.PORT })
+
+closeWithGrace({ delay: config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log }, async ({ err, signal }) => {
+  if (err) app.http.log.error({ err }, 'shutting down after a defect')
+  else app.http.log.info({ signal }, 'shutting down')
+  await shutDown(app, err ? 0 : config.SHUTDOWN_DRAIN)
+})
+
+function configuration(): Config {
+  try {
+    return loadConfig(process.env)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    console.error(error.message)
+    process.exit(78) // EX_CONFIG of sysexits.h
+  }
+}
+
+/** Not ready, no receives, leases may still be settled for a while, then everything goes back. */
+async function shutDown({ http, services }: App, drain: number): Promise<void> {
+  services.drain()
+  const end = Date.now() + drain
+  while (services.leases.open > 0 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 50))
+  await http.close()
+}

@@ -1,0 +1,154 @@
+// AMQP field tables (message headers, arguments) from JSON and to JSON, with tags for the types that JSON doesn't have.
+
+import { encodedSize, type FieldTable, type FieldValue, TypedValue } from '../amqp/field-table.js'
+import type { FieldError } from '../problems.js'
+
+const MAX_DEPTH = 16
+const MAX_KEY_BYTES = 128
+const MAX_TABLE_BYTES = 60 * 1024
+const MAX_INT64 = 2n ** 63n - 1n
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+
+/**
+ * A field table from parsed JSON. Whatever the broker or the wire format would choke on becomes an error at its pointer;
+ * the table is then not to be used.
+ */
+export function tableFromJson(json: unknown, pointer: string, errors: FieldError[]): FieldTable {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    errors.push({ pointer, detail: 'must be a JSON object' })
+    return {}
+  }
+  const before = errors.length
+  const table = readTable(json as Record<string, unknown>, pointer, errors, 1)
+  if (errors.length === before && encodedSize(table) > MAX_TABLE_BYTES) {
+    errors.push({ pointer, detail: `is larger than ${MAX_TABLE_BYTES} bytes as AMQP writes it` })
+  }
+  return table
+}
+
+function readTable(json: Record<string, unknown>, pointer: string, errors: FieldError[], depth: number): FieldTable {
+  const table: FieldTable = Object.create(null)
+  if (depth > MAX_DEPTH) {
+    errors.push({ pointer, detail: `is nested more than ${MAX_DEPTH} levels deep` })
+    return table
+  }
+  for (const [name, value] of Object.entries(json)) {
+    const at = `${pointer}/${escapePointer(name.slice(0, 64))}`
+    if (Buffer.byteLength(name) > MAX_KEY_BYTES)
+      errors.push({ pointer: at, detail: `has a name of more than ${MAX_KEY_BYTES} bytes` })
+    else if (name === '!') errors.push({ pointer: at, detail: 'is a reserved name' })
+    else if (!name.isWellFormed()) errors.push({ pointer: at, detail: 'has a name with half a surrogate pair' })
+    else table[name] = readValue(value, at, errors, depth)
+    if (errors.length >= 20) break
+  }
+  return table
+}
+
+function readValue(json: unknown, pointer: string, errors: FieldError[], depth: number): FieldValue {
+  const fail = (detail: string): null => {
+    errors.push({ pointer, detail })
+    return null
+  }
+  switch (typeof json) {
+    case 'string':
+      return json.isWellFormed() ? json : fail('has half a surrogate pair, which is no UTF-8')
+    case 'boolean':
+      return json
+    case 'number':
+      return Number.isFinite(json) ? json : fail('is not a finite number')
+  }
+  if (json === null) return null
+  if (Array.isArray(json)) {
+    if (depth >= MAX_DEPTH) return fail(`is nested more than ${MAX_DEPTH} levels deep`)
+    return json.map((item, index) => readValue(item, `${pointer}/${index}`, errors, depth + 1))
+  }
+  const object = json as Record<string, unknown>
+  if (!Object.hasOwn(object, 'amqp_type')) return readTable(object, pointer, errors, depth + 1)
+  const unknown = Object.keys(object).find((key) => key !== 'amqp_type' && key !== 'value')
+  if (unknown !== undefined) return fail(`has a member beside amqp_type and value: ${unknown.slice(0, 64)}`)
+  return readTagged(object['amqp_type'], object['value'], pointer, errors, depth)
+}
+
+function readTagged(type: unknown, value: unknown, pointer: string, errors: FieldError[], depth: number): FieldValue {
+  const fail = (detail: string): null => {
+    errors.push({ pointer, detail })
+    return null
+  }
+  switch (type) {
+    case 'int64': {
+      const integer = toBigInt(value)
+      if (integer === undefined || integer > MAX_INT64 || integer < -MAX_INT64 - 1n) return fail('is not a 64-bit integer')
+      return new TypedValue('int64', integer)
+    }
+    case 'timestamp': {
+      const seconds = toBigInt(value)
+      if (seconds === undefined || seconds < 0n || seconds > MAX_INT64) return fail('is not a timestamp in Unix seconds')
+      return new TypedValue('timestamp', seconds)
+    }
+    case 'double':
+      return typeof value === 'number' && Number.isFinite(value)
+        ? new TypedValue('double', value)
+        : fail('is not a finite number')
+    case 'bytes':
+      return typeof value === 'string' && BASE64.test(value) ? Buffer.from(value, 'base64') : fail('is not base64')
+    case 'decimal': {
+      const { places, digits, ...rest } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+      if (!isInteger(places, 255) || !isInteger(digits, 0xffffffff) || Object.keys(rest).length > 0) {
+        return fail('is not a decimal like {"places": 2, "digits": 314}')
+      }
+      return new TypedValue('decimal', { places, digits })
+    }
+    case 'table':
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail('is not a table')
+      return readTable(value as Record<string, unknown>, pointer, errors, depth + 1)
+    default:
+      return fail('has an amqp_type that is none of int64, double, timestamp, bytes, decimal, table')
+  }
+}
+
+function toBigInt(value: unknown): bigint | undefined {
+  if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt(value)
+  return typeof value === 'string' && /^-?\d{1,20}$/.test(value) ? BigInt(value) : undefined
+}
+
+const isInteger = (value: unknown, max: number): value is number =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= max
+
+export const escapePointer = (name: string): string => name.replaceAll('~', '~0').replaceAll('/', '~1')
+
+/** The table as JSON text. Numbers come out as they were, a double with no fraction as `1.0`. */
+export function tableToJson(table: FieldTable): string {
+  if (table instanceof TypedValue) return valueToJson(table)
+  let json = ''
+  for (const name in table) json += `${json === '' ? '' : ','}${JSON.stringify(name)}:${valueToJson(table[name]!)}`
+  return `{${json}}`
+}
+
+function valueToJson(value: FieldValue): string {
+  if (typeof value === 'string' || typeof value === 'boolean' || value === null) return JSON.stringify(value)
+  if (typeof value === 'number') return Number.isFinite(value) ? String(value) : tagged('double', JSON.stringify(String(value)))
+  if (Buffer.isBuffer(value)) return tagged('bytes', JSON.stringify(value.toString('base64')))
+  if (value instanceof TypedValue) return typedToJson(value)
+  if (Array.isArray(value)) return `[${value.map(valueToJson).join(',')}]`
+  // A table of somebody's own with that name in it would be taken for a tag.
+  return Object.hasOwn(value, 'amqp_type') ? tagged('table', tableToJson(value)) : tableToJson(value)
+}
+
+function typedToJson({ '!': type, value }: TypedValue): string {
+  switch (type) {
+    case 'int64':
+      return tagged('int64', `"${value}"`)
+    case 'timestamp':
+      return tagged('timestamp', typeof value === 'bigint' ? `"${value}"` : String(value))
+    case 'double': {
+      const digits = Object.is(value, -0) ? '-0' : String(value)
+      return /e/.test(digits) ? digits : `${digits}.0`
+    }
+    case 'decimal':
+      return tagged('decimal', JSON.stringify(value))
+    default:
+      return tagged(type, JSON.stringify((value as Buffer).toString('base64')))
+  }
+}
+
+const tagged = (type: string, value: string): string => `{"amqp_type":"${type}","value":${value}}`

@@ -1,0 +1,63 @@
+// A message in its JSON form, as text: a JSON payload stands in it byte for byte, so that its numbers stay what they are.
+
+import { isUtf8 } from 'node:buffer'
+import type { IncomingMessage } from '../amqp/message.js'
+import { tableToJson } from './headers.js'
+import { headersOf, properties, propertyNames } from './properties.js'
+
+export type Encoding = 'auto' | 'string' | 'base64'
+
+export interface Leased {
+  id: string
+  expiresAt: number
+}
+
+/** The message as JSON text, on one line. */
+export function messageToJson(
+  message: IncomingMessage & { deliveryCount?: number | undefined },
+  encoding: Encoding,
+  lease?: Leased,
+): string {
+  const { exchange, routingKey, redelivered, deliveryCount } = message
+  let json = `{${payload(message, encoding)},"exchange":${JSON.stringify(exchange)},"routing_key":${JSON.stringify(routingKey)},"redelivered":${redelivered}`
+  if (deliveryCount !== undefined) json += `,"delivery_count":${deliveryCount}`
+  json += `,"properties":${propertiesToJson(message)}`
+  if (lease) json += `,"lease":{"id":"${lease.id}","expires_at":"${new Date(lease.expiresAt).toISOString()}"}`
+  return `${json}}`
+}
+
+function payload({ body, properties: { contentType, contentEncoding } }: IncomingMessage, encoding: Encoding): string {
+  const bytes = `"payload_bytes":${body.length}`
+  if (encoding !== 'base64' && isUtf8(body)) {
+    const text = body.toString('utf8')
+    if (encoding === 'auto' && !contentEncoding && isJsonType(contentType) && isJson(text)) {
+      // Outside of strings a line end is white space, and inside it can't be.
+      return `"payload":${text.replace(/[\r\n]/g, ' ')},"payload_encoding":"json",${bytes}`
+    }
+    return `"payload":${JSON.stringify(text)},"payload_encoding":"string",${bytes}`
+  }
+  return `"payload":"${body.toString('base64')}","payload_encoding":"base64",${bytes}`
+}
+
+function propertiesToJson({ properties: values }: IncomingMessage): string {
+  let json = ''
+  for (const name of propertyNames) {
+    const value = values[name]
+    if (value !== undefined) json += `${json === '' ? '' : ','}"${properties[name].json}":${JSON.stringify(value)}`
+  }
+  const headers = headersOf(values)
+  if (headers) json += `${json === '' ? '' : ','}"headers":${tableToJson(headers)}`
+  return `{${json}}`
+}
+
+const isJsonType = (contentType: string | undefined): boolean =>
+  contentType !== undefined && /^application\/(?:[^;]+\+)?json\s*(?:;|$)/i.test(contentType)
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,104 @@
+// The properties of a message: their names in AMQP's client library, in JSON and in HTTP, and the one validator of their
+// values. Everything here is checked before a channel is touched: the broker closes the channel, and once the connection,
+// over what this lets through.
+
+import type { FieldTable } from '../amqp/field-table.js'
+import type { Properties } from '../amqp/message.js'
+import type { FieldError } from '../problems.js'
+
+type Name = Exclude<keyof Properties, 'headers'>
+interface PropertyInfo {
+  /** In the JSON form. */
+  json: string
+  /** In the raw form. */
+  http: string
+  kind: 'text' | 'integer'
+  check: (value: string | number) => string | undefined
+}
+
+const shortString = (value: string | number): string | undefined => {
+  if (Buffer.byteLength(String(value)) > 255) return 'is longer than 255 bytes'
+  return String(value).isWellFormed() ? undefined : 'has half a surrogate pair, which is no UTF-8'
+}
+const between = (min: number, max: number) => (value: string | number) =>
+  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+    ? undefined
+    : `must be a whole number from ${min} to ${max}`
+
+const expiration = (value: string | number) =>
+  /^\d{1,10}$/.test(String(value)) && Number(value) <= 0xffffffff
+    ? undefined
+    : 'must be whole milliseconds from 0 to 4294967295, as a string'
+
+const replyTo = (value: string | number) =>
+  value === 'amq.rabbitmq.reply-to' ? 'would name a reply consumer of the gateway: use /rpc' : shortString(value)
+
+const text = (json: string, check = shortString): PropertyInfo => ({
+  json,
+  http: `amqp-${json.replaceAll('_', '-')}`,
+  kind: 'text',
+  check,
+})
+const integer = (json: string, min: number, max: number): PropertyInfo => ({
+  json,
+  http: `amqp-${json.replaceAll('_', '-')}`,
+  kind: 'integer',
+  check: between(min, max),
+})
+
+/** In the order in which they are shown. */
+export const properties: Readonly<Record<Name, PropertyInfo>> = {
+  contentType: { ...text('content_type'), http: 'content-type' },
+  contentEncoding: { ...text('content_encoding'), http: 'content-encoding' },
+  deliveryMode: integer('delivery_mode', 1, 2),
+  priority: integer('priority', 0, 255),
+  correlationId: text('correlation_id'),
+  replyTo: text('reply_to', replyTo),
+  expiration: text('expiration', expiration),
+  messageId: text('message_id'),
+  timestamp: integer('timestamp', 0, Number.MAX_SAFE_INTEGER),
+  type: text('type'),
+  userId: text('user_id'),
+  appId: text('app_id'),
+}
+
+export const propertyNames = Object.keys(properties) as Name[]
+
+/**
+ * Checks what has to be the broker's way, beyond each value's own form.
+ * @param username the AMQP connection's user: the only `user_id` that the broker lets through
+ */
+export function checkTogether(values: Properties, username: string, pointer: (name: Name | 'headers') => string): FieldError[] {
+  const errors: FieldError[] = []
+  if (values.userId !== undefined && values.userId !== username) {
+    errors.push({ pointer: pointer('userId'), detail: "must be the user of the gateway's own connection" })
+  }
+  for (const name of ['CC', 'BCC']) {
+    const keys = values.headers?.[name]
+    if (keys === undefined) continue
+    if (!Array.isArray(keys) || !keys.every((key) => typeof key === 'string' && Buffer.byteLength(key) <= 255)) {
+      errors.push({ pointer: `${pointer('headers')}/${name}`, detail: 'must be an array of routing keys' })
+    }
+  }
+  return errors
+}
+
+/** Why the name of a queue, an exchange or a vhost can't be one; undefined where it can. */
+export function nameError(name: string): string | undefined {
+  if (name.length === 0) return 'is empty'
+  if (Buffer.byteLength(name) > 255) return 'is longer than 255 bytes'
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  if (/[\u0000-\u001f\u007f]/.test(name)) return 'has a control character in it'
+  return name.isWellFormed() ? undefined : 'has half a surrogate pair, which is no UTF-8'
+}
+
+/** Why a routing key can't be one; undefined where it can. It may be empty. */
+export function routingKeyError(key: string): string | undefined {
+  return key === '' ? undefined : nameError(key)
+}
+
+/** The headers, or undefined where there are none. */
+export function headersOf(values: Properties): FieldTable | undefined {
+  for (const _ in values.headers) return values.headers
+  return undefined
+}

@@ -1,0 +1,162 @@
+// A message in its raw form: the HTTP body is the AMQP body, the properties and headers are HTTP headers.
+
+import { isUtf8 } from 'node:buffer'
+import { randomUUID } from 'node:crypto'
+import type { IncomingHttpHeaders } from 'node:http'
+import type { FieldTable } from '../amqp/field-table.js'
+import type { IncomingMessage, Properties } from '../amqp/message.js'
+import { type FieldError, Problem } from '../problems.js'
+import { decodeValue, encodeValue, toAmqpName, toHttpName } from './cloudevents.js'
+import { parseExact } from './exact-json.js'
+import { tableFromJson, tableToJson } from './headers.js'
+import { checkTogether, headersOf, properties, propertyNames } from './properties.js'
+
+const TRACE = ['traceparent', 'tracestate', 'baggage']
+const MAX_RESPONSE_HEADERS = 8 * 1024
+const byHttpName = new Map(propertyNames.map((name) => [properties[name].http, name]))
+
+/**
+ * The properties that a request's headers say, with a message id: the client's, or a new UUID.
+ * @throws Problem invalid_message that lists everything wrong with them
+ */
+export function readProperties(http: IncomingHttpHeaders, username: string): Properties & { messageId: string } {
+  const values: Properties & { messageId: string } = { deliveryMode: 2, messageId: '' }
+  const errors: FieldError[] = []
+  let headers: FieldTable | undefined
+  for (const name in http) {
+    const raw = http[name]
+    if (raw === undefined || Array.isArray(raw)) continue
+    if (name.startsWith('amqp-') || name === 'content-type' || name === 'content-encoding') {
+      const property = byHttpName.get(name)
+      if (property) {
+        const { kind, check } = properties[property]
+        const value = kind === 'integer' && /^\d{1,16}$/.test(raw) ? Number(raw) : fromHttp(raw)
+        const detail = check(value)
+        if (detail) errors.push({ pointer: `/header/${name}`, detail })
+        else (values as unknown as Record<string, unknown>)[property] = value
+      } else if (!isHeaderName(name)) {
+        errors.push({ pointer: `/header/${name}`, detail: 'is no property of a message' })
+      }
+    }
+    if (isHeaderName(name) || name.startsWith('ce-') || TRACE.includes(name)) headers ??= readHeaders(http, errors)
+  }
+  if (headers) values.headers = headers
+  if (!values.messageId) values.messageId = randomUUID()
+  const pointer = (name: string) => `/header/${name === 'headers' ? 'amqp-headers' : properties[name as 'userId'].http}`
+  errors.push(...checkTogether(values, username, pointer))
+  if (errors.length > 0) {
+    throw new Problem('invalid_message', errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; '), { errors })
+  }
+  return values
+}
+
+const isHeaderName = (name: string): boolean => name === 'amqp-headers' || (name.startsWith('amqp-header-') && name.length > 12)
+
+/** All AMQP headers: the exact ones first; a single one may repeat it and not contradict it; then the trace's. */
+function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTable {
+  const json: Record<string, unknown> = Object.create(null)
+  const exact = http['amqp-headers']
+  if (typeof exact === 'string') {
+    try {
+      Object.assign(json, objectOf(parseExact(fromHttp(exact), { doubles: true })))
+    } catch (error) {
+      errors.push({ pointer: '/header/amqp-headers', detail: `is not a JSON object: ${(error as Error).message.slice(0, 120)}` })
+      return {}
+    }
+  }
+  for (const [name, value] of Object.entries(http)) {
+    if (typeof value !== 'string') continue
+    if (name.startsWith('amqp-header-')) {
+      const key = name.slice('amqp-header-'.length)
+      const text = fromHttp(value)
+      // What a raw answer says in both ways has the name's case only in the exact form.
+      const stated = Object.keys(json).find((other) => other.toLowerCase() === key)
+      if (stated === undefined) json[key] = text
+      else if (json[stated] !== text) errors.push({ pointer: `/header/${name}`, detail: 'contradicts amqp-headers' })
+    } else if (name.startsWith('ce-') && name.length > 3) {
+      const text = decodeValue(fromHttp(value))
+      if (text === undefined) errors.push({ pointer: `/header/${name}`, detail: 'has a broken percent-encoding' })
+      else json[toAmqpName(name)] ??= text
+    } else if (TRACE.includes(name)) {
+      json[name] ??= fromHttp(value)
+    }
+  }
+  return tableFromJson(json, '/header/amqp-headers', errors)
+}
+
+function objectOf(json: unknown): object {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new Error('something else stands there')
+  return json
+}
+
+/**
+ * The HTTP headers of a raw answer.
+ * @throws Problem not_acceptable where they would be larger than 8 KiB or hold what no HTTP header can
+ */
+export function writeProperties(message: IncomingMessage): Record<string, string> {
+  const http: Record<string, string> = {}
+  for (const name of propertyNames) {
+    const value = message.properties[name]
+    if (value !== undefined) http[properties[name].http] = String(value)
+  }
+  http['amqp-redelivered'] = String(message.redelivered)
+  http['amqp-exchange'] = message.exchange
+  http['amqp-routing-key'] = message.routingKey
+  const headers = headersOf(message.properties)
+  if (headers) {
+    http['amqp-headers'] = asciiJson(tableToJson(headers))
+    for (const name of TRACE) if (typeof headers[name] === 'string') http[name] = headers[name]
+  }
+  let size = 0
+  for (const name in http) {
+    const value = http[name]!
+    if (!isHttpValue(value)) throw tooMuch(`${name} holds what no HTTP header can`)
+    http[name] = toHttp(value)
+    size += name.length + http[name].length + 4
+  }
+  if (size > MAX_RESPONSE_HEADERS) throw tooMuch(`its headers take ${size} bytes, and ${MAX_RESPONSE_HEADERS} is the limit`)
+  if (headers) addSingleHeaders(http, headers, MAX_RESPONSE_HEADERS - size)
+  return http
+}
+
+/** Strings one by one, for those who don't parse JSON, as long as there is room: `amqp-headers` has them all. */
+function addSingleHeaders(http: Record<string, string>, headers: FieldTable, room: number): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== 'string' || TRACE.includes(name)) continue
+    const event = toHttpName(name)
+    const header = event ?? `amqp-header-${name}`
+    const text = event ? encodeValue(value) : value
+    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(header) || !isHttpValue(text)) continue
+    const written = toHttp(text)
+    room -= header.length + written.length + 4
+    if (room < 0) return
+    http[header] = written
+  }
+}
+
+function tooMuch(why: string): Problem {
+  return new Problem('not_acceptable', `The message can't be answered raw: ${why}. It is still in the queue; ask for JSON.`)
+}
+
+/** No control characters, and no space at an end, which HTTP would cut off. */
+function isHttpValue(value: string): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  return !/[\u0000-\u0008\u000a-\u001f\u007f]|^[ \t]|[ \t]$/.test(value)
+}
+
+// Header values are UTF-8 on the wire, which Node hands over, and takes, as Latin-1.
+function fromHttp(value: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: what is beyond ASCII
+  if (!/[^\x00-\x7f]/.test(value)) return value
+  const bytes = Buffer.from(value, 'latin1')
+  return isUtf8(bytes) ? bytes.toString('utf8') : value
+}
+
+function toHttp(value: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: what is beyond ASCII
+  return /[^\x00-\x7f]/.test(value) ? Buffer.from(value, 'utf8').toString('latin1') : value
+}
+
+function asciiJson(json: string): string {
+  return json.replace(/[\u007f-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}

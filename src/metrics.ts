@@ -1,0 +1,120 @@
+// Every metric of the gateway, in one Prometheus registry per app.
+
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+export type PublishOutcome = 'confirmed' | 'unroutable' | 'rejected' | 'refused' | 'unknown'
+export type SettleOutcome = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
+
+export interface Gauges {
+  /** Broker connections by role and state. */
+  connections: () => { role: string; state: string; count: number }[]
+  leases: () => number
+  waiters: () => number
+  channels: () => number
+}
+
+export function createMetrics() {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const registers = [registry]
+
+  const requests = new Histogram({
+    name: 'gateway_http_request_duration_seconds',
+    help: 'Time from a request to the end of its answer, by route and status. Long polls wait on purpose.',
+    labelNames: ['method', 'route', 'status'] as const,
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+    registers,
+  })
+  const publishes = new Counter({
+    name: 'gateway_publishes_total',
+    help: 'Messages published, by what RabbitMQ said of them.',
+    labelNames: ['outcome'] as const,
+    registers,
+  })
+  const received = new Counter({
+    name: 'gateway_messages_received_total',
+    help: 'Messages answered to receives, by ack mode.',
+    labelNames: ['ack'] as const,
+    registers,
+  })
+  const receives = new Counter({
+    name: 'gateway_receives_total',
+    help: 'Receives answered, by ack mode and whether they had messages.',
+    labelNames: ['ack', 'result'] as const,
+    registers,
+  })
+  const settles = new Counter({
+    name: 'gateway_leases_ended_total',
+    help: 'Leases that ended, by how: acked, nacked, expired, lost (the queue or the connection went away), unknown.',
+    labelNames: ['outcome'] as const,
+    registers,
+  })
+  const forwards = new Counter({
+    name: 'gateway_forwarded_settles_total',
+    help: 'Settles forwarded to the instance that holds the lease, by result.',
+    labelNames: ['result'] as const,
+    registers,
+  })
+
+  // The label objects are looked up once per combination: prom-client hashes labels at every call otherwise.
+  const byRequest = new Map<string, ReturnType<typeof requests.labels>>()
+  const counters = {
+    publish: new Map<string, Counter.Internal>(),
+    settle: new Map<string, Counter.Internal>(),
+  }
+  const count = (cache: Map<string, Counter.Internal>, counter: typeof publishes | typeof settles, outcome: string) => {
+    let child = cache.get(outcome)
+    if (!child) {
+      child = counter.labels(outcome)
+      cache.set(outcome, child)
+    }
+    child.inc()
+  }
+
+  return {
+    registry,
+    request(method: string, route: string, status: number, seconds: number): void {
+      const key = `${method} ${route} ${status}`
+      let child = byRequest.get(key)
+      if (!child) {
+        child = requests.labels(method, route, String(status))
+        byRequest.set(key, child)
+      }
+      child.observe(seconds)
+    },
+    published: (outcome: PublishOutcome) => count(counters.publish, publishes, outcome),
+    settled: (outcome: SettleOutcome) => count(counters.settle, settles, outcome),
+    received(ack: string, messages: number): void {
+      receives.inc({ ack, result: messages > 0 ? 'messages' : 'empty' })
+      if (messages > 0) received.inc({ ack }, messages)
+    },
+    forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
+    /** Registers the gauges that are read when Prometheus asks. */
+    observe(gauges: Gauges): void {
+      new Gauge({
+        name: 'gateway_broker_connections',
+        help: 'Connections to RabbitMQ, by role and state.',
+        labelNames: ['role', 'state'] as const,
+        registers,
+        collect() {
+          this.reset()
+          for (const { role, state, count } of gauges.connections()) this.inc({ role, state }, count)
+        },
+      })
+      const gauge = (name: string, help: string, read: () => number) =>
+        new Gauge({
+          name,
+          help,
+          registers,
+          collect() {
+            this.set(read())
+          },
+        })
+      gauge('gateway_leases_open', 'Leases open on this instance.', gauges.leases)
+      gauge('gateway_receives_waiting', 'Receives that wait for a message.', gauges.waiters)
+      gauge('gateway_broker_channels', 'AMQP channels open for receiving and for leases.', gauges.channels)
+    },
+  }
+}
+
+export type Metrics = ReturnType<typeof createMetrics>

@@ -1,0 +1,24 @@
+// What every request and every response has: an id, no caching, a line in the metrics, and where asked for one in the log.
+
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Services } from '../services.js'
+
+export const context = fp(async (app: FastifyInstance, { config, metrics }: Services) => {
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id)
+    reply.header('cache-control', 'no-store')
+    done()
+  })
+
+  const logAll = config.LOG_REQUESTS === 'all'
+  app.addHook('onResponse', (request, reply, done) => {
+    metrics.request(request.method, request.routeOptions.url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
+    if (logAll) {
+      const { method, url, id } = request
+      const fields = { request_id: id, method, url, status: reply.statusCode, ms: Math.round(reply.elapsedTime * 10) / 10 }
+      app.log.info(fields, 'request')
+    }
+    done()
+  })
+})

@@ -1,0 +1,54 @@
+// The OpenAPI document, generated from the routes, and Swagger UI over it, with all its files from here.
+
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { document } from '../../openapi/document.js'
+import { catalogue } from '../problems.js'
+
+/** Generates the document; has to come before the routes. */
+export const openapi = fp(async (app: FastifyInstance) => {
+  await app.register(swagger, {
+    openapi: document as never,
+    refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.$id ?? `def-${i}`) },
+  })
+})
+
+/** Serves it: /openapi.json, /docs, and /problems, where the `type` of every problem leads. */
+export const docs = async (app: FastifyInstance) => {
+  let json: string | undefined
+  app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) => {
+    json ??= JSON.stringify(app.swagger())
+    reply.type('application/json').send(json)
+  })
+  app.get('/problems', { schema: { hide: true } }, (_request, reply) =>
+    reply.type('text/html; charset=utf-8').send(problemsPage()),
+  )
+  app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('/docs'))
+
+  await app.register(async (pages) => {
+    pages.addHook('onSend', (_request, reply, payload, done) => {
+      reply.header('cache-control', 'no-store')
+      done(null, payload)
+    })
+    await pages.register(swaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: true,
+      uiConfig: { docExpansion: 'list', tryItOutEnabled: true, displayRequestDuration: true },
+    })
+  })
+}
+
+function problemsPage(): string {
+  const rows = Object.entries(catalogue)
+    .map(([code, { status, title, ...rest }]) => {
+      const retry = 'retryAfter' in rest ? `yes, after ${rest.retryAfter} s` : 'no'
+      return `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${title}</td><td>${retry}</td></tr>`
+    })
+    .join('\n')
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Problems</title></head><body><h1>Problems</h1>
+<table><thead><tr><th>code</th><th>status</th><th>meaning</th><th>retry</th></tr></thead><tbody>
+${rows}
+</tbody></table></body></html>`
+}

@@ -1,0 +1,75 @@
+// Everything behind the routes, put together once per app.
+
+import { settled } from './amqp/deadline.js'
+import { Vhosts } from './amqp/vhost.js'
+import type { Config } from './config.js'
+import { Leases } from './leases/leases.js'
+import { Receiver } from './leases/receiver.js'
+import type { Log } from './log.js'
+import { createMetrics, type Metrics } from './metrics.js'
+
+export interface Services {
+  readonly config: Config
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly vhosts: Vhosts
+  readonly leases: Leases
+  readonly receiver: Receiver
+  /** Why the gateway should get no traffic; undefined when it is ready. */
+  notReady: () => string | undefined
+  /** From now on: not ready, no receives; waiting ones are answered with what they have. Leases may still be settled. */
+  drain: () => void
+  /** Gives every lease back and closes all connections, each step within its deadline. */
+  close: () => Promise<void>
+}
+
+export function createServices(config: Config, log: Log): Services {
+  const metrics = createMetrics()
+  let vhosts: Vhosts
+  const leases = new Leases({ config, metrics, log, vhosts: () => vhosts })
+  vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
+  const receiver = new Receiver({ config, metrics, vhosts, leases })
+  let draining = false
+  const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
+
+  metrics.observe({
+    connections: () => connections().map(({ role, connection }) => ({ role, state: connection.state, count: 1 })),
+    leases: () => leases.open,
+    waiters: () => receiver.waiting,
+    channels: () =>
+      vhosts
+        .all()
+        .flatMap((vhost) => vhost.leaseConnections)
+        .reduce((sum, { channels }) => sum + channels, 0),
+  })
+
+  return {
+    config,
+    log,
+    metrics,
+    vhosts,
+    leases,
+    receiver,
+    notReady: () => (draining ? 'shutting down' : brokerReason(vhosts)),
+    drain: () => {
+      draining = true
+      receiver.drain()
+    },
+    close: async () => {
+      await settled(config.BROKER_TIMEOUT, leases.close())
+      await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())
+    },
+  }
+}
+
+function brokerReason(vhosts: Vhosts): string | undefined {
+  const { publisher, leaseConnections } = vhosts.default
+  if (publisher.stalled) return 'the broker does not answer'
+  if (publisher.connection.state !== 'up') return `the broker connection that publishes is ${describe(publisher.connection)}`
+  const lease = leaseConnections.find(({ connection }) => connection.state === 'up')
+  return lease ? undefined : `the broker connection that receives is ${describe(leaseConnections[0]!.connection)}`
+}
+
+function describe({ state, reason }: { state: string; reason: string }): string {
+  return reason && reason !== state ? `${state}: ${reason}` : state
+}
