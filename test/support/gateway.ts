@@ -1,0 +1,78 @@
+// A gateway in the test's own process, against the broker that the test run started, and a client that holds every answer
+// against the OpenAPI document.
+
+import type { AddressInfo } from 'node:net'
+import { after } from 'node:test'
+import supertest from 'supertest'
+import { type App, buildApp } from '../../src/app.js'
+import { loadConfig } from '../../src/config.js'
+import { checkResponse } from './contract.js'
+import { eventually } from './eventually.js'
+
+export const AMQP_URL = required('AMQP_URL')
+
+export interface Gateway {
+  app: App
+  url: string
+  /** Supertest for a method and path; the answer is held against the OpenAPI document. */
+  get: (path: string) => supertest.Test
+  post: (path: string) => supertest.Test
+  put: (path: string) => supertest.Test
+  delete: (path: string) => supertest.Test
+  /** Runs before the gateway is closed. */
+  cleanups: (() => Promise<unknown>)[]
+  call: (method: 'get' | 'post' | 'put' | 'delete' | 'head' | 'patch' | 'options', path: string) => supertest.Test
+  close: () => Promise<void>
+}
+
+/** Starts a gateway on a port of its own, ready to serve; it is closed after the tests of the file, or the test it is started in. */
+export async function startGateway(env: Record<string, string> = {}): Promise<Gateway> {
+  const app = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env }))
+  await app.http.listen({ host: '127.0.0.1', port: 0 })
+  const url = `http://127.0.0.1:${(app.http.server.address() as AddressInfo).port}`
+  const call: Gateway['call'] = (method, path) => supertest(url)[method](path).expect(checkResponse)
+  let closing: Promise<void> | undefined
+  const gateway: Gateway = {
+    app,
+    url,
+    call,
+    get: (path) => call('get', path),
+    post: (path) => call('post', path),
+    put: (path) => call('put', path),
+    delete: (path) => call('delete', path),
+    cleanups: [],
+    close: () => {
+      closing ??= (async () => {
+        for (const cleanup of gateway.cleanups) await cleanup().catch(() => undefined)
+        await app.http.close()
+      })()
+      return closing
+    },
+  }
+  after(gateway.close)
+  await eventually(() => {
+    const reason = app.services.notReady()
+    if (reason) throw new Error(reason)
+  })
+  return gateway
+}
+
+let names = 0
+const prefix = `t${process.pid}`
+
+/** A name that no other test uses. */
+export const freshName = (what = 'q'): string => `${prefix}.${what}.${++names}`
+
+/** A queue of its own for a test, deleted when the gateway is closed. */
+export async function freshQueue(gateway: Gateway, declaration: object = {}): Promise<string> {
+  const name = freshName('queue')
+  await gateway.put(`/queues/${name}`).send(declaration).expect(201)
+  gateway.cleanups.push(async () => supertest(gateway.url).delete(`/queues/${name}`))
+  return name
+}
+
+export function required(name: string): string {
+  const value = process.env[name]
+  if (!value) throw new Error(`${name} is not set: run the tests with npm test`)
+  return value
+}
