@@ -212,15 +212,16 @@ function prefersRaw(accept: string | undefined): boolean {
 function clientOf(reply: FastifyReply): Client {
   const interrupt = new Interrupt()
   let onEnd: ((written: boolean) => void) | undefined
+  let ended = false
   const end = (written: boolean) => {
+    if (ended) return
+    ended = true
+    if (!written) interrupt.fire('client_gone')
     onEnd?.(written)
-    onEnd = undefined
   }
-  reply.raw.once('finish', () => end(true))
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) interrupt.fire('client_gone')
-    end(reply.raw.writableFinished)
-  })
+  // An answer whose socket is taken away "finishes" too; only the socket tells that its bytes were thrown away.
+  reply.raw.once('finish', () => end(!reply.raw.req.socket.destroyed))
+  reply.raw.once('close', () => end(false))
   return {
     interrupt,
     onEnd: (listener) => {

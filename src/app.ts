@@ -18,6 +18,8 @@ const MAX_HEADERS = 128 * 1024
 export interface App {
   readonly http: FastifyInstance
   readonly services: Services
+  /** Answers what is under way, gives every lease back, closes all connections; each step has its deadline. */
+  readonly close: () => Promise<void>
 }
 
 /** Builds the application and begins to connect to the broker. Resolves without waiting for it. */
@@ -41,14 +43,27 @@ export async function buildApp(config: Config): Promise<App> {
     frameworkErrors: (error, request, reply) => frameworkError(() => http, error, request as never, reply as never),
   }) as unknown as FastifyInstance
   const services = createServices(config, http.log)
-  http.addHook('onClose', () => services.close())
   await http.register(context, services)
   await http.register(errors)
   await http.register(parsers)
   await http.register(openapi)
   await http.register(routes, services)
   if (config.DOCS === 'on') await http.register(docs)
-  return { http, services }
+  return { http, services, close: () => close(http, services) }
+}
+
+/** Requests first: they still need the broker. A connection that turns idle after its answer is not waited for. */
+async function close(http: FastifyInstance, services: Services): Promise<void> {
+  services.drain()
+  const idle = setInterval(() => http.server.closeIdleConnections(), 20)
+  const late = setTimeout(
+    () => http.server.closeAllConnections(),
+    services.config.PUBLISH_TIMEOUT + services.config.BROKER_TIMEOUT,
+  )
+  await http.close()
+  clearInterval(idle)
+  clearTimeout(late)
+  await services.close()
 }
 
 /** The client's own id where it is one, so that its log and ours meet. */

@@ -25,9 +25,9 @@ function configuration(): Config {
 }
 
 /** Not ready, no receives, leases may still be settled for a while, then everything goes back. */
-async function shutDown({ http, services }: App, drain: number): Promise<void> {
+async function shutDown({ close, services }: App, drain: number): Promise<void> {
   services.drain()
   const end = Date.now() + drain
   while (services.leases.open > 0 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 50))
-  await http.close()
+  await close()
 }

@@ -17,6 +17,7 @@ export interface Services {
   readonly receiver: Receiver
   /** Why the gateway should get no traffic; undefined when it is ready. */
   notReady: () => string | undefined
+  draining: boolean
   /** From now on: not ready, no receives; waiting ones are answered with what they have. Leases may still be settled. */
   drain: () => void
   /** Gives every lease back and closes all connections, each step within its deadline. */
@@ -29,7 +30,6 @@ export function createServices(config: Config, log: Log): Services {
   const leases = new Leases({ config, metrics, log, vhosts: () => vhosts })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
-  let draining = false
   const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
 
   metrics.observe({
@@ -43,16 +43,17 @@ export function createServices(config: Config, log: Log): Services {
         .reduce((sum, { channels }) => sum + channels, 0),
   })
 
-  return {
+  const services: Services = {
     config,
     log,
     metrics,
     vhosts,
     leases,
     receiver,
-    notReady: () => (draining ? 'shutting down' : brokerReason(vhosts)),
+    draining: false,
+    notReady: () => (services.draining ? 'shutting down' : brokerReason(vhosts)),
     drain: () => {
-      draining = true
+      services.draining = true
       receiver.drain()
     },
     close: async () => {
@@ -60,6 +61,7 @@ export function createServices(config: Config, log: Log): Services {
       await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())
     },
   }
+  return services
 }
 
 function brokerReason(vhosts: Vhosts): string | undefined {

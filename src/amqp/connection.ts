@@ -2,6 +2,7 @@
 // second when the broker is blocked. What lives on it (channels, consumers) is set up anew by its owner at every incarnation.
 
 import type { Socket } from 'node:net'
+import { hostname } from 'node:os'
 import type { BrokerAddress, Config } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
@@ -90,7 +91,7 @@ export class BrokerConnection {
     const address = pick(config.AMQP_URL, this.#attempts)
     let model: ChannelModel | undefined
     try {
-      model = await open(config, address, vhost, `rabbitmq-http-gateway ${role}`)
+      model = await open(config, address, vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} ${role}`)
       this.#watch(model)
       this.#model = model
       this.brokerVersion = serverVersion(model)

@@ -4,10 +4,13 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Services } from '../services.js'
 
-export const context = fp(async (app: FastifyInstance, { config, metrics }: Services) => {
+export const context = fp(async (app: FastifyInstance, services: Services) => {
+  const { config, metrics } = services
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     reply.header('cache-control', 'no-store')
+    // Whoever keeps the connection for its next request would find it closed.
+    if (services.draining) reply.header('connection', 'close')
     done()
   })
 

@@ -1,0 +1,178 @@
+// What becomes of a lease.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { freshName, freshQueue, startGateway } from '../support/gateway.js'
+
+const gateway = await startGateway()
+const publish = (queue: string, text = 'task') => gateway.post(`/queues/${queue}/messages`).send(text).expect(201)
+const receive = async (queue: string, query = '') =>
+  (await gateway.get(`/queues/${queue}/messages${query}`).expect(200)).body.messages
+const lease = async (queue: string, query = '') => {
+  await publish(queue)
+  const [message] = await receive(queue, `?wait=2s${query}`)
+  return message.lease as { id: string; expires_at: string }
+}
+const code = async (path: string, status: number, body?: object) => {
+  const request = gateway.post(path)
+  return (await (body ? request.send(body) : request).expect(status)).body.code
+}
+
+describe('a lease', () => {
+  it('can be looked at while it is open', async () => {
+    const queue = await freshQueue(gateway)
+    const { id, expires_at } = await lease(queue, '&lease=10s')
+    const { body } = await gateway.get(`/leases/${id}`).expect(200)
+    assert.equal(body.queue, queue)
+    assert.equal(body.vhost, '/')
+    assert.equal(body.expires_at, expires_at)
+    assert.equal(Date.parse(expires_at) - Date.parse(body.leased_at), 10_000)
+    await gateway.post(`/leases/${id}/ack`).expect(204)
+    await gateway.get(`/leases/${id}`).expect(410)
+  })
+
+  it('is settled once: the same again is 204, another way 409', async () => {
+    const queue = await freshQueue(gateway)
+    const { id } = await lease(queue)
+    await gateway.post(`/leases/${id}/ack`).expect(204)
+    await gateway.post(`/leases/${id}/ack`).expect(204)
+    assert.equal(await code(`/leases/${id}/nack`, 409), 'already_settled')
+    assert.equal(await code(`/leases/${id}/extend`, 409), 'already_settled')
+  })
+
+  it('has one effect when many settle it at the same moment', async () => {
+    const queue = await freshQueue(gateway)
+    const { id } = await lease(queue)
+    const answers = await Promise.all(
+      ['ack', 'nack', 'ack', 'nack', 'ack'].map(async (op) => [op, (await gateway.post(`/leases/${id}/${op}`)).status] as const),
+    )
+    const done = new Set(answers.filter(([, status]) => status === 204).map(([op]) => op))
+    assert.equal(done.size, 1)
+    assert.ok(answers.every(([op, status]) => status === (done.has(op) ? 204 : 409)))
+    const left = await receive(queue, '?wait=300ms')
+    assert.equal(left.length, done.has('nack') ? 1 : 0)
+  })
+
+  it('gives the message back to its queue by nack', async () => {
+    const queue = await freshQueue(gateway)
+    const { id } = await lease(queue)
+    await gateway.post(`/leases/${id}/nack`).expect(204)
+    const [again] = await receive(queue, '?wait=2s')
+    assert.equal(again.redelivered, true)
+  })
+
+  it('gives it to the dead-letter exchange with requeue false', async () => {
+    const dead = await freshQueue(gateway)
+    const queue = await freshQueue(gateway, { arguments: { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead } })
+    const { id } = await lease(queue)
+    await gateway.post(`/leases/${id}/nack`).send({ requeue: false }).expect(204)
+    const [message] = await receive(dead, '?wait=2s')
+    assert.equal(message.properties.headers['x-death'][0].reason, 'rejected')
+    assert.deepEqual(await receive(queue), [])
+  })
+
+  it('is requeued within a second of its end, not before', async () => {
+    const queue = await freshQueue(gateway)
+    const { expires_at } = await lease(queue, '&lease=1s')
+    const [again] = await receive(queue, '?wait=5s')
+    const late = Date.now() - Date.parse(expires_at)
+    assert.equal(again.redelivered, true)
+    assert.ok(late >= 0 && late < 1000, `${late} ms late`)
+  })
+
+  it('lasts longer when it is extended', async () => {
+    const queue = await freshQueue(gateway)
+    const { id } = await lease(queue, '&lease=1s')
+    const { body } = await gateway.post(`/leases/${id}/extend`).send({ lease: '1m' }).expect(200)
+    assert.ok(Date.parse(body.expires_at) - Date.now() > 55_000)
+    assert.deepEqual(await receive(queue, '?wait=2s'), [])
+    await gateway.post(`/leases/${id}/ack`).expect(204)
+    const second = await lease(queue, '&lease=40s')
+    const same = await gateway.post(`/leases/${second.id}/extend`).expect(200)
+    assert.ok(Math.abs(Date.parse(same.body.expires_at) - Date.now() - 40_000) < 2000)
+  })
+
+  it('never outlives the broker’s consumer timeout', async () => {
+    const queue = await freshQueue(gateway)
+    const { id, expires_at } = await lease(queue)
+    assert.equal(await code(`/leases/${id}/extend`, 409, { lease: '30m' }), 'max_lease_exceeded')
+    assert.equal((await gateway.get(`/leases/${id}`).expect(200)).body.expires_at, expires_at)
+    await gateway.post(`/leases/${id}/extend`).send({ lease: 1500 }).expect(200)
+    const { body } = await gateway.get(`/queues/${queue}/messages?lease=26m`).expect(400)
+    assert.equal(body.code, 'invalid_request')
+  })
+
+  it('is 404 where no lease ever had the id, and 410 where one had', async () => {
+    const queue = await freshQueue(gateway)
+    const { id } = await lease(queue)
+    const other = `${id.slice(0, -1)}${id.endsWith('A') ? 'B' : 'A'}`
+    assert.equal(await code(`/leases/${other}/ack`, 404), 'lease_not_found')
+    assert.equal(await code('/leases/nonsense/ack', 404), 'lease_not_found')
+    await gateway.post(`/leases/${id}/nack`).expect(204)
+  })
+
+  it('is over when its queue is deleted', async () => {
+    const queue = freshName()
+    await gateway.put(`/queues/${queue}`).expect(201)
+    const { id } = await lease(queue)
+    await gateway.delete(`/queues/${queue}`).expect(204)
+    assert.equal(await code(`/leases/${id}/ack`, 410), 'lease_gone')
+  })
+
+  it('is settled, extended and given back with many others in one call', async () => {
+    const queue = await freshQueue(gateway)
+    for (let i = 0; i < 6; i++) await publish(queue, `task ${i}`)
+    const ids = (await receive(queue, '?max=6')).map((message: { lease: { id: string } }) => message.lease.id)
+    await gateway.post(`/leases/${ids[5]}/ack`).expect(204)
+    const { body } = await gateway
+      .post('/leases/settle')
+      .send({
+        ack: [ids[0], ids[1], ids[0]],
+        nack: [{ id: ids[2] }, { id: ids[5] }, { id: 'nonsense', requeue: false }],
+        extend: [
+          { id: ids[3], lease: '1m' },
+          { id: ids[4], lease: '2h' },
+        ],
+      })
+      .expect(200)
+    const statuses = body.results.map(({ status }: { status: string }) => status)
+    assert.deepEqual(statuses, ['acked', 'acked', 'acked', 'nacked', 'conflict', 'gone', 'extended', 'conflict'])
+    assert.equal(body.results[5].problem.code, 'lease_not_found')
+    assert.equal(body.results[7].problem.code, 'max_lease_exceeded')
+    assert.deepEqual([body.settled, body.failed], [5, 3])
+    await gateway
+      .post('/leases/settle')
+      .send({ ack: [ids[3], ids[4]] })
+      .expect(200)
+    await gateway
+      .post('/leases/settle')
+      .send({ ack: Array.from({ length: 1001 }, () => ids[0]) })
+      .expect(400)
+    await gateway.post('/leases/settle').send({}).expect(200)
+  })
+})
+
+describe('a lease of another instance', () => {
+  it('is settled, extended and looked at through any', async () => {
+    const other = await startGateway()
+    const queue = await freshQueue(gateway)
+    const { id } = await lease(queue)
+    assert.equal((await other.get(`/leases/${id}`).expect(200)).body.queue, queue)
+    await other.post(`/leases/${id}/extend`).send({ lease: '2m' }).expect(200)
+    await other.post(`/leases/${id}/ack`).expect(204)
+    await other.post(`/leases/${id}/ack`).expect(204)
+    assert.equal((await other.post(`/leases/${id}/nack`).expect(409)).body.code, 'already_settled')
+    assert.equal(await code(`/leases/${id}/nack`, 409), 'already_settled')
+  })
+
+  it('is gone when that instance is gone', async () => {
+    const other = await startGateway()
+    const queue = await freshQueue(gateway)
+    await publish(queue)
+    const [message] = (await other.get(`/queues/${queue}/messages?lease=10m`).expect(200)).body.messages
+    await other.close()
+    assert.equal(await code(`/leases/${message.lease.id}/ack`, 410), 'lease_gone')
+    const [again] = await receive(queue, '?wait=2s')
+    assert.equal(again.redelivered, true)
+  })
+})

@@ -1,0 +1,187 @@
+// Publishing tells the truth: each message its own answer, whatever others do at the same time.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { eventually } from '../support/eventually.js'
+import { freshName, freshQueue, startGateway } from '../support/gateway.js'
+import { management } from '../support/management.js'
+
+const gateway = await startGateway()
+const drain = async (queue: string) => {
+  const all: { payload: unknown; properties: Record<string, unknown> }[] = []
+  for (;;) {
+    const { body } = await gateway.get(`/queues/${queue}/messages?ack=auto&max=1000`).expect(200)
+    if (body.messages.length === 0) return all
+    all.push(...body.messages)
+  }
+}
+
+/** Every connection of this very gateway, as the broker names it. */
+const connections = async () => {
+  const all = await management<{ name: string; user_provided_name?: string }[]>('connections')
+  return all.filter((one) => one.user_provided_name?.includes(`:${process.pid} `)).map(({ name }) => name)
+}
+
+describe('publishing', () => {
+  it('answers 404 for a queue that is not there, and stores nothing', async () => {
+    const { body } = await gateway.post(`/queues/${freshName()}/messages`).send('x').expect(404)
+    assert.equal(body.code, 'queue_not_found')
+  })
+
+  it('says whether an exchange routed the message, and 404 with mandatory', async () => {
+    const exchange = freshName('exchange')
+    await gateway.put(`/exchanges/${exchange}`).send({ type: 'fanout' }).expect(201)
+    const free = await gateway.post(`/exchanges/${exchange}/messages`).send('x').expect(201)
+    assert.equal(free.body.routed, false)
+    const { body } = await gateway.post(`/exchanges/${exchange}/messages?mandatory=true`).send('x').expect(404)
+    assert.equal(body.code, 'unroutable')
+    const queue = await freshQueue(gateway)
+    await gateway.put(`/exchanges/${exchange}/bindings/queues/${queue}`).expect(204)
+    const bound = await gateway.post(`/exchanges/${exchange}/messages?mandatory=true`).send('x').expect(201)
+    assert.equal(bound.body.routed, true)
+    await gateway.delete(`/exchanges/${exchange}`).expect(204)
+    const gone = await gateway.post(`/exchanges/${exchange}/messages`).send('x').expect(404)
+    assert.equal(gone.body.code, 'exchange_not_found')
+  })
+
+  it('answers 404 for an exchange that somebody else deleted meanwhile', async () => {
+    const exchange = freshName('exchange')
+    await gateway.put(`/exchanges/${exchange}`).send({ type: 'fanout' }).expect(201)
+    await gateway.post(`/exchanges/${exchange}/messages`).send('x').expect(201)
+    await management(`exchanges/%2F/${exchange}`, { method: 'DELETE' })
+    const { body } = await gateway.post(`/exchanges/${exchange}/messages`).send('x').expect(404)
+    assert.equal(body.code, 'exchange_not_found')
+  })
+
+  it('reaches a queue through the default exchange by its name', async () => {
+    const queue = await freshQueue(gateway)
+    await gateway.post(`/exchanges/amq.default/messages?routing_key=${queue}`).send('x').expect(201)
+    assert.equal((await drain(queue)).length, 1)
+  })
+
+  it('puts a message id on a message that has none, and keeps the one it has', async () => {
+    const queue = await freshQueue(gateway)
+    const { body } = await gateway.post(`/queues/${queue}/messages`).send('a').expect(201)
+    const own = await gateway.post(`/queues/${queue}/messages`).set('amqp-message-id', 'order-1').send('b').expect(201)
+    assert.equal(own.body.message_id, 'order-1')
+    assert.deepEqual(
+      (await drain(queue)).map(({ properties }) => properties['message_id']),
+      [body.message_id, 'order-1'],
+    )
+  })
+
+  it('answers 202 without a word on routing where no confirm is wanted', async () => {
+    const queue = await freshQueue(gateway)
+    const { body } = await gateway.post(`/queues/${queue}/messages?confirm=false`).send('x').expect(202)
+    assert.deepEqual(Object.keys(body), ['message_id'])
+    await eventually(async () => assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 1))
+  })
+
+  it('does not take a copy by CC for the queue itself', async () => {
+    const copy = await freshQueue(gateway)
+    const { body } = await gateway
+      .post(`/queues/${freshName()}/messages`)
+      .set('amqp-headers', JSON.stringify({ CC: [copy] }))
+      .send('x')
+      .expect(404)
+    assert.equal(body.code, 'queue_not_found')
+    assert.equal((await drain(copy)).length, 0)
+  })
+
+  it('is rejected by a full queue as retryable', async () => {
+    const queue = await freshQueue(gateway, { arguments: { 'x-max-length': 1, 'x-overflow': 'reject-publish' } })
+    await gateway.post(`/queues/${queue}/messages`).send('a').expect(201)
+    const { body, headers } = await gateway.post(`/queues/${queue}/messages`).send('b').expect(503)
+    assert.equal(body.code, 'publish_rejected')
+    assert.equal(body.retryable, true)
+    assert.ok(Number(headers['retry-after']) > 0)
+  })
+
+  it('carries trace headers and CloudEvents both ways', async () => {
+    const queue = await freshQueue(gateway)
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    await gateway
+      .post(`/queues/${queue}/messages`)
+      .set({ traceparent, baggage: 'a=1', 'ce-id': '42', 'ce-source': '/shop', 'ce-type': 'order.made', 'ce-specversion': '1.0' })
+      .send('x')
+      .expect(201)
+    const raw = await gateway.get(`/queues/${queue}/messages?ack=requeue&format=raw`).expect(200)
+    assert.equal(raw.headers['traceparent'], traceparent)
+    assert.equal(raw.headers['baggage'], 'a=1')
+    assert.equal(raw.headers['ce-type'], 'order.made')
+    const [message] = await drain(queue)
+    assert.equal((message!.properties['headers'] as Record<string, string>)['cloudEvents:source'], '/shop')
+  })
+
+  it('answers a thousand concurrent publishes each with its own truth', async () => {
+    const queue = await freshQueue(gateway)
+    const before = await eventually(async () => {
+      const found = await connections()
+      assert.equal(found.length, 4)
+      return found
+    })
+    const bad: [path: string, headers: Record<string, string>, status: number, code: string][] = [
+      ['/queues/missing-queue/messages', {}, 404, 'queue_not_found'],
+      ['/exchanges/missing-exchange/messages?routing_key=x', {}, 404, 'exchange_not_found'],
+      ...(
+        [
+          ['amqp-expiration', '-1'],
+          ['amqp-expiration', 'abc'],
+          ['amqp-expiration', '1.5'],
+          ['amqp-expiration', '4294967296'],
+          ['amqp-priority', '256'],
+          ['amqp-priority', 'high'],
+          ['amqp-delivery-mode', '0'],
+          ['amqp-delivery-mode', '3'],
+          ['amqp-timestamp', '-5'],
+          ['amqp-timestamp', '1.5'],
+          ['amqp-user-id', 'somebody-else'],
+          ['amqp-reply-to', 'amq.rabbitmq.reply-to'],
+          ['amqp-message-id', 'x'.repeat(256)],
+          ['amqp-correlation-id', 'ü'.repeat(128)],
+          ['amqp-headers', '{"n": 1e999}'],
+          ['amqp-headers', '{"n": -1e999}'],
+          ['amqp-headers', '{"x": {"!": "int8", "value": 1000}}'],
+          ['amqp-headers', '{"CC": "not-an-array"}'],
+          ['amqp-headers', '{"BCC": [1, 2]}'],
+          ['amqp-headers', `{"${'k'.repeat(129)}": 1}`],
+          ['amqp-headers', `{"big": "${'x'.repeat(62_000)}"}`],
+          ['amqp-headers', `{"deep": ${'['.repeat(20)}${']'.repeat(20)}}`],
+          ['amqp-headers', 'not json'],
+          ['amqp-nonsense', 'x'],
+        ] as const
+      ).map(([name, value]): [string, Record<string, string>, number, string] => [
+        `/queues/${queue}/messages`,
+        { [name]: Buffer.from(value).toString('latin1') },
+        400,
+        'invalid_message',
+      ]),
+    ]
+    const good = 1000 - bad.length
+    const jobs = Array.from({ length: good }, (_, i) => async () => {
+      const { body } = await gateway
+        .post(`/queues/${queue}/messages`)
+        .set('amqp-message-id', `m${i}`)
+        .send(`body ${i}`)
+        .expect(201)
+      assert.deepEqual(body, { message_id: `m${i}`, routed: true })
+    })
+    for (const [i, [path, headers, status, code]] of bad.entries()) {
+      jobs.splice(Math.floor((i * good) / bad.length), 0, async () => {
+        const { body } = await gateway.post(path).set(headers).send('bad').expect(status)
+        assert.equal(body.code, code, JSON.stringify(headers))
+      })
+    }
+    // All at once, but for the sockets of this machine.
+    const queued = [...jobs]
+    await Promise.all(
+      Array.from({ length: 200 }, async () => {
+        for (let job = queued.shift(); job; job = queued.shift()) await job()
+      }),
+    )
+    const stored = (await drain(queue)).map(({ properties }) => properties['message_id'])
+    assert.equal(stored.length, good)
+    assert.equal(new Set(stored).size, good)
+    assert.deepEqual((await connections()).sort(), before.sort())
+  })
+})

@@ -1,0 +1,59 @@
+// Every path works on any vhost.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { eventually } from '../support/eventually.js'
+import { freshName, startGateway } from '../support/gateway.js'
+import { management } from '../support/management.js'
+
+const gateway = await startGateway({ VHOST_IDLE: '1s' })
+const vhost = freshName('vhost/with slash')
+const encoded = encodeURIComponent(vhost)
+await management(`vhosts/${encoded}`, { method: 'PUT' })
+await management(`permissions/${encoded}/guest`, {
+  method: 'PUT',
+  body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }),
+})
+gateway.cleanups.push(() => management(`vhosts/${encoded}`, { method: 'DELETE' }))
+
+describe('a vhost in the path', () => {
+  it('has queues, messages and leases of its own', async () => {
+    const base = `/vhosts/${encoded}`
+    await gateway.put(`${base}/queues/q`).expect(201)
+    await gateway.post(`${base}/queues/q/messages`).send('x').expect(201)
+    assert.equal((await gateway.get(`${base}/queues/q`).expect(200)).body.vhost, vhost)
+    const [message] = (await gateway.get(`${base}/queues/q/messages`).expect(200)).body.messages
+    const lease = `/leases/${message.lease.id}`
+    assert.equal((await gateway.get(lease).expect(200)).body.vhost, vhost)
+    assert.equal((await gateway.get(`/vhosts/%2F${lease}`).expect(404)).body.code, 'lease_not_found')
+    await gateway.post(`${base}${lease}/ack`).expect(204)
+    await gateway.post(`${lease}/ack`).expect(204)
+    assert.equal((await gateway.get('/queues/q').expect(404)).body.code, 'queue_not_found')
+  })
+
+  it('may be the connection’s own', async () => {
+    const queue = freshName()
+    await gateway.put(`/vhosts/%2F/queues/${queue}`).expect(201)
+    await gateway.delete(`/queues/${queue}`).expect(204)
+    assert.equal(gateway.app.services.vhosts.all().filter(({ name }) => name === '/').length, 1)
+  })
+
+  it('is let go when nobody uses it, and comes back', async () => {
+    await gateway.put(`/vhosts/${encoded}/queues/q`).expect(200)
+    await eventually(() => assert.equal(gateway.app.services.vhosts.all().length, 1))
+    await gateway.put(`/vhosts/${encoded}/queues/q`).expect(200)
+  })
+
+  it('that is not there is a 404, for everything', async () => {
+    for (const path of ['/queues/q', '/queues/q/messages', '/exchanges/e']) {
+      assert.equal((await gateway.get(`/vhosts/nonsense${path}`).expect(404)).body.code, 'vhost_not_found')
+    }
+    assert.equal((await gateway.post('/vhosts/nonsense/queues/q/messages').send('x').expect(404)).body.code, 'vhost_not_found')
+    assert.equal(gateway.app.services.notReady(), undefined)
+  })
+
+  it('that is one too many is refused', async () => {
+    const small = await startGateway({ MAX_VHOSTS: '1' })
+    assert.equal((await small.get(`/vhosts/${encoded}/queues/q`).expect(503)).body.code, 'overloaded')
+  })
+})

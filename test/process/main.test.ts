@@ -1,0 +1,106 @@
+// The process: its configuration, its logs, its end.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { eventually } from '../support/eventually.js'
+import { AMQP_URL, freshName } from '../support/gateway.js'
+import { listeningGateway, readyGateway, spawnGateway } from '../support/process.js'
+
+interface Message {
+  payload: string
+  redelivered: boolean
+  lease: { id: string }
+}
+
+async function declareAndPublish(url: string, count: number): Promise<string> {
+  const queue = freshName()
+  assert.equal((await fetch(`${url}/queues/${queue}`, { method: 'PUT' })).status, 201)
+  for (let i = 0; i < count; i++) {
+    assert.equal((await fetch(`${url}/queues/${queue}/messages`, { method: 'POST', body: `${i}` })).status, 201)
+  }
+  return queue
+}
+
+async function receive(url: string, queue: string, query = ''): Promise<Message[]> {
+  const response = await fetch(`${url}/queues/${queue}/messages${query}`)
+  assert.equal(response.status, 200)
+  return ((await response.json()) as { messages: Message[] }).messages
+}
+
+describe('the process', () => {
+  it('lists everything wrong with its environment and does not start', async () => {
+    const gateway = spawnGateway({
+      PORT: 'eighty',
+      MAX_MESSAGE_SIZE: 'big',
+      AMQP_URLS: 'amqp://x',
+      GATEWAY_PORT: '1',
+      HOST: '0.0.0.0',
+    })
+    assert.equal(await gateway.exited, 78)
+    for (const name of ['PORT must be', 'MAX_MESSAGE_SIZE is not', 'AMQP_URLS is not', 'GATEWAY_PORT is not']) {
+      assert.ok(gateway.output().includes(name), `${name} in ${gateway.output()}`)
+    }
+  })
+
+  it('does not let other machines in unless AUTH is written out', async () => {
+    const refused = spawnGateway({ HOST: '0.0.0.0', PORT: '0' })
+    assert.equal(await refused.exited, 78)
+    assert.match(refused.output(), /AUTH=none/)
+    await listeningGateway({ HOST: '0.0.0.0', AUTH: 'none', AMQP_URL })
+  })
+
+  it('serves without a broker, and says that it is not ready', async () => {
+    const gateway = await listeningGateway({ AMQP_URL: 'amqp://user:s3cret@127.0.0.1:1/' })
+    assert.equal((await fetch(`${gateway.url}/health/live`)).status, 200)
+    assert.equal((await fetch(`${gateway.url}/health/ready`)).status, 503)
+    const publish = await fetch(`${gateway.url}/queues/q/messages`, { method: 'POST', body: 'x' })
+    assert.equal(publish.status, 503)
+    assert.equal(((await publish.json()) as { code: string }).code, 'broker_unavailable')
+    assert.ok(Number(publish.headers.get('retry-after')) > 0)
+    assert.ok(!gateway.output().includes('s3cret'))
+  })
+
+  it('logs requests that fail, and every one where asked to, as JSON', async () => {
+    const quiet = await readyGateway({ AMQP_URL })
+    await fetch(`${quiet.url}/queues/nowhere`)
+    const loud = await readyGateway({ AMQP_URL, LOG_REQUESTS: 'all' })
+    await fetch(`${loud.url}/queues/nowhere`, { headers: { 'x-request-id': 'find-me', authorization: 'Bearer s3cret' } })
+    await eventually(() => assert.match(loud.output(), /find-me/))
+    assert.ok(!/nowhere/.test(quiet.output()))
+    assert.ok(!/s3cret/.test(loud.output()))
+    for (const line of loud.output().trim().split('\n')) JSON.parse(line)
+  })
+
+  it('lets leases be settled after SIGTERM, gives the rest back, and exits 0', async () => {
+    const gateway = await readyGateway({ AMQP_URL, SHUTDOWN_DRAIN: '2s' })
+    const other = await readyGateway({ AMQP_URL })
+    const queue = await declareAndPublish(gateway.url, 3)
+    const [first] = await receive(gateway.url, queue, '?lease=10m')
+    const [second] = await receive(gateway.url, queue, '?lease=10m')
+    const poll = receive(gateway.url, await declareAndPublish(gateway.url, 0), '?wait=60s')
+    await eventually(async () => {
+      assert.match(await (await fetch(`${gateway.url}/metrics`)).text(), /^gateway_receives_waiting 1$/m)
+    })
+    gateway.child.kill('SIGTERM')
+    assert.deepEqual(await poll, [])
+    const ready = await fetch(`${gateway.url}/health/ready`)
+    assert.equal(ready.status, 503)
+    assert.equal((await fetch(`${gateway.url}/leases/${first!.lease.id}/ack`, { method: 'POST' })).status, 204)
+    assert.equal(await gateway.exited, 0)
+    assert.equal((await fetch(`${other.url}/leases/${second!.lease.id}/ack`, { method: 'POST' })).status, 410)
+    const left = await receive(other.url, queue, '?max=10&wait=5s&ack=auto')
+    assert.deepEqual(
+      left.map(({ payload }) => payload),
+      ['1', '2'],
+    )
+    await fetch(`${other.url}/queues/${queue}`, { method: 'DELETE' })
+  })
+
+  it('exits at once on SIGTERM when it holds nothing', async () => {
+    const gateway = await readyGateway({ AMQP_URL })
+    const from = Date.now()
+    gateway.child.kill('SIGTERM')
+    assert.equal(await gateway.exited, 0)
+    assert.ok(Date.now() - from < 5000)
+  })
+})
