@@ -41,7 +41,7 @@ export const document = {
   openapi: '3.1.0' as const,
   info: {
     title: 'rabbitmq-http-gateway',
-    version: '1.0.0',
+    version: '0.1.0',
     summary: 'RabbitMQ for everything that speaks HTTP.',
     description:
       'Publish, receive under a lease, and settle in a later call.\n\nEvery path works on the connection’s own vhost as it is, and under `/vhosts/{vhost}` on any other. Every error is an `application/problem+json` with a stable `code`. Every response carries `x-request-id`.',

@@ -204,9 +204,9 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   }
   mistakes.push(...misspellings(env))
   // Not written out, it follows a broker with a short consumer timeout.
-  if (!env['MAX_LEASE'] && mistakes.length === 0)
+  if (!env['MAX_LEASE'] && values['BROKER_CONSUMER_TIMEOUT'] !== undefined)
     values['MAX_LEASE'] = Math.min((values as Config).MAX_LEASE, longestLease(values as Config))
-  if (mistakes.length === 0) mistakes.push(...contradictions(values as Config))
+  mistakes.push(...contradictions(values as Partial<Config>))
   if (mistakes.length > 0) throw new ConfigError(mistakes)
   return Object.freeze(values) as Config
 }
@@ -222,14 +222,14 @@ function secretText(name: string, env: Record<string, string | undefined>): stri
   }
 }
 
-function contradictions(config: Config): string[] {
+function contradictions({ HOST, AUTH, MAX_LEASE, BROKER_CONSUMER_TIMEOUT }: Partial<Config>): string[] {
   const mistakes: string[] = []
-  if (!isLoopback(config.HOST) && config.AUTH === '') {
+  if (HOST !== undefined && !isLoopback(HOST) && AUTH === '') {
     mistakes.push(
-      `HOST ${config.HOST} lets other machines in, and AUTH is not set: listen on 127.0.0.1, or write AUTH=none out if everyone who can reach the port may publish and receive`,
+      `HOST ${HOST} lets other machines in, and AUTH is not set: listen on 127.0.0.1, or write AUTH=none out if everyone who can reach the port may publish and receive`,
     )
   }
-  if (config.MAX_LEASE > longestLease(config)) {
+  if (MAX_LEASE !== undefined && BROKER_CONSUMER_TIMEOUT !== undefined && MAX_LEASE > longestLease({ BROKER_CONSUMER_TIMEOUT })) {
     mistakes.push('MAX_LEASE is longer than BROKER_CONSUMER_TIMEOUT less a minute, after which RabbitMQ takes the message back')
   }
   return mistakes

@@ -65,11 +65,14 @@ export function createServices(config: Config, log: Log): Services {
 }
 
 function brokerReason(vhosts: Vhosts): string | undefined {
-  const { publisher, leaseConnections } = vhosts.default
+  const { publisher, leaseConnections, topology } = vhosts.default
   if (publisher.stalled) return 'the broker does not answer'
   if (publisher.connection.state !== 'up') return `the broker connection that publishes is ${describe(publisher.connection)}`
   const lease = leaseConnections.find(({ connection }) => connection.state === 'up')
-  return lease ? undefined : `the broker connection that receives is ${describe(leaseConnections[0]!.connection)}`
+  if (!lease) return `the broker connection that receives is ${describe(leaseConnections[0]!.connection)}`
+  return topology.connection.state === 'up'
+    ? undefined
+    : `the broker connection that declares is ${describe(topology.connection)}`
 }
 
 function describe({ state, reason }: { state: string; reason: string }): string {

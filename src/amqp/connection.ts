@@ -66,7 +66,7 @@ export class BrokerConnection {
   /** Ends this incarnation and connects anew: for when what lives on it can't be trusted any more. */
   destroy(reason: string): void {
     const model = this.#model
-    if (!model) return
+    if (!model || this.state === 'closed') return
     this.#settings.log.warn({ role: this.#settings.role, vhost: this.#settings.vhost, reason }, 'giving a broker connection up')
     socketOf(model)?.destroy(new Error(reason))
   }

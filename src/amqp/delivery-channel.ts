@@ -60,6 +60,7 @@ export class DeliveryChannel {
   #failure: Error | undefined
   #prefetch = 0
   #receiving = false
+  #closing = false
   #barriers = 0
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
@@ -175,7 +176,8 @@ export class DeliveryChannel {
 
   /** Closes the channel; everything held goes back to its queue, in its old order. Resolves when the broker has said so. */
   async close(): Promise<void> {
-    if (this.closed) return
+    if (this.closed || this.#closing) return
+    this.#closing = true
     try {
       await settled(this.#hooks.timeout, this.#channel.close())
     } catch {
@@ -185,7 +187,8 @@ export class DeliveryChannel {
   }
 
   #restIfIdle(): void {
-    if (this.#held.size === 0 && !this.#receiving && this.#barriers === 0 && !this.closed) this.#hooks.onIdle(this)
+    const busy = this.#held.size > 0 || this.#receiving || this.#barriers > 0
+    if (!busy && !this.closed && !this.#closing) this.#hooks.onIdle(this)
   }
 
   #lose(): void {

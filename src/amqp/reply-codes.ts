@@ -46,7 +46,11 @@ export function problemOf(error: unknown, missing: 'queue_not_found' | 'exchange
 }
 
 export function streamQueue(options: { cause?: unknown } = {}): Problem {
-  return new Problem('stream_queue', 'The queue is a RabbitMQ stream, which is read with GET /queues/{queue}/stream.', options)
+  return new Problem(
+    'stream_queue',
+    'The queue is a RabbitMQ stream, which is read by offset: nothing is taken from it, so there is nothing to receive.',
+    options,
+  )
 }
 
 /** Whether the call failed because its channel or connection went away, whatever the reason. */

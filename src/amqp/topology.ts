@@ -56,6 +56,7 @@ export class Topology {
 
   /** Deletes a queue; one that is not there is deleted already. @throws Problem precondition_failed: in use, or not empty */
   async deleteQueue(name: string, conditions: { ifUnused: boolean; ifEmpty: boolean }): Promise<void> {
+    if (conditions.ifUnused || conditions.ifEmpty) await this.#checkConditional(name)
     this.types.forget(name)
     await this.#call('queue.delete', (channel) => channel.deleteQueue(name, conditions))
   }
@@ -108,6 +109,17 @@ export class Topology {
 
   async close(): Promise<void> {
     await this.connection.close()
+  }
+
+  /** The broker closes the connection over conditions on a quorum queue, and deletes a stream whatever they say. */
+  async #checkConditional(name: string): Promise<void> {
+    const type = await this.types.look(name).catch((error) => {
+      if (error instanceof Problem && error.code === 'queue_not_found') return 'classic' as const
+      throw error
+    })
+    if (type === 'classic') return
+    const detail = `RabbitMQ can't tell in one step whether a ${type} queue is unused or empty, and delete it: it was not deleted.`
+    throw new Problem('precondition_failed', detail)
   }
 
   async #exists(look: () => Promise<unknown>, missing: Problem['code']): Promise<boolean> {

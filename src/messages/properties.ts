@@ -31,7 +31,7 @@ const expiration = (value: string | number) =>
     : 'must be whole milliseconds from 0 to 4294967295, as a string'
 
 const replyTo = (value: string | number) =>
-  value === 'amq.rabbitmq.reply-to' ? 'would name a reply consumer of the gateway: use /rpc' : shortString(value)
+  value === 'amq.rabbitmq.reply-to' ? 'is reserved: it would name a reply consumer of the gateway itself' : shortString(value)
 
 const text = (json: string, check = shortString): PropertyInfo => ({
   json,

@@ -35,6 +35,8 @@ export const docs = async (app: FastifyInstance) => {
     await pages.register(swaggerUi, {
       routePrefix: '/docs',
       staticCSP: true,
+      // On plain HTTP it would send the page's own requests to an https that is not there.
+      transformStaticCSP: (header) => header.replace(/\s*upgrade-insecure-requests;?/, ''),
       uiConfig: { docExpansion: 'list', tryItOutEnabled: true, displayRequestDuration: true },
     })
   })
