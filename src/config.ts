@@ -256,13 +256,21 @@ function misspellings(env: Record<string, string | undefined>): string[] {
     const bare = name.replace(/^(RABBITMQ_HTTP_)?GATEWAY_/, '')
     // Kubernetes puts GATEWAY_PORT=tcp://… and GATEWAY_SERVICE_HOST into every pod beside a service named "gateway".
     const fromKubernetes = /^(SERVICE_(HOST|PORT)|PORT_\d)/.test(bare) || /^(tcp|udp):/.test(value)
-    const near = known.find(
-      (one) => (bare !== name && one === bare) || (one.length > 5 && distance(one, bare) <= (one.length > 8 ? 2 : 1)),
-    )
-    if (near) mistakes.push(`${name} is not a setting: did you mean ${near}?`)
-    else if (bare !== name && !fromKubernetes) mistakes.push(`${name} is not a setting`)
+    if (fromKubernetes) continue
+    const near = nearest(bare, known)
+    if (near !== undefined && (bare !== name || near !== bare)) mistakes.push(`${name} is not a setting: did you mean ${near}?`)
+    else if (bare !== name) mistakes.push(`${name} is not a setting`)
   }
   return mistakes
+}
+
+/** The setting that a name most likely means: itself, or one or two letters off, which only longer names can bear. */
+function nearest(name: string, known: string[]): string | undefined {
+  if (known.includes(name)) return name
+  const near = known
+    .map((one) => ({ one, letters: distance(one, name) }))
+    .filter(({ one, letters }) => one.length > 5 && letters <= (one.length > 8 ? 2 : 1))
+  return near.sort((a, b) => a.letters - b.letters)[0]?.one
 }
 
 /** Levenshtein distance, for two short names. */

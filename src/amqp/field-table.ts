@@ -139,8 +139,12 @@ function int64(value: bigint): FieldValue {
   return small ? Number(value) : new TypedValue('int64', value)
 }
 
-// A double with no fraction would be encoded as an integer on its way back, so it keeps its type.
-const fraction = (value: number): FieldValue => (Number.isInteger(value) ? new TypedValue('double', value) : value)
+// amqplib encodes a double with no fraction as an integer, and fails over a large or infinite one; so these say their type.
+const LARGE = 2 ** 50
+const fraction = (value: number): FieldValue => {
+  const plain = !Number.isInteger(value) && Math.abs(value) < LARGE
+  return plain ? value : new TypedValue('double', value)
+}
 
 /** How many bytes the value takes in an encoded table, its type tag included: what amqplib will write for it. */
 export function encodedSize(value: FieldValue): number {

@@ -38,6 +38,8 @@ export function problemOf(error: unknown, missing: 'queue_not_found' | 'exchange
     case 503:
     case 540:
       return new Problem('invalid_request', `${capital(text)}.`, options)
+    case 541:
+      return new Problem('invalid_request', 'RabbitMQ failed over this request with an internal error.', options)
     case 320:
       return new Problem('broker_unavailable', 'RabbitMQ closed the connection.', options)
   }

@@ -5,6 +5,7 @@ import type { Config } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
 import type { Channel } from './amqplib.js'
+import { areKnown, arePlain } from './arguments.js'
 import { BrokerConnection } from './connection.js'
 import { settled, within } from './deadline.js'
 import type { FieldTable } from './field-table.js'
@@ -45,7 +46,9 @@ export class Topology {
   async declareQueue(name: string, { durable, autoDelete, arguments: args }: QueueDeclaration): Promise<boolean> {
     const exists = await this.#exists(() => this.queue(name), 'queue_not_found')
     this.types.forget(name)
-    await this.#call('queue.declare', (channel) => channel.assertQueue(name, { durable, autoDelete, arguments: args }))
+    await this.#apart(areKnown(args), 'queue.declare', (channel) =>
+      channel.assertQueue(name, { durable, autoDelete, arguments: args }),
+    )
     return !exists
   }
 
@@ -73,9 +76,8 @@ export class Topology {
     const { type, durable, autoDelete, internal, arguments: args } = declaration
     const exists = await this.#exists(() => this.exchange(name), 'exchange_not_found')
     const declare = (channel: Channel) => channel.assertExchange(name, type, { durable, autoDelete, internal, arguments: args })
-    // RabbitMQ 3 closes the connection over a type that it has no plugin for, so such a one gets a connection to lose.
-    if (STANDARD_TYPES.includes(type)) await this.#call('exchange.declare', declare)
-    else await this.#aside((other) => other.#call('exchange.declare', declare))
+    // RabbitMQ 3 closes the connection over a type that it has no plugin for.
+    await this.#apart(STANDARD_TYPES.includes(type) && areKnown(args), 'exchange.declare', declare)
     return !exists
   }
 
@@ -91,7 +93,7 @@ export class Topology {
 
   /** @throws Problem queue_not_found, exchange_not_found, access_refused (the default exchange) */
   async bind(to: 'queue' | 'exchange', { source, destination, routingKey, arguments: args }: Binding): Promise<void> {
-    await this.#call<unknown>('bind', (channel) =>
+    await this.#apart<unknown>(arePlain(args), 'bind', (channel) =>
       to === 'queue'
         ? channel.bindQueue(destination, source, routingKey, args)
         : channel.bindExchange(destination, source, routingKey, args),
@@ -100,7 +102,7 @@ export class Topology {
 
   /** @throws as bind(), where the broker says so: since 3.x it is satisfied when there is nothing to unbind */
   async unbind(to: 'queue' | 'exchange', { source, destination, routingKey, arguments: args }: Binding): Promise<void> {
-    await this.#call<unknown>('unbind', (channel) =>
+    await this.#apart<unknown>(arePlain(args), 'unbind', (channel) =>
       to === 'queue'
         ? channel.unbindQueue(destination, source, routingKey, args)
         : channel.unbindExchange(destination, source, routingKey, args),
@@ -134,12 +136,14 @@ export class Topology {
     }
   }
 
-  async #aside<T>(work: (other: Topology) => Promise<T>): Promise<T> {
+  /** A call that may end its connection gets one of its own to lose. */
+  async #apart<T>(safe: boolean, what: string, work: (channel: Channel) => Promise<T>): Promise<T> {
+    if (safe) return this.#call(what, work)
     const other = new Topology(this.#options)
     try {
-      return await work(other)
+      return await other.#call(what, work)
     } finally {
-      await other.close()
+      void other.close()
     }
   }
 

@@ -4,6 +4,7 @@ import { encodedSize, type FieldTable, type FieldValue, TypedValue } from '../am
 import type { FieldError } from '../problems.js'
 
 const MAX_DEPTH = 16
+const MAX_ERRORS = 20
 const MAX_KEY_BYTES = 128
 const MAX_TABLE_BYTES = 60 * 1024
 const MAX_INT64 = 2n ** 63n - 1n
@@ -39,7 +40,7 @@ function readTable(json: Record<string, unknown>, pointer: string, errors: Field
     else if (name === '!') errors.push({ pointer: at, detail: 'is a reserved name' })
     else if (!name.isWellFormed()) errors.push({ pointer: at, detail: 'has a name with half a surrogate pair' })
     else table[name] = readValue(value, at, errors, depth)
-    if (errors.length >= 20) break
+    if (errors.length >= MAX_ERRORS) break
   }
   return table
 }
@@ -55,12 +56,13 @@ function readValue(json: unknown, pointer: string, errors: FieldError[], depth: 
     case 'boolean':
       return json
     case 'number':
-      return Number.isFinite(json) ? json : fail('is not a finite number')
+      if (!Number.isFinite(json)) return fail('is not a finite number')
+      return Number.isSafeInteger(json) ? json : new TypedValue('double', json)
   }
   if (json === null) return null
   if (Array.isArray(json)) {
     if (depth >= MAX_DEPTH) return fail(`is nested more than ${MAX_DEPTH} levels deep`)
-    return json.map((item, index) => readValue(item, `${pointer}/${index}`, errors, depth + 1))
+    return readArray(json, pointer, errors, depth + 1)
   }
   const object = json as Record<string, unknown>
   if (!Object.hasOwn(object, 'amqp_type')) return readTable(object, pointer, errors, depth + 1)
@@ -69,11 +71,22 @@ function readValue(json: unknown, pointer: string, errors: FieldError[], depth: 
   return readTagged(object['amqp_type'], object['value'], pointer, errors, depth)
 }
 
-function readTagged(type: unknown, value: unknown, pointer: string, errors: FieldError[], depth: number): FieldValue {
+function readArray(json: unknown[], pointer: string, errors: FieldError[], depth: number): FieldValue[] {
+  const values: FieldValue[] = []
+  for (const [index, item] of json.entries()) {
+    values.push(readValue(item, `${pointer}/${index}`, errors, depth))
+    if (errors.length >= MAX_ERRORS) break
+  }
+  return values
+}
+
+function readTagged(type: unknown, given: unknown, pointer: string, errors: FieldError[], depth: number): FieldValue {
   const fail = (detail: string): null => {
     errors.push({ pointer, detail })
     return null
   }
+  // A number that JavaScript would change was tagged by the parser already, inside of the client's own tag.
+  const value = type === 'decimal' || type === 'table' ? given : untagged(given)
   switch (type) {
     case 'int64': {
       const integer = toBigInt(value)
@@ -106,6 +119,10 @@ function readTagged(type: unknown, value: unknown, pointer: string, errors: Fiel
   }
 }
 
+function untagged(value: unknown): unknown {
+  return typeof value === 'object' && value !== null && 'amqp_type' in value && 'value' in value ? value.value : value
+}
+
 function toBigInt(value: unknown): bigint | undefined {
   if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt(value)
   return typeof value === 'string' && /^-?\d{1,20}$/.test(value) ? BigInt(value) : undefined
@@ -126,7 +143,7 @@ export function tableToJson(table: FieldTable): string {
 
 function valueToJson(value: FieldValue): string {
   if (typeof value === 'string' || typeof value === 'boolean' || value === null) return JSON.stringify(value)
-  if (typeof value === 'number') return Number.isFinite(value) ? String(value) : tagged('double', JSON.stringify(String(value)))
+  if (typeof value === 'number') return String(value)
   if (Buffer.isBuffer(value)) return tagged('bytes', JSON.stringify(value.toString('base64')))
   if (value instanceof TypedValue) return typedToJson(value)
   if (Array.isArray(value)) return `[${value.map(valueToJson).join(',')}]`
@@ -142,7 +159,8 @@ function typedToJson({ '!': type, value }: TypedValue): string {
       return tagged('timestamp', typeof value === 'bigint' ? `"${value}"` : String(value))
     case 'double': {
       const digits = Object.is(value, -0) ? '-0' : String(value)
-      return /e/.test(digits) ? digits : `${digits}.0`
+      if (!Number.isFinite(value)) return tagged('double', `"${digits}"`)
+      return /[e.]/.test(digits) ? digits : `${digits}.0`
     }
     case 'decimal':
       return tagged('decimal', JSON.stringify(value))

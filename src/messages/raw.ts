@@ -70,9 +70,10 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
       const key = name.slice('amqp-header-'.length)
       const text = fromHttp(value)
       // What a raw answer says in both ways has the name's case only in the exact form.
-      const stated = Object.keys(json).find((other) => other.toLowerCase() === key)
-      if (stated === undefined) json[key] = text
-      else if (json[stated] !== text) errors.push({ pointer: `/header/${name}`, detail: 'contradicts amqp-headers' })
+      const stated = Object.keys(json).filter((other) => other.toLowerCase() === key)
+      if (stated.length === 0) json[key] = text
+      else if (!stated.some((other) => json[other] === text))
+        errors.push({ pointer: `/header/${name}`, detail: 'contradicts amqp-headers' })
     } else if (name.startsWith('ce-') && name.length > 3) {
       const text = decodeValue(fromHttp(value))
       if (text === undefined) errors.push({ pointer: `/header/${name}`, detail: 'has a broken percent-encoding' })
@@ -121,16 +122,19 @@ export function writeProperties(message: IncomingMessage): Record<string, string
 
 /** Strings one by one, for those who don't parse JSON, as long as there is room: `amqp-headers` has them all. */
 function addSingleHeaders(http: Record<string, string>, headers: FieldTable, room: number): void {
+  const written = new Set<string>()
   for (const [name, value] of Object.entries(headers)) {
-    if (typeof value !== 'string' || TRACE.includes(name)) continue
+    // HTTP knows no case: of two names that differ in nothing else, the first is written.
+    if (typeof value !== 'string' || name === '' || TRACE.includes(name) || written.has(name.toLowerCase())) continue
+    written.add(name.toLowerCase())
     const event = toHttpName(name)
     const header = event ?? `amqp-header-${name}`
     const text = event ? encodeValue(value) : value
     if (!/^[\w!#$%&'*+.^`|~-]+$/.test(header) || !isHttpValue(text)) continue
-    const written = toHttp(text)
-    room -= header.length + written.length + 4
+    const line = toHttp(text)
+    room -= header.length + line.length + 4
     if (room < 0) return
-    http[header] = written
+    http[header] = line
   }
 }
 

@@ -29,7 +29,7 @@ function validator(pointer: string): ValidateFunction {
   return validate
 }
 
-const escape = (part: string) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1'))
+const inPointer = (part: string) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1'))
 const templates = Object.keys(openapi.paths).map((path) => ({
   path,
   pattern: new RegExp(`^${path.replace(/\{[^}]+\}/g, '[^/]*')}$`),
@@ -66,7 +66,7 @@ export function violations({ method, path, status, contentType, body }: Answer):
   if (!response.content[type])
     return 'application/octet-stream' in response.content ? [] : [`${status} is not declared as ${type}`]
   if (!/json$/.test(type)) return []
-  return check(`/paths/${escape(template.path)}/${method}/responses/${status}/content/${escape(type)}/schema`, body)
+  return check(`/paths/${inPointer(template.path)}/${method}/responses/${status}/content/${inPointer(type)}/schema`, body)
 }
 
 function check(pointer: string, body: unknown): string[] {

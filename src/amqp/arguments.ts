@@ -1,0 +1,41 @@
+// Which arguments the broker is known to take or to refuse politely. Over others (a known name with a value of another type,
+// a plugin's, a misspelt one) some versions end the whole connection with an internal error instead.
+
+import type { FieldTable, FieldValue } from './field-table.js'
+
+type Kind = 'string' | 'number' | 'boolean'
+
+// https://www.rabbitmq.com/docs/queues#optional-arguments and the pages of the queue types
+const DECLARE: Readonly<Record<string, Kind>> = {
+  'x-queue-type': 'string',
+  'x-message-ttl': 'number',
+  'x-expires': 'number',
+  'x-max-length': 'number',
+  'x-max-length-bytes': 'number',
+  'x-max-priority': 'number',
+  'x-delivery-limit': 'number',
+  'x-overflow': 'string',
+  'x-dead-letter-exchange': 'string',
+  'x-dead-letter-routing-key': 'string',
+  'x-dead-letter-strategy': 'string',
+  'x-single-active-consumer': 'boolean',
+  'x-max-age': 'string',
+  'alternate-exchange': 'string',
+}
+
+const isInteger = (value: FieldValue): boolean => Number.isSafeInteger(value)
+
+/** Whether a declaration with these arguments is safe on a connection that others share. */
+export function areKnown(args: FieldTable): boolean {
+  return Object.entries(args).every(([name, value]) => {
+    const kind = DECLARE[name]
+    return kind !== undefined && typeof value === kind && (kind !== 'number' || isInteger(value))
+  })
+}
+
+/** Whether a binding with these arguments is: what a headers exchange compares are plain values. */
+export function arePlain(args: FieldTable): boolean {
+  return Object.entries(args).every(
+    ([name, value]) => typeof value === 'string' || (name !== 'x-match' && (typeof value === 'boolean' || isInteger(value))),
+  )
+}

@@ -1,0 +1,60 @@
+// The image and the compose file, as far as they can be checked without a Docker engine.
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { describe, it } from 'node:test'
+import { parse } from 'yaml'
+
+describe('docker-compose.yml', () => {
+  const { services, volumes } = parse(readFileSync('docker-compose.yml', 'utf8')) as {
+    services: Record<string, Record<string, unknown>>
+    volumes: Record<string, unknown>
+  }
+  const { rabbitmq, gateway } = services as { rabbitmq: Record<string, unknown>; gateway: Record<string, unknown> }
+
+  it('has a broker with its dashboard, and the gateway, on this machine’s ports alone', () => {
+    assert.deepEqual(Object.keys(services), ['rabbitmq', 'gateway'])
+    assert.equal(rabbitmq['image'], 'rabbitmq:4-management')
+    assert.deepEqual(rabbitmq['ports'], ['127.0.0.1:5672:5672', '127.0.0.1:15672:15672'])
+    assert.deepEqual(gateway['ports'], ['127.0.0.1:8080:8080'])
+    assert.equal(gateway['build'], '.')
+  })
+
+  it('starts the gateway when the broker is healthy', () => {
+    assert.deepEqual(gateway['depends_on'], { rabbitmq: { condition: 'service_healthy' } })
+    for (const service of [rabbitmq, gateway]) assert.ok((service['healthcheck'] as { test: unknown[] }).test.length > 1)
+  })
+
+  it('gives the gateway the broker’s own user, and writes AUTH out', () => {
+    const { RABBITMQ_DEFAULT_USER: user, RABBITMQ_DEFAULT_PASS: password } = rabbitmq['environment'] as Record<string, string>
+    const environment = gateway['environment'] as Record<string, string>
+    assert.equal(environment['AMQP_URL'], `amqp://${user}:${password}@rabbitmq:5672/`)
+    assert.equal(environment['AUTH'], 'none')
+  })
+
+  it('keeps the broker’s data', () => {
+    assert.ok('rabbitmq' in volumes)
+    assert.equal(rabbitmq['hostname'], 'rabbitmq')
+  })
+})
+
+describe('the Dockerfile', () => {
+  const lines = readFileSync('Dockerfile', 'utf8').replaceAll('\\\n', ' ').split('\n')
+  const of = (instruction: string) => lines.filter((line) => line.startsWith(`${instruction} `))
+
+  it('has stages, and runs as somebody who is not root', () => {
+    assert.equal(of('FROM').length, 3)
+    assert.deepEqual(of('USER'), ['USER node'])
+    assert.ok(lines.indexOf('USER node') > lines.lastIndexOf(of('FROM').at(-1)!))
+  })
+
+  it('says how to see its health and how to stop it', () => {
+    assert.equal(of('HEALTHCHECK').length, 1)
+    assert.deepEqual(of('STOPSIGNAL'), ['STOPSIGNAL SIGTERM'])
+    assert.deepEqual(of('CMD'), ['CMD ["node", "dist/src/main.js"]'])
+  })
+
+  it('does not decide who may come in', () => {
+    assert.ok(!of('ENV').some((line) => /\bAUTH=/.test(line)))
+  })
+})
