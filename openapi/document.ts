@@ -31,6 +31,7 @@ export const schemas = [
 
 export const tags = [
   { name: 'messages', description: 'Publish and receive.' },
+  { name: 'rpc', description: 'Request and reply.' },
   { name: 'leases', description: 'Acknowledge, give back or extend what was received, in a later call and at any instance.' },
   { name: 'queues', description: 'Declare, look at, purge, delete.' },
   { name: 'exchanges', description: 'Exchanges and bindings.' },

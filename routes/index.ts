@@ -7,8 +7,10 @@ import { leaseRoutes } from './leases.js'
 import { messageRoutes } from './messages.js'
 import { operationRoutes } from './operations.js'
 import { queueRoutes } from './queues.js'
+import { rpcRoutes } from './rpc.js'
+import { streamRoutes } from './stream.js'
 
-const inVhosts = [messageRoutes, leaseRoutes, queueRoutes, exchangeRoutes]
+const inVhosts = [messageRoutes, streamRoutes, rpcRoutes, leaseRoutes, queueRoutes, exchangeRoutes]
 
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {
   for (const plugin of inVhosts) await app.register(plugin, services)

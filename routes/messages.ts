@@ -10,6 +10,7 @@ import { Interrupt } from '../src/amqp/receive.js'
 import type { Client, Received } from '../src/leases/receiver.js'
 import { messageToJson } from '../src/messages/json.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
+import { acceptAnyBody } from '../src/plugins/raw-body.js'
 import { invalidRequest } from '../src/problems.js'
 import { type PublishOptions, publish } from '../src/publish.js'
 import type { Services } from '../src/services.js'
@@ -183,25 +184,6 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
       return reply.send(answer)
     },
   )
-}
-
-/** Any content type, and none, is a message; only its bytes are taken, whatever it claims to be. */
-function acceptAnyBody(app: Parameters<typeof messageRoutes>[0], bodyLimit: number): void {
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) => done(null, body))
-  // AMQP's content type is free text; the framework would refuse what is no media type before the parser is asked.
-  const given = new WeakMap<object, string | undefined>()
-  app.addHook('onRequest', (request, _reply, done) => {
-    given.set(request.raw, request.raw.headers['content-type'])
-    request.raw.headers['content-type'] = 'application/octet-stream'
-    done()
-  })
-  app.addHook('preValidation', (request, _reply, done) => {
-    const type = given.get(request.raw)
-    if (type) request.raw.headers['content-type'] = type
-    else delete request.raw.headers['content-type']
-    done()
-  })
 }
 
 /** Whether octet-stream is asked for by name; a client that takes anything gets JSON. */

@@ -145,6 +145,7 @@ export const settings = {
   MAX_LEASE: { doc: 'longest lease that a receive may ask for', default: '25m', parse: duration('1s', '30d') },
   MAX_LEASES: { doc: 'open leases; above it 429', default: '100000', parse: integer(1, 10_000_000) },
   MAX_WAITERS: { doc: 'receives that wait at the same time; above it 429', default: '3000', parse: integer(1, 1_000_000) },
+  MAX_STREAMS: { doc: 'streams open to clients at the same time; above it 429', default: '1000', parse: integer(1, 1_000_000) },
   MAX_VHOSTS: { doc: 'vhosts in use at the same time', default: '32', parse: integer(1, 10_000) },
   VHOST_IDLE: { doc: "a vhost's connections are let go when unused for so long", default: '10m', parse: duration('1s', '1d') },
   REMEMBERED_SETTLES: {

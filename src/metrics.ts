@@ -10,6 +10,8 @@ export interface Gauges {
   connections: () => { role: string; state: string; count: number }[]
   leases: () => number
   waiters: () => number
+  streams: () => number
+  calls: () => number
   channels: () => number
 }
 
@@ -56,6 +58,13 @@ export function createMetrics() {
     registers,
   })
 
+  const calls = new Counter({
+    name: 'gateway_calls_total',
+    help: 'Requests that were to be replied to, by how they ended.',
+    labelNames: ['outcome'] as const,
+    registers,
+  })
+
   // The label objects are looked up once per combination: prom-client hashes labels at every call otherwise.
   const byRequest = new Map<string, ReturnType<typeof requests.labels>>()
   const counters = {
@@ -88,6 +97,7 @@ export function createMetrics() {
       receives.inc({ ack, result: messages > 0 ? 'messages' : 'empty' })
       if (messages > 0) received.inc({ ack }, messages)
     },
+    called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
     /** Registers the gauges that are read when Prometheus asks. */
     observe(gauges: Gauges): void {
@@ -112,6 +122,8 @@ export function createMetrics() {
         })
       gauge('gateway_leases_open', 'Leases open on this instance.', gauges.leases)
       gauge('gateway_receives_waiting', 'Receives that wait for a message.', gauges.waiters)
+      gauge('gateway_streams_open', 'Streams open to clients.', gauges.streams)
+      gauge('gateway_calls_waiting', 'Calls that wait for their reply.', gauges.calls)
       gauge('gateway_broker_channels', 'AMQP channels open for receiving and for leases.', gauges.channels)
     },
   }

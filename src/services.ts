@@ -5,6 +5,7 @@ import { Vhosts } from './amqp/vhost.js'
 import type { Config } from './config.js'
 import { Leases } from './leases/leases.js'
 import { Receiver } from './leases/receiver.js'
+import { Streams } from './leases/stream.js'
 import type { Log } from './log.js'
 import { createMetrics, type Metrics } from './metrics.js'
 
@@ -15,6 +16,7 @@ export interface Services {
   readonly vhosts: Vhosts
   readonly leases: Leases
   readonly receiver: Receiver
+  readonly streams: Streams
   /** Why the gateway should get no traffic; undefined when it is ready. */
   notReady: () => string | undefined
   draining: boolean
@@ -30,12 +32,15 @@ export function createServices(config: Config, log: Log): Services {
   const leases = new Leases({ config, metrics, log, vhosts: () => vhosts })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
+  const streams = new Streams({ config, metrics, vhosts, leases })
   const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
 
   metrics.observe({
     connections: () => connections().map(({ role, connection }) => ({ role, state: connection.state, count: 1 })),
     leases: () => leases.open,
     waiters: () => receiver.waiting,
+    streams: () => streams.open,
+    calls: () => vhosts.all().reduce((sum, { rpc }) => sum + rpc.pending, 0),
     channels: () =>
       vhosts
         .all()
@@ -50,11 +55,13 @@ export function createServices(config: Config, log: Log): Services {
     vhosts,
     leases,
     receiver,
+    streams,
     draining: false,
     notReady: () => (services.draining ? 'shutting down' : brokerReason(vhosts)),
     drain: () => {
       services.draining = true
       receiver.drain()
+      streams.drain()
     },
     close: async () => {
       await settled(config.BROKER_TIMEOUT, leases.close())

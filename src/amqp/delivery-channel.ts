@@ -5,6 +5,7 @@ import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
 import type { Channel, ChannelModel, ConsumeMessage } from './amqplib.js'
 import { settled, within } from './deadline.js'
+import type { FieldValue } from './field-table.js'
 import type { IncomingMessage, Properties } from './message.js'
 import { problemOf } from './reply-codes.js'
 
@@ -84,16 +85,26 @@ export class DeliveryChannel {
     return this.#held.size
   }
 
+  /** What is not settled, in the order of its delivery. */
+  unsettled(): Delivery[] {
+    return [...this.#held.values()]
+  }
+
   /** Why the channel is closed, as a problem. */
   failure(): Problem {
     return this.#failure ? problemOf(this.#failure) : new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.')
   }
 
   /**
-   * Starts a consumer that gets `prefetch` deliveries at most.
+   * Starts a consumer that gets `prefetch` unsettled deliveries at most.
+   * @param offset where to begin in a RabbitMQ stream; undefined for every other queue, and then a stream is refused
    * @param onDelivery called with each; with null when the broker ends the consumer (its queue was deleted)
    */
-  async consume(queue: string, tag: string, prefetch: number, onDelivery: (delivery: Delivery | null) => void): Promise<void> {
+  async consume(
+    queue: string,
+    { tag, prefetch, offset }: { tag: string; prefetch: number; offset?: FieldValue | undefined },
+    onDelivery: (delivery: Delivery | null) => void,
+  ): Promise<void> {
     this.#receiving = true
     if (this.#prefetch !== prefetch) {
       this.#prefetch = prefetch
@@ -105,7 +116,8 @@ export class DeliveryChannel {
       onDelivery(delivery)
     }
     // A stream refuses the argument, with an error of this channel alone; to every other queue 0 is what it would be anyway.
-    const options = { consumerTag: tag, arguments: { 'x-priority': 0 } }
+    const args = offset === undefined ? { 'x-priority': 0 } : { 'x-stream-offset': offset }
+    const options = { consumerTag: tag, arguments: args }
     await within(this.#hooks.timeout, 'basic.consume', this.#channel.consume(queue, consumer, options))
   }
 
@@ -134,6 +146,18 @@ export class DeliveryChannel {
     // Later, so that a barrier for this verdict comes first: nobody else's receive may stand between the two.
     if (this.#held.size === 0) setImmediate(() => this.#restIfIdle())
     return true
+  }
+
+  /** Acknowledges everything held up to and with this delivery, in one frame. */
+  ackUpTo(last: Delivery): void {
+    if (this.closed || !this.#held.has(last.tag)) return
+    for (const tag of this.#held.keys()) if (tag <= last.tag) this.#held.delete(tag)
+    try {
+      this.#channel.ack({ fields: { deliveryTag: last.tag } } as ConsumeMessage, true)
+    } catch {
+      return
+    }
+    if (this.#held.size === 0) setImmediate(() => this.#restIfIdle())
   }
 
   /** Stops holding a delivery whose queue is known to be deleted, without a word to the broker. */

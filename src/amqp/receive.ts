@@ -62,7 +62,7 @@ async function collect(channel: DeliveryChannel, { queue, max, wait, interrupt }
     })
     const tag = `gateway.${++tags}`
     channel.onClosed = wake
-    await channel.consume(queue, tag, max, (delivery) => {
+    await channel.consume(queue, { tag, prefetch: max }, (delivery) => {
       if (delivery) deliveries.push(delivery)
       else ended = true
       wake()

@@ -5,10 +5,11 @@ import { randomBytes } from 'node:crypto'
 import type { Config } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
-import type { Channel, ConsumeMessage } from './amqplib.js'
+import type { Channel, ChannelModel, ConsumeMessage } from './amqplib.js'
 import type { BrokerConnection } from './connection.js'
-import { within } from './deadline.js'
+import { settled, within } from './deadline.js'
 import type { Properties } from './message.js'
+import { problemOf } from './reply-codes.js'
 
 const REPLY_TO = 'amq.rabbitmq.reply-to'
 
@@ -22,16 +23,20 @@ export interface Call {
 }
 
 interface Pending {
+  channel: Channel
   resolve: (reply: ConsumeMessage) => void
   reject: (problem: Problem) => void
   timer: NodeJS.Timeout
 }
 
+const MAX_EXCHANGES = 64
+
 export class RpcClient {
   readonly #connection: BrokerConnection
   readonly #config: Config
   readonly #log: Log
-  #channel: Promise<Channel> | undefined
+  /** By exchange: a call to one that is missing closes its channel, and every call under way on it. */
+  readonly #channels = new Map<string, Promise<Channel>>()
   readonly #pending = new Map<string, Pending>()
 
   constructor(connection: BrokerConnection, config: Config, log: Log) {
@@ -40,16 +45,21 @@ export class RpcClient {
     this.#log = log
   }
 
+  /** Calls that wait for their reply. */
+  get pending(): number {
+    return this.#pending.size
+  }
+
   /**
    * Publishes a request and resolves with its reply.
-   * @throws Problem unroutable (no queue took the request), rpc_timeout, broker_blocked, broker_unavailable
+   * @throws Problem unroutable (no queue took the request), exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable
    */
   async call({ exchange, routingKey, body, properties, timeout }: Call): Promise<ConsumeMessage> {
-    const channel = await this.#open()
+    const channel = await this.#open(exchange)
     const id = randomBytes(12).toString('base64url')
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#fail(id, new Problem('rpc_timeout', `No reply came within ${timeout} ms.`)), timeout)
-      this.#pending.set(id, { resolve, reject, timer })
+      this.#pending.set(id, { channel, resolve, reject, timer })
       try {
         channel.publish(exchange, routingKey, body, {
           ...properties,
@@ -68,39 +78,68 @@ export class RpcClient {
   async reply(request: ConsumeMessage, body: Buffer): Promise<void> {
     const { replyTo, correlationId } = request.properties
     if (!replyTo) return
-    const channel = await this.#open()
+    const channel = await this.#open('')
     channel.publish('', replyTo, body, { correlationId })
   }
 
-  #open(): Promise<Channel> {
-    const model = this.#connection.model()
+  async #open(exchange: string): Promise<Channel> {
+    const model = await this.#connection.ready()
     if (this.#connection.state === 'blocked') throw new Problem('broker_blocked', 'RabbitMQ accepts no messages just now.')
-    if (this.#channel) return this.#channel
-    const opening = within(this.#config.BROKER_TIMEOUT, 'channel.open', model.createChannel()).then(async (channel) => {
-      channel.on('error', (error: Error) => this.#log.warn({ err: error }, 'the reply channel failed'))
+    const open = this.#channels.get(exchange)
+    if (open) return open
+    if (this.#channels.size >= MAX_EXCHANGES) this.#evict()
+    const opening = this.#create(model, exchange, () => {
+      if (this.#channels.get(exchange) === opening) this.#channels.delete(exchange)
+    })
+    this.#channels.set(exchange, opening)
+    return opening
+  }
+
+  async #create(model: ChannelModel, exchange: string, closed: () => void): Promise<Channel> {
+    const { BROKER_TIMEOUT } = this.#config
+    try {
+      const channel = await within(BROKER_TIMEOUT, 'channel.open', model.createChannel())
+      let failure: Error | undefined
+      channel.on('error', (error: Error) => {
+        failure = error
+      })
       channel.on('handler-error' as 'error', (error: Error) => this.#log.error({ err: error }, 'a reply callback failed'))
       channel.on('return', (message) => {
-        const id = message.properties.correlationId
-        this.#fail(String(id), new Problem('unroutable', 'No queue took the request.'))
+        this.#fail(String(message.properties.correlationId), new Problem('unroutable', 'No queue took the request.'))
       })
       channel.on('close', () => {
-        if (this.#channel === opening) this.#channel = undefined
-        const problem = new Problem('broker_unavailable', 'The connection to RabbitMQ was lost before a reply came.')
-        for (const id of [...this.#pending.keys()]) this.#fail(id, problem)
+        closed()
+        this.#channelClosed(channel, failure)
       })
       const consuming = channel.consume(REPLY_TO, (message) => message && this.#replied(message), { noAck: true })
-      await within(this.#config.BROKER_TIMEOUT, 'basic.consume', consuming)
+      await within(BROKER_TIMEOUT, 'basic.consume', consuming)
+      if (exchange !== '') await within(BROKER_TIMEOUT, 'exchange.declare', channel.checkExchange(exchange))
       return channel
-    })
-    this.#channel = opening
-    opening.catch(() => {
-      if (this.#channel === opening) this.#channel = undefined
-    })
-    return opening.catch((error) => {
-      throw error instanceof Problem
-        ? error
-        : new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.', { cause: error })
-    })
+    } catch (error) {
+      closed()
+      throw problemOf(error, 'exchange_not_found')
+    }
+  }
+
+  /** Only where one call alone was under way is it known whose the fault was. */
+  #channelClosed(channel: Channel, failure: Error | undefined): void {
+    const ids = [...this.#pending].filter(([, pending]) => pending.channel === channel).map(([id]) => id)
+    const known = ids.length === 1 && failure !== undefined
+    const lost = new Problem('broker_unavailable', 'The channel to RabbitMQ closed before a reply came.', { cause: failure })
+    for (const id of ids) this.#fail(id, known ? problemOf(failure, 'exchange_not_found') : lost)
+  }
+
+  #evict(): void {
+    const oldest = [...this.#channels.keys()].find((exchange) => exchange !== '')
+    if (oldest === undefined) return
+    const opening = this.#channels.get(oldest)
+    this.#channels.delete(oldest)
+    const close = (channel: Channel) => {
+      const busy = [...this.#pending.values()].some((pending) => pending.channel === channel)
+      if (busy) setTimeout(() => close(channel), 1000)
+      else void settled(this.#config.BROKER_TIMEOUT, channel.close())
+    }
+    opening?.then(close, () => undefined)
   }
 
   #replied(message: ConsumeMessage): void {

@@ -25,7 +25,10 @@ export class Vhost {
   readonly name: string
   readonly publisher: Publisher
   readonly topology: Topology
+  /** Calls for clients. */
   readonly rpc: RpcClient
+  /** Calls between instances: apart from the clients', whose requests can close a channel. */
+  readonly #control: RpcClient
   readonly leaseConnections: LeaseConnection[]
   lastUsed = Date.now()
   readonly #options: VhostOptions
@@ -37,6 +40,7 @@ export class Vhost {
     this.publisher = new Publisher(options)
     this.topology = new Topology(options)
     this.rpc = new RpcClient(this.publisher.connection, config, log)
+    this.#control = new RpcClient(this.publisher.connection, config, log)
     this.leaseConnections = Array.from(
       { length: config.AMQP_LEASE_CONNECTIONS },
       () => new LeaseConnection({ config, log, vhost, onCommand: (message) => void this.#command(message) }),
@@ -76,7 +80,7 @@ export class Vhost {
    */
   async command(epoch: string, command: Buffer, timeout: number): Promise<Buffer> {
     const call = { exchange: '', routingKey: controlQueue(epoch), body: command, timeout }
-    return (await this.rpc.call(call)).content
+    return (await this.#control.call(call)).content
   }
 
   async close(): Promise<void> {
@@ -87,7 +91,7 @@ export class Vhost {
 
   async #command(message: ConsumeMessage): Promise<void> {
     try {
-      await this.rpc.reply(message, await this.#options.onCommand(message.content))
+      await this.#control.reply(message, await this.#options.onCommand(message.content))
     } catch (error) {
       this.#options.log.warn({ err: error }, 'a command from another instance was not answered')
     }

@@ -67,6 +67,15 @@ export class Leases {
     })
   }
 
+  isOpen(lease: Lease): boolean {
+    return this.#table.get(lease.id) === lease
+  }
+
+  /** Ends leases whose deliveries the caller gives back itself: of those that are still active. */
+  take(leases: Lease[]): Delivery[] {
+    return this.#table.take(leases)
+  }
+
   /** Gives leases of one receive back whose answer did not reach the client. */
   async release(leases: Lease[], brokerVersion: string): Promise<void> {
     await giveBack(this.#table.take(leases), brokerVersion)
