@@ -1,5 +1,6 @@
 // What the OpenAPI document says beside the routes, and every schema that it names.
 
+import { Batch, BatchResults } from './schemas/batch.js'
 import { Extend, Extension, Lease, Nack, Nothing, Settle, SettleResults } from './schemas/lease.js'
 import { Message, Messages, Properties, Receipt } from './schemas/message.js'
 import { Health, Readiness } from './schemas/operations.js'
@@ -12,6 +13,8 @@ export const schemas = [
   Message,
   Messages,
   Receipt,
+  Batch,
+  BatchResults,
   Lease,
   Extension,
   Nack,

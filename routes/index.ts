@@ -2,6 +2,7 @@
 
 import type { FastifyInstance } from 'fastify'
 import type { Services } from '../src/services.js'
+import { batchRoutes } from './batch.js'
 import { exchangeRoutes } from './exchanges.js'
 import { leaseRoutes } from './leases.js'
 import { messageRoutes } from './messages.js'
@@ -10,7 +11,7 @@ import { queueRoutes } from './queues.js'
 import { rpcRoutes } from './rpc.js'
 import { streamRoutes } from './stream.js'
 
-const inVhosts = [messageRoutes, streamRoutes, rpcRoutes, leaseRoutes, queueRoutes, exchangeRoutes]
+const inVhosts = [messageRoutes, batchRoutes, streamRoutes, rpcRoutes, leaseRoutes, queueRoutes, exchangeRoutes]
 
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {
   for (const plugin of inVhosts) await app.register(plugin, services)

@@ -137,6 +137,11 @@ export const settings = {
     parse: size(MiB, 4096 * MiB),
   },
   MAX_MESSAGE_SIZE: { doc: 'largest message body', default: '16MiB', parse: size(1, 512 * MiB) },
+  MAX_BATCH_SIZE: {
+    doc: 'largest JSON or CloudEvents batch; NDJSON has no limit',
+    default: '64MiB',
+    parse: size(1024, 1024 * MiB),
+  },
   MAX_RESPONSE_SIZE: {
     doc: 'bodies that one receive collects before it answers, whatever its max; at least one message is always answered',
     default: '64MiB',

@@ -24,6 +24,7 @@ export class Publisher {
   #default: ExchangeChannel | undefined
   #bytes = 0
   #incarnation = 0
+  #roomWaiters: (() => void)[] = []
   readonly #ticks: NodeJS.Timeout
 
   constructor(options: { config: Config; log: Log; metrics: Metrics; vhost: string }) {
@@ -57,6 +58,13 @@ export class Publisher {
     return channel.publish(message)
   }
 
+  /** Resolves when so many bytes fit beside those in flight, or nothing is in flight; for those who publish many. */
+  async room(bytes: number): Promise<void> {
+    while (this.#bytes > 0 && this.#bytes + bytes > this.#config.PUBLISH_BUFFER) {
+      await new Promise<void>((resolve) => this.#roomWaiters.push(resolve))
+    }
+  }
+
   /**
    * Writes one message to the connection and waits for nothing.
    * @throws as publish(), for what is known before the message is written
@@ -83,6 +91,18 @@ export class Publisher {
 
   async #admit(message: OutgoingMessage): Promise<ExchangeChannel> {
     if (this.connection.state === 'connecting') await this.connection.ready()
+    const model = this.check()
+    if (this.#bytes + message.body.length > this.#config.PUBLISH_BUFFER && this.#bytes > 0) {
+      throw new Problem('overloaded', 'Too many bytes wait for their confirms. The message was not stored.')
+    }
+    const open = this.#channels.get(message.exchange)
+    if (open) return open
+    if (this.#channels.size >= MAX_EXCHANGES) this.#evict()
+    return this.#open(model, message.exchange)
+  }
+
+  /** @throws Problem broker_unavailable, broker_blocked: nothing can be published just now */
+  check(): ChannelModel {
     const model = this.connection.model()
     if (this.connection.state === 'blocked') {
       throw new Problem(
@@ -93,13 +113,7 @@ export class Publisher {
     if (this.stalled) {
       throw new Problem('broker_unavailable', 'RabbitMQ has not answered for some seconds. The message was not stored.')
     }
-    if (this.#bytes + message.body.length > this.#config.PUBLISH_BUFFER && this.#bytes > 0) {
-      throw new Problem('overloaded', 'Too many bytes wait for their confirms. The message was not stored.')
-    }
-    const open = this.#channels.get(message.exchange)
-    if (open) return open
-    if (this.#channels.size >= MAX_EXCHANGES) this.#evict()
-    return this.#open(model, message.exchange)
+    return model
   }
 
   #open(model: ChannelModel, exchange: string): Promise<ExchangeChannel> {
@@ -110,7 +124,9 @@ export class Publisher {
       log: this.#log,
       bytes: (change) => {
         // A channel of an earlier incarnation has nothing to give back to this one's count.
-        if (this.#incarnation === incarnation) this.#bytes += change
+        if (this.#incarnation !== incarnation) return
+        this.#bytes += change
+        if (change < 0) this.#wakeWaiters()
       },
       closed: () => {
         if (this.#channels.get(exchange) === opening) this.#channels.delete(exchange)
@@ -139,6 +155,11 @@ export class Publisher {
     this.#channels = new Map()
     this.#default = undefined
     this.#bytes = 0
+    this.#wakeWaiters()
+  }
+
+  #wakeWaiters(): void {
+    for (const wake of this.#roomWaiters.splice(0)) wake()
   }
 
   /** The least recently opened exchange goes; its channel closes once nothing is in flight on it. */

@@ -63,13 +63,15 @@ export class Streams {
       throw new Problem('too_many_waiters', `As many streams are open as may (${this.#config.MAX_STREAMS}).`)
     }
     const vhost = await this.#vhosts.get(request.vhost)
-    const isStream = (await vhost.topology.types.look(request.queue)) === 'stream'
+    const type = await vhost.topology.types.look(request.queue)
+    const isStream = type === 'stream'
     if (!isStream && request.offset !== undefined) throw invalidRequest('/query/offset', 'is only for a RabbitMQ stream')
     if (isStream && request.ack === 'manual') throw invalidRequest('/query/ack', 'must be auto for a RabbitMQ stream')
     const { channel, epoch, brokerVersion } = await vhost.takeChannel()
     const stream = new MessageStream({
       channel,
       isStream,
+      counts: type === 'quorum',
       manual: !isStream && request.ack !== 'auto',
       brokerVersion,
       prefetch: request.prefetch,
@@ -95,6 +97,8 @@ export class Streams {
 interface StreamParts {
   channel: DeliveryChannel
   isStream: boolean
+  /** Whether the queue counts deliveries: it does so from the second on, so that a first one has to be told apart. */
+  counts: boolean
   manual: boolean
   brokerVersion: string
   prefetch: number
@@ -124,6 +128,7 @@ export class MessageStream {
     channel.onClosed = () => this.end(channel.failure())
     const onDelivery = (delivery: Delivery | null) => {
       if (delivery) {
+        if (this.#parts.counts && !delivery.redelivered) delivery.deliveryCount ??= 1
         this.#waiting.push({ delivery, at: Date.now() })
         this.#schedule()
       } else {

@@ -1,0 +1,42 @@
+// Batches.
+
+import { Type } from 'typebox'
+import { strict } from './common.js'
+
+const BatchMessage = Type.Object(
+  {
+    payload: Type.Any({ description: 'The message, in the form that `payload_encoding` names.' }),
+    payload_encoding: Type.Optional(
+      Type.Enum(['json', 'string', 'base64'], { description: 'Without it: string for a JSON string, json for anything else.' }),
+    ),
+    properties: Type.Optional(Type.Ref('Properties')),
+    routing_key: Type.Optional(Type.String({ description: 'To exchanges only.' })),
+    id: Type.Optional(Type.String({ maxLength: 255, description: 'Comes back in the result.' })),
+  },
+  strict,
+)
+
+export const Batch = Type.Object(
+  { messages: Type.Array(BatchMessage, { minItems: 1, maxItems: 10_000 }) },
+  { $id: 'Batch', ...strict, examples: [{ messages: [{ payload: 'first' }, { payload: { order: 2 }, id: 'b' }] }] },
+)
+
+export const BatchResults = Type.Object(
+  {
+    published: Type.Integer(),
+    failed: Type.Integer(),
+    results: Type.Array(
+      Type.Object(
+        {
+          index: Type.Integer({ minimum: 0 }),
+          id: Type.Optional(Type.String()),
+          status: Type.Enum(['confirmed', 'unroutable', 'rejected', 'invalid', 'unknown']),
+          message_id: Type.Optional(Type.String()),
+          problem: Type.Optional(Type.Ref('Problem')),
+        },
+        strict,
+      ),
+    ),
+  },
+  { $id: 'BatchResults', ...strict },
+)

@@ -1,0 +1,120 @@
+// Publish many messages in one request.
+
+import { PassThrough } from 'node:stream'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify'
+import { Type } from 'typebox'
+import { ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
+import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { Batch, publishAll } from '../src/batch.js'
+import { publishLines, RESULT_BUFFER } from '../src/ndjson.js'
+import type { Services } from '../src/services.js'
+import { nameOf, routingKeyOf, vhostOf } from './request.js'
+
+const summary = 'Publish many messages'
+const description =
+  'As `{"messages": […]}` (up to 10 000), as NDJSON with a message a line (any number, read and confirmed as they come), or as a CloudEvents batch. A result a message, in order: one bad message fails alone.'
+const consumes = ['application/json', 'application/x-ndjson', 'application/cloudevents-batch+json']
+const response = {
+  200: {
+    description: 'A result for each message. `unknown`: no confirm came; it may or may not be in the queue.',
+    content: {
+      'application/json': { schema: Type.Ref('BatchResults') },
+      'application/x-ndjson': { schema: Type.String({ description: 'A result a line, then the totals.' }) },
+    },
+  },
+  ...problems(
+    ...BROKER,
+    'queue_not_found',
+    'exchange_not_found',
+    'message_too_large',
+    'unsupported_media_type',
+    'broker_blocked',
+    'resource_locked',
+  ),
+}
+
+export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, config }) => {
+  app.removeAllContentTypeParsers()
+  const whole = { parseAs: 'string', bodyLimit: config.MAX_BATCH_SIZE } as const
+  for (const type of ['application/json', 'application/cloudevents-batch+json']) {
+    app.addContentTypeParser(type, whole, (_request, text, done) => done(null, text))
+  }
+  app.addContentTypeParser('application/x-ndjson', (_request, _payload, done) => done(null, undefined))
+
+  // The messages are read one by one, from the text as it came, so that one that is bad fails alone.
+  const body = Type.Ref('Batch')
+  const others = app.validatorCompiler!
+  const validatorCompiler: FastifySchemaCompiler<unknown> = (part) => (part.httpPart === 'body' ? () => true : others(part))
+
+  app.post(
+    '/queues/:queue/messages/batch',
+    {
+      schema: {
+        operationId: 'publishBatchToQueue',
+        tags: ['messages'],
+        summary: `${summary} to a queue`,
+        description,
+        consumes,
+        params: Type.Object({ queue: QueueName }),
+        body,
+        response,
+      },
+      validatorCompiler,
+    },
+    async (request, reply) => send(request, reply, { exchange: '', routingKey: nameOf(request.params, 'queue') }, 'queue'),
+  )
+
+  app.post(
+    '/exchanges/:exchange/messages/batch',
+    {
+      schema: {
+        operationId: 'publishBatchToExchange',
+        tags: ['messages'],
+        summary: `${summary} to an exchange`,
+        description,
+        consumes,
+        params: Type.Object({ exchange: ExchangeName }),
+        querystring: Type.Object(
+          { routing_key: Type.Optional(Type.String({ description: 'Of messages that name none.' })) },
+          strict,
+        ),
+        body,
+        response,
+      },
+      validatorCompiler,
+    },
+    async (request, reply) =>
+      send(request, reply, { exchange: nameOf(request.params, 'exchange'), routingKey: routingKeyOf(request.query) }, 'exchange'),
+  )
+
+  async function send(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    target: { exchange: string; routingKey: string },
+    to: 'queue' | 'exchange',
+  ) {
+    const instance = request.url.split('?', 1)[0]!
+    const batch = await Batch.begin(vhosts, config, {
+      vhost: vhostOf(request.params as object),
+      to,
+      ...target,
+      instance,
+      requestId: request.id,
+    })
+    const type = request.headers['content-type'] ?? ''
+    if (/^application\/x-ndjson/i.test(type)) {
+      const out = new PassThrough({ writableHighWaterMark: RESULT_BUFFER })
+      request.raw.once('close', () => request.raw.complete || out.destroy())
+      publishLines(batch, request.raw, out, config).catch((error) => out.destroy(error as Error))
+      return reply.type('application/x-ndjson; charset=utf-8').send(out)
+    }
+    const results = await publishAll(
+      batch,
+      (request.body as string | undefined) ?? '',
+      /cloudevents/i.test(type) ? 'cloudevents' : 'json',
+    )
+    const published = results.filter(({ status }) => status === 'confirmed').length
+    return reply.send({ published, failed: results.length - published, results })
+  }
+}

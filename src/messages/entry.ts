@@ -1,0 +1,166 @@
+// One message of a batch, in its JSON form: what stands in a line of NDJSON, in the list of a JSON batch, in a CloudEvents batch.
+
+import { randomUUID } from 'node:crypto'
+import type { OutgoingMessage, Properties } from '../amqp/message.js'
+import { type FieldError, Problem } from '../problems.js'
+import { parseExact } from './exact-json.js'
+import { tableFromJson } from './headers.js'
+import { checkTogether, properties as known, propertyNames, routingKeyError } from './properties.js'
+import { objectMembers, type Slice } from './slices.js'
+
+export interface EntryTarget {
+  /** Only to an exchange a message may have a routing key of its own. */
+  to: 'queue' | 'exchange'
+  exchange: string
+  /** Of a message that names none itself. */
+  routingKey: string
+  /** The user of the AMQP connection. */
+  username: string
+  maxSize: number
+}
+
+export interface Entry {
+  /** The client's own name for the message in the results. */
+  id?: string
+  message: OutgoingMessage
+}
+
+const MEMBERS = ['payload', 'payload_encoding', 'properties', 'routing_key', 'id']
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+const byJsonName = new Map(propertyNames.map((name) => [known[name].json, name]))
+
+/**
+ * Reads a message from a piece of valid JSON.
+ * @throws Problem invalid_message with everything wrong with it, message_too_large
+ */
+export function readEntry(text: string, at: number, target: EntryTarget): Entry {
+  const errors: FieldError[] = []
+  if (text[at] !== '{') throw invalid([{ pointer: '', detail: 'is not a JSON object' }])
+  const members = objectMembers(text, at)
+  const cut = ({ start, end }: Slice) => text.slice(start, end)
+  const value = (name: string): unknown => {
+    const slice = members.get(name)
+    return slice && JSON.parse(cut(slice))
+  }
+  for (const name of members.keys()) {
+    if (!MEMBERS.includes(name)) errors.push({ pointer: `/${name.slice(0, 64)}`, detail: 'is not known here' })
+  }
+  const id = value('id')
+  if (id !== undefined && (typeof id !== 'string' || id.length > 255))
+    errors.push({ pointer: '/id', detail: 'must be a string of up to 255 characters' })
+
+  let routingKey = target.routingKey
+  const ownKey = value('routing_key')
+  if (ownKey !== undefined) {
+    const detail =
+      typeof ownKey !== 'string' ? 'must be a string' : target.to === 'queue' ? 'is for exchanges only' : routingKeyError(ownKey)
+    if (detail) errors.push({ pointer: '/routing_key', detail })
+    else routingKey = ownKey as string
+  }
+
+  const propertiesAt = members.get('properties')
+  const values = propertiesAt ? readProperties(cut(propertiesAt), target.username, errors) : { deliveryMode: 2 }
+  const body = readPayload(members.get('payload'), cut, value('payload_encoding'), values, errors)
+  if (errors.length > 0) throw invalid(errors)
+  if (body.length > target.maxSize)
+    throw new Problem('message_too_large', `The payload has ${body.length} bytes, and ${target.maxSize} is the limit.`)
+  return {
+    ...(typeof id === 'string' && { id }),
+    message: {
+      exchange: target.exchange,
+      routingKey,
+      body,
+      properties: { ...values, messageId: values.messageId || randomUUID() },
+    },
+  }
+}
+
+function readPayload(
+  slice: Slice | undefined,
+  cut: (slice: Slice) => string,
+  encoding: unknown,
+  values: Properties,
+  errors: FieldError[],
+): Buffer {
+  if (!slice) {
+    errors.push({ pointer: '/payload', detail: 'is missing' })
+    return Buffer.alloc(0)
+  }
+  const raw = cut(slice)
+  const isString = raw.startsWith('"')
+  const chosen = encoding ?? (isString ? 'string' : 'json')
+  if (chosen === 'json') {
+    values.contentType ??= 'application/json'
+    return Buffer.from(raw)
+  }
+  if (chosen !== 'string' && chosen !== 'base64') {
+    errors.push({ pointer: '/payload_encoding', detail: 'must be one of json, string, base64' })
+    return Buffer.alloc(0)
+  }
+  const text = isString ? (JSON.parse(raw) as string) : undefined
+  if (text === undefined) errors.push({ pointer: '/payload', detail: `must be a string, as payload_encoding is ${chosen}` })
+  else if (chosen === 'base64' && !BASE64.test(text)) errors.push({ pointer: '/payload', detail: 'is not base64' })
+  else if (!text.isWellFormed()) errors.push({ pointer: '/payload', detail: 'has half a surrogate pair, which is no UTF-8' })
+  else return Buffer.from(text, chosen === 'base64' ? 'base64' : 'utf8')
+  return Buffer.alloc(0)
+}
+
+function readProperties(text: string, username: string, errors: FieldError[]): Properties {
+  const json = parseExact(text, { doubles: true })
+  const values: Properties = { deliveryMode: 2 }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    errors.push({ pointer: '/properties', detail: 'must be a JSON object' })
+    return values
+  }
+  for (const [name, value] of Object.entries(json)) {
+    const pointer = `/properties/${name.slice(0, 64)}`
+    const property = byJsonName.get(name)
+    if (name === 'headers') {
+      values.headers = tableFromJson(value, pointer, errors)
+    } else if (!property) {
+      errors.push({ pointer, detail: 'is no property of a message' })
+    } else {
+      const { kind, check } = known[property]
+      const wrongKind = typeof value !== (kind === 'integer' ? 'number' : 'string')
+      const detail = wrongKind ? `must be a ${kind === 'integer' ? 'whole number' : 'string'}` : check(value as string | number)
+      if (detail) errors.push({ pointer, detail })
+      else (values as Record<string, unknown>)[property] = value
+    }
+  }
+  const pointer = (name: string) => `/properties/${name === 'headers' ? 'headers' : known[name as 'userId'].json}`
+  errors.push(...checkTogether(values, username, pointer))
+  return values
+}
+
+const REQUIRED = ['specversion', 'id', 'source', 'type']
+
+/** Reads one event of a CloudEvents batch: it travels in structured mode, as it was written. */
+export function readEvent(text: string, at: number, end: number, target: EntryTarget): Entry {
+  if (text[at] !== '{') throw invalid([{ pointer: '', detail: 'is not a JSON object' }])
+  const members = objectMembers(text, at)
+  const errors: FieldError[] = []
+  const attribute = (name: string): unknown => {
+    const slice = members.get(name)
+    return slice && JSON.parse(text.slice(slice.start, slice.end))
+  }
+  for (const name of REQUIRED) {
+    const value = attribute(name)
+    if (typeof value !== 'string' || value === '')
+      errors.push({ pointer: `/${name}`, detail: 'must be a string that is not empty' })
+  }
+  if (errors.length > 0) throw invalid(errors)
+  const body = Buffer.from(text.slice(at, end))
+  if (body.length > target.maxSize)
+    throw new Problem('message_too_large', `The event has ${body.length} bytes, and ${target.maxSize} is the limit.`)
+  const properties = { deliveryMode: 2, contentType: 'application/cloudevents+json', messageId: randomUUID() }
+  return {
+    id: String(attribute('id')).slice(0, 255),
+    message: { exchange: target.exchange, routingKey: target.routingKey, body, properties },
+  }
+}
+
+function invalid(errors: FieldError[]): Problem {
+  return new Problem('invalid_message', errors.map(({ pointer, detail }) => `${pointer || 'the message'} ${detail}`).join('; '), {
+    errors,
+  })
+}
