@@ -1,6 +1,8 @@
 // The table of all routes.
 
 import type { FastifyInstance } from 'fastify'
+import { Type } from 'typebox'
+import { strict } from '../openapi/schemas/common.js'
 import type { Services } from '../src/services.js'
 import { batchRoutes } from './batch.js'
 import { exchangeRoutes } from './exchanges.js'
@@ -14,6 +16,10 @@ import { streamRoutes } from './stream.js'
 const inVhosts = [messageRoutes, batchRoutes, streamRoutes, rpcRoutes, leaseRoutes, queueRoutes, exchangeRoutes]
 
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {
+  // A query parameter that a route doesn't have is a mistake to be told, there too where it has none at all.
+  app.addHook('onRoute', (route) => {
+    route.schema = { ...route.schema, querystring: route.schema?.querystring ?? Type.Object({}, strict) }
+  })
   for (const plugin of inVhosts) await app.register(plugin, services)
   await app.register(operationRoutes, services)
 

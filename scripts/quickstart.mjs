@@ -106,7 +106,8 @@ async function startGateway(amqpUrl) {
   const log = openSync(join(folder, 'gateway.log'), 'w')
   const gateway = spawn(process.execPath, ['dist/src/main.js'], {
     cwd: root,
-    env: { ...process.env, AMQP_URL: amqpUrl, HOST: host, PORT: port },
+    // Nobody waits long for the leases of a trial run when Ctrl-C is pressed.
+    env: { SHUTDOWN_DRAIN: '1s', ...process.env, AMQP_URL: amqpUrl, HOST: host, PORT: port },
     stdio: ['ignore', log, log],
     detached: true, // Ctrl-C in the terminal is for this script, which ends the gateway before its broker
   })
@@ -146,7 +147,7 @@ That message is under a lease now, and comes back to its queue unless it is ackn
 received raw and acknowledged in a later call:
 
   curl -H 'content-type: text/plain' -d 'Another task' ${base}/queues/hello/messages
-  LEASE=$(curl -s -o task.txt -w '%header{lease-id}' '${base}/queues/hello/messages?format=raw'); cat task.txt; echo
+  curl -s -D head.txt '${base}/queues/hello/messages?format=raw'; LEASE=$(tr -d '\\r' < head.txt | sed -n 's/^lease-id: //p')
   curl -i -X POST ${base}/leases/$LEASE/ack
 
 Everything it can do, to try out in the browser: ${base}/docs
