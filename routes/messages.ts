@@ -10,7 +10,7 @@ import { Interrupt } from '../src/amqp/receive.js'
 import type { Client, Received } from '../src/leases/receiver.js'
 import { messageToJson } from '../src/messages/json.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
-import { acceptAnyBody } from '../src/plugins/raw-body.js'
+import { acceptAnyBody, answerRaw, keepType } from '../src/plugins/raw-body.js'
 import { invalidRequest } from '../src/problems.js'
 import { type PublishOptions, publish } from '../src/publish.js'
 import type { Services } from '../src/services.js'
@@ -117,6 +117,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
   app.get(
     '/queues/:queue/messages',
     {
+      onSend: keepType,
       schema: {
         operationId: 'receive',
         tags: ['messages'],
@@ -225,9 +226,7 @@ function rawAnswer(reply: FastifyReply): (received: Received) => Buffer | string
     }
     const { delivery, lease } = message
     const headers = writeProperties(delivery)
-    // A stored HTML page is not to run as one of the gateway's own.
-    reply.header('x-content-type-options', 'nosniff').header('content-security-policy', 'sandbox')
-    reply.headers({ 'content-type': 'application/octet-stream', ...headers })
+    answerRaw(reply, headers)
     if (lease)
       reply.headers({
         'lease-id': lease.id,

@@ -8,7 +8,7 @@ import { MessageHeaders } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { call } from '../src/call.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
-import { acceptAnyBody } from '../src/plugins/raw-body.js'
+import { acceptAnyBody, answerRaw, keepType } from '../src/plugins/raw-body.js'
 import type { Services } from '../src/services.js'
 import { durationOf, nameOf, routingKeyOf, vhostOf } from './request.js'
 
@@ -36,6 +36,7 @@ const answers = {
 
 export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, config, metrics }) => {
   acceptAnyBody(app, config.MAX_MESSAGE_SIZE)
+  app.addHook('onSend', keepType)
 
   async function send(request: FastifyRequest, reply: FastifyReply, target: { exchange: string; routingKey: string }) {
     const { timeout: given = '30s' } = request.query as { timeout?: string }
@@ -46,8 +47,7 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
       body: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
       timeout: durationOf(given, '/query/timeout', 1, MAX_TIMEOUT),
     })
-    reply.header('x-content-type-options', 'nosniff').header('content-security-policy', 'sandbox')
-    reply.headers({ 'content-type': 'application/octet-stream', ...writeProperties(received) })
+    answerRaw(reply, writeProperties(received))
     return reply.send(received.body)
   }
 

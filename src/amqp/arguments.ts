@@ -1,7 +1,7 @@
 // Which arguments the broker is known to take or to refuse politely. Over others (a known name with a value of another type,
 // a plugin's, a misspelt one) some versions end the whole connection with an internal error instead.
 
-import type { FieldTable, FieldValue } from './field-table.js'
+import { type FieldTable, type FieldValue, TypedValue } from './field-table.js'
 
 type Kind = 'string' | 'number' | 'boolean'
 
@@ -23,13 +23,14 @@ const DECLARE: Readonly<Record<string, Kind>> = {
   'alternate-exchange': 'string',
 }
 
-const isInteger = (value: FieldValue): boolean => Number.isSafeInteger(value)
+const isInteger = (value: FieldValue): boolean =>
+  Number.isSafeInteger(value) || (value instanceof TypedValue && value['!'] === 'int32')
 
 /** Whether a declaration with these arguments is safe on a connection that others share. */
 export function areKnown(args: FieldTable): boolean {
   return Object.entries(args).every(([name, value]) => {
     const kind = DECLARE[name]
-    return kind !== undefined && typeof value === kind && (kind !== 'number' || isInteger(value))
+    return kind === 'number' ? isInteger(value) : kind !== undefined && typeof value === kind
   })
 }
 

@@ -57,7 +57,9 @@ function readValue(json: unknown, pointer: string, errors: FieldError[], depth: 
       return json
     case 'number':
       if (!Number.isFinite(json)) return fail('is not a finite number')
-      return Number.isSafeInteger(json) ? json : new TypedValue('double', json)
+      if (!Number.isSafeInteger(json)) return new TypedValue('double', json)
+      // amqplib would take the smallest type that fits; not every client reads those of 8 and 16 bits with their sign.
+      return json === (json | 0) ? new TypedValue('int32', json) : json
   }
   if (json === null) return null
   if (Array.isArray(json)) {
@@ -106,10 +108,11 @@ function readTagged(type: unknown, given: unknown, pointer: string, errors: Fiel
       return typeof value === 'string' && BASE64.test(value) ? Buffer.from(value, 'base64') : fail('is not base64')
     case 'decimal': {
       const { places, digits, ...rest } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
-      if (!isInteger(places, 255) || !isInteger(digits, 0xffffffff) || Object.keys(rest).length > 0) {
+      if (!isInteger(places, 0, 255) || !isInteger(digits, -0x80000000, 0x7fffffff) || Object.keys(rest).length > 0) {
         return fail('is not a decimal like {"places": 2, "digits": 314}')
       }
-      return new TypedValue('decimal', { places, digits })
+      // The specification has no sign; every client that writes decimals writes two's complement.
+      return new TypedValue('decimal', { places, digits: digits >>> 0 })
     }
     case 'table':
       if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail('is not a table')
@@ -128,8 +131,8 @@ function toBigInt(value: unknown): bigint | undefined {
   return typeof value === 'string' && /^-?\d{1,20}$/.test(value) ? BigInt(value) : undefined
 }
 
-const isInteger = (value: unknown, max: number): value is number =>
-  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= max
+const isInteger = (value: unknown, min: number, max: number): value is number =>
+  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
 
 export const escapePointer = (name: string): string => name.replaceAll('~', '~0').replaceAll('/', '~1')
 
@@ -155,6 +158,8 @@ function typedToJson({ '!': type, value }: TypedValue): string {
   switch (type) {
     case 'int64':
       return tagged('int64', `"${value}"`)
+    case 'int32':
+      return String(value)
     case 'timestamp':
       return tagged('timestamp', typeof value === 'bigint' ? `"${value}"` : String(value))
     case 'double': {

@@ -1,6 +1,6 @@
-// Bodies that are messages.
+// Bodies that are messages, in requests and in answers.
 
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, onSendHookHandler } from 'fastify'
 
 /** Any content type, and none, is a message; only its bytes are taken, whatever it claims to be. */
 export function acceptAnyBody(
@@ -22,4 +22,21 @@ export function acceptAnyBody(
     else delete request.raw.headers['content-type']
     done()
   })
+}
+
+const types = new WeakMap<FastifyReply, string>()
+
+/** Sets the headers of an answer that is a message as it came. */
+export function answerRaw(reply: FastifyReply, headers: Record<string, string>): void {
+  // A stored HTML page is not to run as one of the gateway's own.
+  reply.header('x-content-type-options', 'nosniff').header('content-security-policy', 'sandbox')
+  reply.headers(headers)
+  types.set(reply, headers['content-type'] ?? 'application/octet-stream')
+}
+
+/** For routes that answer raw: the framework has put a type of its own in the place of one that is no media type. */
+export const keepType: onSendHookHandler = (_request, reply, payload, done) => {
+  const type = types.get(reply)
+  if (type !== undefined && !reply.getHeader('content-type')?.toString().includes('problem')) reply.header('content-type', type)
+  done(null, payload)
 }

@@ -15,7 +15,7 @@ export interface RawResponse {
   status: number
   headers: IncomingHttpHeaders
   text: string
-  /** The text as JSON, where the content type says so; else the text, or undefined where there is none. */
+  /** The text as JSON, where the content type says so and it is; else the text, or undefined where there is none. */
   body: unknown
 }
 
@@ -31,19 +31,22 @@ export function rawClient(base: string, connections = 8) {
         response.on('error', reject)
         response.on('end', () => {
           const text = Buffer.concat(chunks).toString('utf8')
-          const json = /json/.test(response.headers['content-type'] ?? '')
-          resolve({
-            status: response.statusCode!,
-            headers: response.headers,
-            text,
-            body: json ? JSON.parse(text) : text || undefined,
-          })
+          resolve({ status: response.statusCode!, headers: response.headers, text, body: bodyOf(text, response.headers) })
         })
       })
       outgoing.on('error', reject)
       outgoing.end(body)
     })
   return { send, close: () => agent.destroy() }
+}
+
+function bodyOf(text: string, headers: IncomingHttpHeaders): unknown {
+  if (!/json/.test(headers['content-type'] ?? '')) return text || undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text // a raw message, which may say anything of itself
+  }
 }
 
 /** Writes bytes to a socket and resolves with all that comes back until the other side closes. */

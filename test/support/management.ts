@@ -2,8 +2,18 @@
 
 import { required } from './gateway.js'
 
-/** GET of a path below /api/. */
+/** A call of a path below /api/, GET unless `init` says otherwise. */
 export async function management<T = unknown>(path: string, init: RequestInit = {}): Promise<T> {
+  const text = await ask(path, init)
+  return (text === '' ? undefined : JSON.parse(text)) as T
+}
+
+/** POST to a path below /api/, and the answer as it was written: JavaScript would change its numbers. */
+export function managementText(path: string, body: object): Promise<string> {
+  return ask(path, { method: 'POST', body: JSON.stringify(body) })
+}
+
+async function ask(path: string, init: RequestInit): Promise<string> {
   const base = new URL(required('RABBITMQ_MANAGEMENT_URL'))
   const authorization = `Basic ${Buffer.from(`${base.username}:${base.password}`).toString('base64')}`
   base.username = ''
@@ -13,6 +23,5 @@ export async function management<T = unknown>(path: string, init: RequestInit = 
     headers: { authorization, 'content-type': 'application/json' },
   })
   if (!response.ok) throw new Error(`${init.method ?? 'GET'} ${path}: ${response.status} ${await response.text()}`)
-  const text = await response.text()
-  return (text === '' ? undefined : JSON.parse(text)) as T
+  return response.text()
 }
