@@ -10,10 +10,10 @@ import { Interrupt } from '../src/amqp/receive.js'
 import type { Client, Received } from '../src/leases/receiver.js'
 import { messageToJson } from '../src/messages/json.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
-import { acceptAnyBody, answerRaw, keepType } from '../src/plugins/raw-body.js'
 import { invalidRequest } from '../src/problems.js'
 import { type PublishOptions, publish } from '../src/publish.js'
 import type { Services } from '../src/services.js'
+import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
 import { durationOf, nameOf, routingKeyOf, vhostOf } from './request.js'
 
 const confirm = Type.Optional(

@@ -8,8 +8,8 @@ import { MessageHeaders } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { call } from '../src/call.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
-import { acceptAnyBody, answerRaw, keepType } from '../src/plugins/raw-body.js'
 import type { Services } from '../src/services.js'
+import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
 import { durationOf, nameOf, routingKeyOf, vhostOf } from './request.js'
 
 const MAX_TIMEOUT = 10 * 60_000

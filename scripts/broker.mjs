@@ -2,7 +2,7 @@
 // mapper, so that it meets no other node of the machine and leaves nothing behind.
 
 import { execFile, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 
@@ -82,8 +82,15 @@ export async function startBroker(options) {
   const signalAll = (signal) => {
     for (const { pid } of children) if (pid !== undefined) signalGroup(pid, signal)
   }
-  // The last moment at which a process can still act.
+  // The last moment at which a process can still act. A signal that nobody handles would end it without that moment.
   process.on('exit', () => signalAll('SIGKILL'))
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+    process.once(signal, () => {
+      if (process.listenerCount(signal) > 0) return
+      signalAll('SIGKILL')
+      process.kill(process.pid, signal)
+    })
+  }
 
   const start = async () => {
     /** @param {string} command @param {string[]} args @param {string} log */
@@ -219,8 +226,23 @@ function signalGroup(pid, signal) {
   }
 }
 
-/** @param {number | undefined} pid */
-const groupAlive = (pid) => pid !== undefined && signalGroup(pid, 0)
+/** Whether a process of that group still runs. One that nobody has waited for yet (a container's first process may never) does not. @param {number | undefined} group */
+function groupAlive(group) {
+  if (group === undefined || !signalGroup(group, 0)) return false
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .some((pid) => {
+      try {
+        // pid (name) state ppid pgrp; the name may have anything in it
+        const [state, , pgrp] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+          .replace(/^.*\) /s, '')
+          .split(' ')
+        return Number(pgrp) === group && state !== 'Z'
+      } catch {
+        return false // it ended meanwhile
+      }
+    })
+}
 
 /** A run that was killed outright left its node behind: end it, if those process groups are still a node of this folder. @param {string} dir */
 function endLeftOver(dir) {

@@ -48,7 +48,7 @@ const env = {
 const reporter = process.stdout.isTTY ? 'spec' : 'tap'
 const args = ['--test', `--test-reporter=${reporter}`, '--test-concurrency=2', '--enable-source-maps', ...files]
 const runner = spawn(process.execPath, args, { cwd: root, env, stdio: 'inherit' })
-for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) process.on(signal, () => runner.kill(signal))
+for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.on(signal, () => runner.kill(signal))
 const code = await new Promise((resolve) => runner.once('exit', (status) => resolve(status ?? 1)))
 
 await broker?.stop()

@@ -114,7 +114,7 @@ function decodeValue(bytes: Buffer, cursor: { at: number }, depth: number): Fiel
     }
     case 0x44: // D
       cursor.at += 5
-      return new TypedValue('decimal', { places: bytes.readUInt8(at), digits: bytes.readInt32BE(at + 1) })
+      return new TypedValue('decimal', { places: bytes.readUInt8(at), digits: bytes.readUInt32BE(at + 1) })
     case 0x78: // x
       return Buffer.from(block(bytes, cursor))
     default:

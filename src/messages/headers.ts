@@ -167,8 +167,10 @@ function typedToJson({ '!': type, value }: TypedValue): string {
       if (!Number.isFinite(value)) return tagged('double', `"${digits}"`)
       return /[e.]/.test(digits) ? digits : `${digits}.0`
     }
-    case 'decimal':
-      return tagged('decimal', JSON.stringify(value))
+    case 'decimal': {
+      const { places, digits } = value as { places: number; digits: number }
+      return tagged('decimal', `{"places":${places},"digits":${digits | 0}}`)
+    }
     default:
       return tagged(type, JSON.stringify((value as Buffer).toString('base64')))
   }

@@ -33,7 +33,9 @@ const leaf: fc.Arbitrary<unknown> = fc.oneof(
   fc.constantFrom(`${MAX_INT64}`, `${-MAX_INT64 - 1n}`, '9007199254740992').map((value) => ({ amqp_type: 'int64', value })),
   fc.nat(Number.MAX_SAFE_INTEGER).map((value) => ({ amqp_type: 'timestamp', value })),
   fc.uint8Array({ maxLength: 60 }).map((bytes) => ({ amqp_type: 'bytes', value: Buffer.from(bytes).toString('base64') })),
-  fc.record({ places: fc.nat(255), digits: fc.nat(0xffffffff) }).map((value) => ({ amqp_type: 'decimal', value })),
+  fc
+    .record({ places: fc.nat(255), digits: fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }) })
+    .map((value) => ({ amqp_type: 'decimal', value })),
 )
 
 const { table } = fc.letrec<{ table: Record<string, unknown>; value: unknown }>((tie) => ({

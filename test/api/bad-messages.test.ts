@@ -1,0 +1,136 @@
+// Messages that can't be published as they are, and what is no HTTP at all: refused with a problem, and nothing is disturbed.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { catalogue } from '../../src/problems.js'
+import { eventually } from '../support/eventually.js'
+import { freshQueue, startGateway } from '../support/gateway.js'
+import { overSocket } from '../support/http.js'
+import { allConnections, brokerConnections, get, type ProblemBody, post, refusals } from '../support/refused.js'
+
+const gateway = await startGateway()
+const { refused } = refusals(gateway)
+const queue = await freshQueue(gateway)
+const MESSAGES = `/queues/${queue}/messages`
+const before = await allConnections()
+
+const MiB = 1024 * 1024
+
+describe('a message', () => {
+  it('with a bad property is a 400 that names it', async () => {
+    const utf8 = (text: string) => Buffer.from(text).toString('latin1')
+    const bad: [name: string, value: string, pointer?: string][] = [
+      ...['', '-1', 'abc', '1.5', '4294967296', '30s', '1e3'].map((value): [string, string] => ['amqp-expiration', value]),
+      ...['-1', '256', '1.5', 'high', ''].map((value): [string, string] => ['amqp-priority', value]),
+      ...['0', '3', 'persistent', ''].map((value): [string, string] => ['amqp-delivery-mode', value]),
+      ...['-5', '1.5', 'now', '9007199254740992'].map((value): [string, string] => ['amqp-timestamp', value]),
+      ...['somebody-else', ''].map((value): [string, string] => ['amqp-user-id', value]),
+      ['amqp-reply-to', 'amq.rabbitmq.reply-to'],
+      ...['amqp-message-id', 'amqp-correlation-id', 'amqp-reply-to', 'amqp-type', 'amqp-app-id'].flatMap(
+        (name): [string, string][] => [
+          [name, 'x'.repeat(256)],
+          [name, utf8('ü'.repeat(128))],
+        ],
+      ),
+      ['content-type', 'x'.repeat(256)],
+      ['content-encoding', 'x'.repeat(256)],
+      ['amqp-nonsense', 'x'],
+      ...['', 'x', '[]', '{', 'null', '{"a":NaN}'].map((value): [string, string] => ['amqp-headers', value]),
+      ['amqp-headers', '{"n": 1e999}', '/header/amqp-headers/n'],
+      ['amqp-headers', '{"n": -1e999}', '/header/amqp-headers/n'],
+      ['amqp-headers', '{"!": "int8", "value": 1}', '/header/amqp-headers/!'],
+      ['amqp-headers', '{"x": {"!": "int8", "value": 1000}}', '/header/amqp-headers/x/!'],
+      ['amqp-headers', '{"x": {"amqp_type": "int8", "value": 1}}', '/header/amqp-headers/x'],
+      ['amqp-headers', '{"CC": "not-an-array"}', '/header/amqp-headers/CC'],
+      ['amqp-headers', '{"BCC": [1, 2]}', '/header/amqp-headers/BCC'],
+      ['amqp-headers', `{"${'k'.repeat(129)}": 1}`, `/header/amqp-headers/${'k'.repeat(64)}`],
+      ['amqp-headers', JSON.stringify({ big: 'x'.repeat(70 * 1024) })],
+      ['ce-type', '%zz'],
+    ]
+    for (const [name, value, pointer] of bad) {
+      const to = name === 'amqp-type' ? '/exchanges/amq.topic/messages' : MESSAGES
+      await refused(post(to, 'x', { [name]: value }), 400, 'invalid_message', pointer ?? `/header/${name}`)
+    }
+    for (const deep of [`{"a": ${'['.repeat(5000)}${']'.repeat(5000)}}`, `${'{"a":'.repeat(5000)}1${'}'.repeat(5000)}`]) {
+      await refused(post(MESSAGES, 'x', { 'amqp-headers': deep }), 400, 'invalid_message')
+    }
+    await eventually(async () => assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 0))
+  })
+
+  it('of more than the limit is a 413 that its sender gets to read, whether it said its length or not', async () => {
+    const large = Buffer.alloc(20 * MiB)
+    for (const headers of [{}, { 'transfer-encoding': 'chunked' }] as Record<string, string>[]) {
+      await refused(post(MESSAGES, large, headers), 413, 'message_too_large')
+    }
+    const response = await fetch(gateway.url + MESSAGES, { method: 'POST', body: large })
+    assert.equal(response.status, 413)
+    assert.equal(((await response.json()) as ProblemBody).code, 'message_too_large')
+    await gateway.get('/health/live').expect(200)
+  })
+
+  it('with thousands of header lines has them all, or is refused', async () => {
+    const lines = Array.from({ length: 3000 }, (_, i) => `amqp-header-h${i}: ${i}`)
+    const answer = await overSocket(
+      gateway.url,
+      `POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n${lines.join('\r\n')}\r\n\r\nx`,
+    )
+    const { body } = await gateway.get(`${MESSAGES}?ack=auto`).expect(200)
+    const [message] = body.messages as { properties: { headers: object } }[]
+    if (message) assert.equal(Object.keys(message.properties.headers).length, lines.length)
+    assert.match(answer, message ? /^HTTP\/1\.1 201 / : /^HTTP\/1\.1 4\d\d /)
+  })
+})
+
+describe('what is no HTTP', () => {
+  const problemIn = (answer: string, status: number): ProblemBody => {
+    assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), answer.slice(0, 200))
+    assert.match(answer, /\r\ncontent-type: application\/problem\+json\r\n/i)
+    const problem = JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4)) as ProblemBody
+    assert.equal(problem.status, status)
+    assert.ok(problem.code in catalogue)
+    return problem
+  }
+
+  it('is a 400 over the socket, and the socket is closed', async () => {
+    const requests = [
+      'GET\r\n\r\n',
+      'hello\r\n\r\n',
+      '\u0016\u0003\u0001\u0002\u0000\u0001',
+      'AMQP\u0000\u0000\u0009\u0001',
+      'NONSENSE /queues/x HTTP/1.1\r\nhost: x\r\n\r\n',
+    ]
+    requests.push(
+      `GET /queues/a b HTTP/1.1\r\nhost: x\r\n\r\n`,
+      `POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n`,
+    )
+    requests.push(`POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n`)
+    requests.push(`POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n`)
+    requests.push(
+      'GET /health/live HTTP/1.1\r\nhost: x\r\nbad header: 1\r\n\r\n',
+      'GET /health/live HTTP/1.1\r\nhost: x\r\nx: a\u0000b\r\n\r\n',
+    )
+    for (const bytes of requests) problemIn(await overSocket(gateway.url, bytes), 400)
+  })
+
+  it('is a 431 where the headers are too many bytes', async () => {
+    const bytes = `GET /health/live HTTP/1.1\r\nhost: x\r\nx-large: ${'x'.repeat(200 * 1024)}\r\n\r\n`
+    assert.equal(problemIn(await overSocket(gateway.url, bytes), 431).code, 'invalid_request')
+    await refused(get(`/queues/${'x'.repeat(140 * 1024)}`), 431, 'invalid_request')
+  })
+
+  it('is nothing where the request never becomes whole', async () => {
+    await overSocket(gateway.url, 'GET /health', { half: true })
+    await overSocket(gateway.url, `POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf`, { half: true })
+    await gateway.get('/health/live').expect(200)
+    assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 0)
+  })
+})
+
+describe('after all of it', () => {
+  it('the broker has the connections that it had, and a message goes through', async () => {
+    await eventually(async () => assert.deepEqual(await brokerConnections(), before))
+    await gateway.post(MESSAGES).type('text/plain').send('still here').expect(201)
+    const { body } = await gateway.get(`${MESSAGES}?ack=auto`).expect(200)
+    assert.equal(body.messages[0].payload, 'still here')
+  })
+})

@@ -1,0 +1,179 @@
+// Configuration from the environment: everything wrong with it is told at once, and nothing is guessed.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import fc from 'fast-check'
+import { ConfigError, loadConfig, longestLease, settings } from '../../src/config.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'gateway-config-'))
+after(() => rmSync(folder, { recursive: true }))
+const fileWith = (text: string): string => {
+  const path = join(folder, `secret-${Math.random()}`)
+  writeFileSync(path, text)
+  return path
+}
+
+function mistakes(env: Record<string, string>): string[] {
+  try {
+    loadConfig(env)
+    return []
+  } catch (error) {
+    assert.ok(error instanceof ConfigError)
+    for (const mistake of error.mistakes) assert.ok(error.message.includes(mistake))
+    return error.mistakes
+  }
+}
+const named = (env: Record<string, string>): string[] => mistakes(env).map((mistake) => mistake.split(' ')[0]!)
+
+describe('the configuration', () => {
+  it('is whole without any environment', () => {
+    const config = loadConfig({})
+    assert.deepEqual(Object.keys(config).sort(), Object.keys(settings).sort())
+    assert.equal(config.PORT, 8080)
+    assert.equal(config.HOST, '127.0.0.1')
+    assert.equal(config.MAX_MESSAGE_SIZE, 16 * 1024 * 1024)
+    assert.equal(config.MAX_LEASE, 25 * 60_000)
+    assert.deepEqual(config.AMQP_URL, [
+      { protocol: 'amqp', hostname: '127.0.0.1', port: 5672, username: 'guest', password: 'guest', vhost: '/' },
+    ])
+    assert.ok(Object.isFrozen(config))
+  })
+
+  it('takes the default where a setting is empty, and spaces around a value off', () => {
+    assert.equal(loadConfig({ PORT: '', HOST: '' }).PORT, 8080)
+    assert.equal(loadConfig({ PORT: ' 9000 ', AUTH: '' }).PORT, 9000)
+  })
+
+  it('tells every mistake at once', () => {
+    const wrong = {
+      PORT: '99999',
+      HOST: 'not a host',
+      AMQP_URL: 'http://localhost',
+      MAX_LEASE: 'forever',
+      MAX_MESSAGE_SIZE: '16MB',
+      AUTH: 'basic',
+      DOCS: 'yes',
+      LOG_LEVEL: 'loud',
+      AMQP_LEASE_CONNECTIONS: '0',
+      PUBLISH_TIMEOUT: '1ms',
+      LOG_LEVLE: 'info',
+    }
+    assert.deepEqual(named(wrong).sort(), Object.keys(wrong).sort())
+  })
+
+  it('never throws anything but its list', () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.constantFrom(...Object.keys(settings)), fc.string({ unit: 'binary' })), (env) => {
+        mistakes(env)
+      }),
+    )
+  })
+
+  it('shows no password in a mistake', () => {
+    for (const url of [
+      'http://u:hunter2@h',
+      'amqp://u:hunter2@h:99999',
+      'amqp://u:hunter2%zz@h',
+      'amqp://u:hunter2@',
+      'u:hunter2@h',
+    ]) {
+      const found = mistakes({ AMQP_URL: url })
+      assert.equal(found.length, 1, url)
+      assert.doesNotMatch(found[0]!, /hunter2/)
+    }
+  })
+
+  it('has several brokers of one cluster', () => {
+    const { AMQP_URL } = loadConfig({ AMQP_URL: 'amqp://u:p%40@a/v%2Fw, amqps://u:p@b:1234/v%2Fw' })
+    assert.deepEqual(AMQP_URL, [
+      { protocol: 'amqp', hostname: 'a', port: 5672, username: 'u', password: 'p@', vhost: 'v/w' },
+      { protocol: 'amqps', hostname: 'b', port: 1234, username: 'u', password: 'p', vhost: 'v/w' },
+    ])
+    assert.equal(loadConfig({ AMQP_URL: 'amqps://h' }).AMQP_URL[0]!.port, 5671)
+    assert.deepEqual(named({ AMQP_URL: 'amqp://a/x,amqp://a/y' }), ['AMQP_URL'])
+    assert.deepEqual(named({ AMQP_URL: ' , ' }), ['AMQP_URL'])
+  })
+
+  it('reads secrets from files too', () => {
+    const path = fileWith('amqp://u:p@h/v\n')
+    assert.equal(loadConfig({ AMQP_URL_FILE: path }).AMQP_URL[0]!.password, 'p')
+    assert.equal(loadConfig({ LEASE_SECRET_FILE: fileWith('s3cret') }).LEASE_SECRET, 's3cret')
+    assert.deepEqual(named({ AMQP_URL_FILE: join(folder, 'missing'), LEASE_SECRET_FILE: folder }), ['AMQP_URL', 'LEASE_SECRET'])
+    assert.match(mistakes({ AMQP_URL: 'amqp://h', AMQP_URL_FILE: path })[0]!, /both/)
+    assert.deepEqual(named({ AMQP_URL_FILE: fileWith('nonsense') }), ['AMQP_URL'])
+    assert.deepEqual(named({ PORT_FILE: fileWith('80') }).length, 0, 'not ours: only secrets come in files')
+  })
+
+  it('knows a misspelt setting', () => {
+    for (const [wrong, right] of [
+      ['AMQP_UR', 'AMQP_URL'],
+      ['AMQPURL', 'AMQP_URL'],
+      ['MAX_LEASSES', 'MAX_LEASES'],
+      ['BROKER_CONSUMER_TIMOUT', 'BROKER_CONSUMER_TIMEOUT'],
+      ['LEASE_SECRET_FIL', 'LEASE_SECRET_FILE'],
+      ['GATEWAY_PORT', 'PORT'],
+      ['GATEWAY_AMQP_URL', 'AMQP_URL'],
+      ['RABBITMQ_HTTP_GATEWAY_LOG_LEVEL', 'LOG_LEVEL'],
+      ['GATEWAY_MAX_LEASE', 'MAX_LEASE'],
+    ] as const) {
+      assert.deepEqual(mistakes({ [wrong]: '1' }), [`${wrong} is not a setting: did you mean ${right}?`])
+    }
+    assert.deepEqual(named({ GATEWAY_COLOUR: 'blue' }), ['GATEWAY_COLOUR'])
+  })
+
+  it('leaves the rest of the environment alone', () => {
+    const env = {
+      PATH: '/bin',
+      HOME: '/',
+      HOSTNAME: 'h',
+      PORTS: '1',
+      AMQP: 'x',
+      NODE_ENV: 'production',
+      LANG: 'C',
+      RABBITMQ_URL: 'amqp://x',
+      DOCS_URL: 'x',
+      XDG_DATA_HOME: 'x',
+      npm_config_cache: 'x',
+    }
+    assert.deepEqual(mistakes(env), [])
+  })
+
+  it('tolerates what Kubernetes puts beside a service named gateway', () => {
+    const env = {
+      GATEWAY_SERVICE_HOST: '10.0.0.1',
+      GATEWAY_SERVICE_PORT: '8080',
+      GATEWAY_SERVICE_PORT_HTTP: '8080',
+      GATEWAY_PORT: 'tcp://10.0.0.1:8080',
+      GATEWAY_PORT_8080_TCP: 'tcp://10.0.0.1:8080',
+      GATEWAY_PORT_8080_TCP_PROTO: 'tcp',
+      GATEWAY_PORT_8080_TCP_PORT: '8080',
+      GATEWAY_PORT_8080_TCP_ADDR: '10.0.0.1',
+      RABBITMQ_HTTP_GATEWAY_SERVICE_HOST: '10.0.0.1',
+      RABBITMQ_HTTP_GATEWAY_PORT: 'tcp://10.0.0.1:8080',
+    }
+    assert.deepEqual(mistakes(env), [])
+  })
+
+  it('lets other machines in only where that was written out', () => {
+    for (const HOST of ['0.0.0.0', '::', '10.0.0.1', 'example.org']) {
+      assert.deepEqual(named({ HOST }), ['HOST'], HOST)
+      assert.deepEqual(mistakes({ HOST, AUTH: 'none' }), [])
+    }
+    for (const HOST of ['127.0.0.1', '127.1.2.3', 'localhost', '::1']) assert.deepEqual(mistakes({ HOST }), [], HOST)
+    assert.deepEqual(named({ HOST: '127.0.0.1.example.org' }), ['HOST'])
+  })
+
+  it('has no lease that outlives the broker’s patience', () => {
+    assert.deepEqual(named({ MAX_LEASE: '30m' }), ['MAX_LEASE'])
+    assert.deepEqual(mistakes({ MAX_LEASE: '29m' }), [])
+    assert.deepEqual(mistakes({ MAX_LEASE: '59m', BROKER_CONSUMER_TIMEOUT: '1h' }), [])
+    assert.deepEqual(named({ MAX_LEASE: '10m', BROKER_CONSUMER_TIMEOUT: '10m' }), ['MAX_LEASE'])
+    // Not written out, it follows.
+    const short = loadConfig({ BROKER_CONSUMER_TIMEOUT: '10s' })
+    assert.equal(longestLease(short), 5000)
+    assert.equal(short.MAX_LEASE, 5000)
+  })
+})

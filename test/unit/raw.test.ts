@@ -1,0 +1,220 @@
+// The raw form: properties in HTTP headers, both ways.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { TypedValue } from '../../src/amqp/field-table.js'
+import type { IncomingMessage, Properties } from '../../src/amqp/message.js'
+import { tableFromJson, tableToJson } from '../../src/messages/headers.js'
+import { readProperties, writeProperties } from '../../src/messages/raw.js'
+import { Problem } from '../../src/problems.js'
+import { headers } from '../support/generate.js'
+
+/** What Node makes of headers on their way through a socket: lower-case names, bytes as Latin-1. */
+const overTheWire = (http: Record<string, string>) =>
+  Object.fromEntries(Object.entries(http).map(([name, value]) => [name.toLowerCase(), value]))
+const latin1 = (text: string): string => Buffer.from(text).toString('latin1')
+const read = (http: Record<string, string>) => readProperties(http, 'guest')
+const message = (properties: Properties): IncomingMessage => ({
+  exchange: '',
+  routingKey: 'q',
+  redelivered: false,
+  properties,
+  body: Buffer.alloc(0),
+})
+
+function refusal(http: Record<string, string>): Problem {
+  try {
+    read(http)
+  } catch (error) {
+    assert.ok(error instanceof Problem)
+    return error
+  }
+  throw new Error(`${JSON.stringify(http)} was taken`)
+}
+const pointers = (http: Record<string, string>): string[] => refusal(http).options.errors!.map(({ pointer }) => pointer)
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: what HTTP can't carry
+const carried = (text: string): boolean => !/[\u0000-\u0008\u000a-\u001f\u007f]|^[ \t]|[ \t]$/.test(text)
+const text = fc
+  .oneof(fc.string({ minLength: 1, maxLength: 60 }), fc.string({ unit: 'grapheme', minLength: 1, maxLength: 30 }))
+  .filter(carried)
+const optional = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: undefined })
+const someProperties: fc.Arbitrary<Properties> = fc.record({
+  contentType: optional(text),
+  contentEncoding: optional(text),
+  deliveryMode: fc.constantFrom(1, 2),
+  priority: optional(fc.nat(255)),
+  correlationId: optional(text),
+  replyTo: optional(text),
+  expiration: optional(fc.nat(0xffffffff).map(String)),
+  messageId: text,
+  timestamp: optional(fc.nat(Number.MAX_SAFE_INTEGER)),
+  type: optional(text),
+  userId: optional(fc.constant('guest')),
+  appId: optional(text),
+})
+
+describe('the properties of a raw message', () => {
+  it('come out in the headers that bring them in again', () => {
+    fc.assert(
+      fc.property(someProperties, headers, (properties, json) => {
+        const table = tableFromJson(json, '', [])
+        let http: Record<string, string>
+        try {
+          http = writeProperties(message({ ...properties, headers: table }))
+        } catch (error) {
+          assert.ok(error instanceof Problem && error.code === 'not_acceptable' && tableToJson(table).length > 1000)
+          return
+        }
+        for (const name of ['amqp-redelivered', 'amqp-exchange', 'amqp-routing-key']) delete http[name]
+        const { headers, ...back } = read(overTheWire(http))
+        const set = Object.entries(properties).filter(([, value]) => value !== undefined)
+        assert.deepEqual(back, Object.fromEntries(set))
+        assert.equal(tableToJson(headers ?? {}), tableToJson(table))
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  it('are persistent and have an id where nothing is said', () => {
+    const { messageId, ...others } = read({ host: 'localhost', accept: '*/*' })
+    assert.match(messageId, /^[0-9a-f-]{36}$/)
+    assert.deepEqual(others, { deliveryMode: 2 })
+  })
+
+  it('take every value up to its limit', () => {
+    read({ 'amqp-expiration': '0', 'amqp-priority': '0', 'amqp-delivery-mode': '1', 'amqp-timestamp': '0' })
+    read({ 'amqp-expiration': '4294967295', 'amqp-priority': '255', 'amqp-timestamp': String(Number.MAX_SAFE_INTEGER) })
+    assert.equal(read({ 'amqp-type': 'x'.repeat(255) }).type?.length, 255)
+    assert.equal(read({ 'amqp-type': latin1('ü'.repeat(127)) }).type, 'ü'.repeat(127))
+    assert.equal(read({ 'amqp-user-id': 'guest' }).userId, 'guest')
+  })
+
+  it('name the header of every bad value', () => {
+    const long = 'x'.repeat(256)
+    const bad: Record<string, string[]> = {
+      'content-type': [long],
+      'content-encoding': [long],
+      'amqp-message-id': [long, latin1('ü'.repeat(128))],
+      'amqp-correlation-id': [long],
+      'amqp-reply-to': [long, 'amq.rabbitmq.reply-to'],
+      'amqp-expiration': ['', '-1', '1.5', ' 5', '5 ', '1e3', 'abc', '4294967296', '99999999999', '30s', '0x10', 'NaN'],
+      'amqp-priority': ['', '-1', '256', '1.5', 'high', '1e2', '1, 2', '0x1'],
+      'amqp-delivery-mode': ['0', '3', '', 'persistent', '2, 2'],
+      'amqp-timestamp': ['-5', '1.5', 'now', '2026-01-01T00:00:00Z', '9007199254740993', ''],
+      'amqp-type': [long],
+      'amqp-app-id': [long],
+      'amqp-user-id': ['somebody-else', '', 'GUEST'],
+      'amqp-nonsense': ['', 'x'],
+      'amqp-': ['x'],
+      'amqp-header-': ['x'],
+      'amqp-redelivered': ['false'],
+    }
+    for (const [name, values] of Object.entries(bad)) {
+      for (const value of values) {
+        assert.deepEqual(pointers({ [name]: value }), [`/header/${name}`], `${name}: ${value}`)
+        assert.equal(refusal({ [name]: value }).code, 'invalid_message')
+      }
+    }
+  })
+
+  it('tell every mistake at once', () => {
+    const wrong = { 'amqp-priority': '256', 'amqp-expiration': 'soon', 'amqp-headers': '{"a": 1e999}', 'amqp-user-id': 'other' }
+    assert.deepEqual(pointers(wrong).sort(), [
+      '/header/amqp-expiration',
+      '/header/amqp-headers/a',
+      '/header/amqp-priority',
+      '/header/amqp-user-id',
+    ])
+  })
+
+  it('are read as UTF-8, and as Latin-1 where they are none', () => {
+    assert.equal(read({ 'amqp-type': latin1('Grüße 🐇') }).type, 'Grüße 🐇')
+    assert.equal(read({ 'amqp-type': 'Gr\u00fc\u00dfe' }).type, 'Grüße')
+  })
+})
+
+describe('the AMQP headers of a raw message', () => {
+  it('come one by one, or exactly and all together, and one may repeat what the others say', () => {
+    const table = read({ 'amqp-header-tenant': 'a', 'amqp-headers': '{"Size": 7, "Tenant": "a"}' }).headers!
+    assert.deepEqual({ ...table }, { Size: new TypedValue('int32', 7), Tenant: 'a' })
+    assert.deepEqual(pointers({ 'amqp-header-size': '7', 'amqp-headers': '{"Size": 7}' }), ['/header/amqp-header-size'])
+  })
+
+  it('may differ in nothing but the case of their names', () => {
+    const http = writeProperties(message({ messageId: '1', headers: { A: '1', a: '2' } }))
+    assert.deepEqual({ ...read({ 'amqp-headers': http['amqp-headers']!, 'amqp-header-a': '2' }).headers }, { A: '1', a: '2' })
+  })
+
+  it('must be a JSON object in amqp-headers', () => {
+    for (const value of ['', 'x', '[]', 'null', '1', '"x"', '{', '{"a":NaN}', '{"a":1}}', latin1('{"a":"ü}')]) {
+      assert.deepEqual(pointers({ 'amqp-headers': value }), ['/header/amqp-headers'], value)
+    }
+  })
+
+  it('are at most 60 KiB, 16 levels, and no type behind our back', () => {
+    const nested = (levels: number) => `{"a":${'['.repeat(levels)}${']'.repeat(levels)}}`
+    assert.deepEqual(pointers({ 'amqp-headers': JSON.stringify({ a: 'x'.repeat(61 * 1024) }) }), ['/header/amqp-headers'])
+    read({ 'amqp-headers': nested(15) })
+    assert.equal(pointers({ 'amqp-headers': nested(17) }).length, 1)
+    assert.equal(pointers({ 'amqp-headers': nested(5000) }).length, 1)
+    assert.deepEqual(pointers({ 'amqp-headers': '{"x": {"!": "int8", "value": 1000}}' }), ['/header/amqp-headers/x/!'])
+  })
+
+  it('have arrays of routing keys in CC and BCC', () => {
+    for (const name of ['CC', 'BCC']) {
+      assert.deepEqual(read({ 'amqp-headers': `{"${name}": ["a", "b"]}` }).headers?.[name], ['a', 'b'])
+      for (const value of ['"a"', '[1]', '{}', 'null', 'true', `["${'x'.repeat(256)}"]`, '[["a"]]']) {
+        assert.deepEqual(pointers({ 'amqp-headers': `{"${name}": ${value}}` }), [`/header/amqp-headers/${name}`], value)
+      }
+    }
+  })
+
+  it('have the trace and CloudEvents in them, and go out as both', () => {
+    const http = { traceparent: '00-1-2-01', tracestate: 'a=b', baggage: 'c=d', 'ce-id': '1', 'ce-type': 'a%20b%C3%BC' }
+    const { headers, messageId } = read(http)
+    assert.deepEqual(
+      { ...headers },
+      {
+        traceparent: '00-1-2-01',
+        tracestate: 'a=b',
+        baggage: 'c=d',
+        'cloudEvents:id': '1',
+        'cloudEvents:type': 'a bü',
+      },
+    )
+    const out = writeProperties(message({ messageId, headers: headers! }))
+    for (const [name, value] of Object.entries(http)) assert.equal(out[name], value)
+    assert.deepEqual(pointers({ 'ce-type': '%zz' }), ['/header/ce-type'])
+  })
+})
+
+describe('a raw answer', () => {
+  const refused = (properties: Properties): boolean => {
+    try {
+      writeProperties(message(properties))
+      return false
+    } catch (error) {
+      assert.ok(error instanceof Problem)
+      assert.equal(error.code, 'not_acceptable')
+      return true
+    }
+  }
+
+  it('has headers of 8 KiB at most', () => {
+    assert.equal(refused({ headers: { a: 'x'.repeat(7500) } }), false)
+    assert.equal(refused({ headers: { a: 'x'.repeat(8300) } }), true)
+    assert.equal(refused({ headers: { a: '🐇'.repeat(1000) } }), true) // \ud83d\udc07 each
+    const crowd = Object.fromEntries(Array.from({ length: 400 }, (_, i) => [`k${i}`, 'value']))
+    const http = writeProperties(message({ headers: crowd }))
+    const size = Object.entries(http).reduce((sum, [name, value]) => sum + name.length + value.length + 4, 0)
+    assert.ok(size <= 8192 && 'amqp-header-k0' in http && !('amqp-header-k399' in http))
+  })
+
+  it('is refused where a property can stand in no HTTP header', () => {
+    for (const value of ['a\r\nset-cookie: b', 'a\nb', '\u0000', 'x\u007f', ' x', 'x '])
+      assert.equal(refused({ type: value }), true, value)
+    assert.equal(refused({ headers: { a: 'x\r\ny', 'b\r\nc': '1' } }), false) // escaped in amqp-headers, and not one by one
+  })
+})
