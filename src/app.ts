@@ -42,6 +42,7 @@ export async function buildApp(config: Config): Promise<App> {
     clientErrorHandler: clientError,
     frameworkErrors: (error, request, reply) => frameworkError(() => http, error, request as never, reply as never),
   }) as unknown as FastifyInstance
+  http.server.maxHeadersCount = 0 // their bytes are limited; of more lines than this Node would drop the rest in silence
   const services = createServices(config, http.log)
   await http.register(context, services)
   await http.register(errors)

@@ -1,5 +1,6 @@
 // Request and reply over a queue or an exchange.
 
+import { isPerilous } from './amqp/apart-publisher.js'
 import type { IncomingMessage, Properties } from './amqp/message.js'
 import type { Vhosts } from './amqp/vhost.js'
 import type { Metrics } from './metrics.js'
@@ -29,6 +30,7 @@ export async function call(vhosts: Vhosts, metrics: Metrics, request: CallReques
   if (properties.headers?.['CC'] || properties.headers?.['BCC']) {
     throw new Problem('invalid_message', 'CC and BCC would bring a call several replies.')
   }
+  if (isPerilous(properties.headers)) throw new Problem('invalid_message', 'A call carries no decimal headers.')
   try {
     const reply = await vhost.rpc.call({ exchange, routingKey, body, properties, timeout })
     metrics.called('replied')

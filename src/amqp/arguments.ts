@@ -3,7 +3,7 @@
 
 import { type FieldTable, type FieldValue, TypedValue } from './field-table.js'
 
-type Kind = 'string' | 'number' | 'boolean'
+type Kind = 'string' | 'number' | 'boolean' | 'age'
 
 // https://www.rabbitmq.com/docs/queues#optional-arguments and the pages of the queue types
 const DECLARE: Readonly<Record<string, Kind>> = {
@@ -19,9 +19,12 @@ const DECLARE: Readonly<Record<string, Kind>> = {
   'x-dead-letter-routing-key': 'string',
   'x-dead-letter-strategy': 'string',
   'x-single-active-consumer': 'boolean',
-  'x-max-age': 'string',
+  'x-max-age': 'age',
   'alternate-exchange': 'string',
 }
+
+/** Of x-max-age; another text is one more that ends connections. */
+const AGE = /^\d{1,9}[YMDhms]$/
 
 const isInteger = (value: FieldValue): boolean =>
   Number.isSafeInteger(value) || (value instanceof TypedValue && value['!'] === 'int32')
@@ -30,7 +33,9 @@ const isInteger = (value: FieldValue): boolean =>
 export function areKnown(args: FieldTable): boolean {
   return Object.entries(args).every(([name, value]) => {
     const kind = DECLARE[name]
-    return kind === 'number' ? isInteger(value) : kind !== undefined && typeof value === kind
+    if (kind === 'number') return isInteger(value)
+    if (kind === 'age') return typeof value === 'string' && AGE.test(value)
+    return kind !== undefined && typeof value === kind
   })
 }
 

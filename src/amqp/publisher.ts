@@ -6,6 +6,7 @@ import type { Log } from '../log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import type { ChannelModel } from './amqplib.js'
+import { ApartPublisher, isPerilous } from './apart-publisher.js'
 import { BrokerConnection } from './connection.js'
 import { ExchangeChannel } from './exchange-channel.js'
 import type { OutgoingMessage } from './message.js'
@@ -25,9 +26,11 @@ export class Publisher {
   #bytes = 0
   #incarnation = 0
   #roomWaiters: (() => void)[] = []
+  readonly #apart: ApartPublisher
   readonly #ticks: NodeJS.Timeout
 
   constructor(options: { config: Config; log: Log; metrics: Metrics; vhost: string }) {
+    this.#apart = new ApartPublisher(options)
     this.#config = options.config
     this.#metrics = options.metrics
     this.#log = options.log
@@ -54,6 +57,7 @@ export class Publisher {
    *   publish_rejected: the broker nacked it; publish_outcome_unknown: no confirm came.
    */
   async publish(message: OutgoingMessage): Promise<boolean> {
+    if (isPerilous(message.properties.headers)) return this.#apart.publish(message)
     const channel = await this.#admit(message)
     return channel.publish(message)
   }
@@ -70,6 +74,10 @@ export class Publisher {
    * @throws as publish(), for what is known before the message is written
    */
   async send(message: OutgoingMessage): Promise<void> {
+    if (isPerilous(message.properties.headers)) {
+      this.#apart.publish(message).catch(() => undefined)
+      return
+    }
     const channel = await this.#admit(message)
     channel.publish(message).catch(() => undefined)
   }
@@ -86,7 +94,7 @@ export class Publisher {
 
   async close(): Promise<void> {
     clearInterval(this.#ticks)
-    await this.connection.close()
+    await Promise.all([this.connection.close(), this.#apart.close()])
   }
 
   async #admit(message: OutgoingMessage): Promise<ExchangeChannel> {

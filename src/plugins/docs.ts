@@ -7,6 +7,10 @@ import fp from 'fastify-plugin'
 import { document } from '../../openapi/document.js'
 import { catalogue } from '../problems.js'
 
+/** Swagger UI writes style elements into its page; all else is from here. */
+const CSP =
+  "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
+
 /** Generates the document; has to come before the routes. */
 export const openapi = fp(async (app: FastifyInstance) => {
   await app.register(swagger, {
@@ -34,10 +38,9 @@ export const docs = async (app: FastifyInstance) => {
     })
     await pages.register(swaggerUi, {
       routePrefix: '/docs',
-      staticCSP: true,
-      // On plain HTTP it would send the page's own requests to an https that is not there.
-      transformStaticCSP: (header) => header.replace(/\s*upgrade-insecure-requests;?/, ''),
-      uiConfig: { docExpansion: 'list', tryItOutEnabled: true, displayRequestDuration: true },
+      staticCSP: CSP,
+      // No validatorUrl: it would show the document to a server elsewhere.
+      uiConfig: { docExpansion: 'list', tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null },
     })
   })
 }
@@ -49,7 +52,7 @@ function problemsPage(): string {
       return `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${title}</td><td>${retry}</td></tr>`
     })
     .join('\n')
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Problems</title></head><body><h1>Problems</h1>
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Problems</title><link rel="icon" href="data:,"></head><body><h1>Problems</h1>
 <table><thead><tr><th>code</th><th>status</th><th>meaning</th><th>retry</th></tr></thead><tbody>
 ${rows}
 </tbody></table></body></html>`

@@ -9,7 +9,7 @@ import { overSocket } from '../support/http.js'
 import { allConnections, brokerConnections, get, type ProblemBody, post, refusals } from '../support/refused.js'
 
 const gateway = await startGateway()
-const { refused } = refusals(gateway)
+const { send, refused } = refusals(gateway)
 const queue = await freshQueue(gateway)
 const MESSAGES = `/queues/${queue}/messages`
 const before = await allConnections()
@@ -66,6 +66,15 @@ describe('a message', () => {
     assert.equal(response.status, 413)
     assert.equal(((await response.json()) as ProblemBody).code, 'message_too_large')
     await gateway.get('/health/live').expect(200)
+  })
+
+  it('with a decimal header, over which RabbitMQ breaks down for a stream, harms nobody else', async () => {
+    const stream = await freshQueue(gateway, { type: 'stream' })
+    const decimal = { 'amqp-headers': '{"price": {"amqp_type": "decimal", "value": {"places": 2, "digits": 314}}}' }
+    for (let i = 0; i < 3; i++) await refused(post(`/queues/${stream}/messages`, 'x', decimal), 400, 'invalid_message')
+    assert.equal((await send(post(MESSAGES, 'x', decimal))).status, 201)
+    const { body } = await gateway.get(`${MESSAGES}?ack=auto`).expect(200)
+    assert.deepEqual(body.messages[0].properties.headers.price.value, { places: 2, digits: 314 })
   })
 
   it('with thousands of header lines has them all, or is refused', async () => {

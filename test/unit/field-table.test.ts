@@ -49,11 +49,11 @@ describe('a field table', () => {
     )
   })
 
-  it('is encoded again, byte for byte, as it was decoded', () => {
+  it('is the same when what was decoded is encoded again', () => {
     fc.assert(
       fc.property(headers, (json) => {
-        const once = encode(read(json))
-        assert.deepEqual(encode(decodeFields(once)), once)
+        const once = decodeFields(encode(read(json)))
+        assert.deepEqual(decodeFields(encode(once)), once)
       }),
     )
   })
