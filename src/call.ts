@@ -1,7 +1,7 @@
 // Request and reply over a queue or an exchange.
 
-import { isPerilous } from './amqp/apart-publisher.js'
 import type { IncomingMessage, Properties } from './amqp/message.js'
+import { areIndigestible } from './amqp/perils.js'
 import type { Vhosts } from './amqp/vhost.js'
 import type { Metrics } from './metrics.js'
 import { Problem } from './problems.js'
@@ -26,11 +26,12 @@ export interface CallRequest {
 export async function call(vhosts: Vhosts, metrics: Metrics, request: CallRequest): Promise<IncomingMessage> {
   const { exchange, routingKey, properties, body, timeout } = request
   const vhost = await vhosts.get(request.vhost)
+  await vhost.vetExchange(exchange)
   if (vhost.rpc.pending >= MAX_PENDING) throw new Problem('overloaded', `As many calls wait for a reply as may (${MAX_PENDING}).`)
   if (properties.headers?.['CC'] || properties.headers?.['BCC']) {
     throw new Problem('invalid_message', 'CC and BCC would bring a call several replies.')
   }
-  if (isPerilous(properties.headers)) throw new Problem('invalid_message', 'A call carries no decimal headers.')
+  if (areIndigestible(properties.headers)) throw new Problem('invalid_message', 'A call carries no decimal headers.')
   try {
     const reply = await vhost.rpc.call({ exchange, routingKey, body, properties, timeout })
     metrics.called('replied')

@@ -28,6 +28,7 @@ export async function publish(
   { vhost: name, confirm, unrouted }: PublishOptions,
 ): Promise<Receipt> {
   const vhost = await vhosts.get(name)
+  await vhost.vetExchange(message.exchange)
   const { headers, messageId } = message.properties
   // A copy that CC or BCC routes would hide from `mandatory` that the queue itself is missing.
   if (unrouted === 'queue_not_found' && headers && (headers['CC'] || headers['BCC']))

@@ -7,17 +7,7 @@ import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { BrokerConnection } from './connection.js'
 import { ExchangeChannel } from './exchange-channel.js'
-import { type FieldTable, TypedValue } from './field-table.js'
 import type { OutgoingMessage } from './message.js'
-
-/** Whether a message with these headers may end its connection. */
-export function isPerilous(headers: FieldTable | undefined): boolean {
-  for (const name in headers) {
-    const value = headers[name]
-    if (value instanceof TypedValue && value['!'] === 'decimal') return true
-  }
-  return false
-}
 
 export class ApartPublisher {
   readonly #options: { config: Config; log: Log; metrics: Metrics; vhost: string }

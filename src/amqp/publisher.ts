@@ -6,10 +6,11 @@ import type { Log } from '../log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import type { ChannelModel } from './amqplib.js'
-import { ApartPublisher, isPerilous } from './apart-publisher.js'
+import { ApartPublisher } from './apart-publisher.js'
 import { BrokerConnection } from './connection.js'
 import { ExchangeChannel } from './exchange-channel.js'
 import type { OutgoingMessage } from './message.js'
+import { areIndigestible } from './perils.js'
 
 const MAX_EXCHANGES = 256
 const CANARY_INTERVAL = 1000
@@ -57,7 +58,7 @@ export class Publisher {
    *   publish_rejected: the broker nacked it; publish_outcome_unknown: no confirm came.
    */
   async publish(message: OutgoingMessage): Promise<boolean> {
-    if (isPerilous(message.properties.headers)) return this.#apart.publish(message)
+    if (areIndigestible(message.properties.headers)) return this.#apart.publish(message)
     const channel = await this.#admit(message)
     return channel.publish(message)
   }
@@ -74,7 +75,7 @@ export class Publisher {
    * @throws as publish(), for what is known before the message is written
    */
   async send(message: OutgoingMessage): Promise<void> {
-    if (isPerilous(message.properties.headers)) {
+    if (areIndigestible(message.properties.headers)) {
       this.#apart.publish(message).catch(() => undefined)
       return
     }

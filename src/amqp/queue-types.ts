@@ -10,12 +10,20 @@ const KEEP = 10 * 60_000
 const MAX_KNOWN = 10_000
 
 export class QueueTypes {
-  readonly #ask: (work: (channel: Channel) => Promise<unknown>) => Promise<unknown>
+  readonly #ask: (queue: string, work: (channel: Channel) => Promise<unknown>) => Promise<unknown>
+  readonly #check: (queue: string) => Promise<unknown>
   readonly #known = new Map<string, { type: Promise<QueueType | undefined>; at: number }>()
 
-  /** @param ask runs its work on a scratch channel, since the answer mostly closes the channel; rejects with problems */
-  constructor(ask: (work: (channel: Channel) => Promise<unknown>) => Promise<unknown>) {
+  /**
+   * @param ask runs its work on a scratch channel, since the answer mostly closes the channel; rejects with problems
+   * @param check rejects where there is no such queue
+   */
+  constructor(
+    ask: (queue: string, work: (channel: Channel) => Promise<unknown>) => Promise<unknown>,
+    check: (queue: string) => Promise<unknown>,
+  ) {
     this.#ask = ask
+    this.#check = check
   }
 
   /** The type, as it was within the last ten minutes; undefined where the broker didn't say. */
@@ -36,15 +44,19 @@ export class QueueTypes {
   /** The type as it is now. @throws Problem queue_not_found, access_refused, broker_unavailable… */
   async look(queue: string): Promise<QueueType> {
     try {
-      await this.#ask(async (channel) => {
+      await this.#ask(queue, async (channel) => {
         await channel.prefetch(1)
         await channel.consume(queue, () => undefined, { arguments: { 'x-stream-offset': 'next' } })
       })
       return 'stream'
     } catch (error) {
-      const type =
-        error instanceof Problem && error.code === 'invalid_request' && /queue type rabbit_(\w+)_queue/.exec(error.message)
-      if (!type) throw error
+      if (!(error instanceof Problem) || error.code !== 'invalid_request') throw error
+      const type = /queue type rabbit_(\w+)_queue/.exec(error.message)
+      if (!type) {
+        // It broke down over the words of its refusal. That it is there is known by asking for it alone.
+        await this.#check(queue)
+        return 'other'
+      }
       return type[1] === 'classic' || type[1] === 'quorum' ? type[1] : 'other'
     }
   }

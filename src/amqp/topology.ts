@@ -5,10 +5,10 @@ import type { Config } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
 import type { Channel } from './amqplib.js'
-import { areKnown, arePlain } from './arguments.js'
 import { BrokerConnection } from './connection.js'
 import { settled, within } from './deadline.js'
 import type { FieldTable } from './field-table.js'
+import { areKnown, arePlain, areUnspeakable, textsOf } from './perils.js'
 import { QueueTypes } from './queue-types.js'
 import { problemOf, streamQueue } from './reply-codes.js'
 
@@ -34,7 +34,10 @@ const STANDARD_TYPES = ['direct', 'fanout', 'topic', 'headers']
 
 export class Topology {
   readonly connection: BrokerConnection
-  readonly types = new QueueTypes((work) => this.#call('basic.consume', work))
+  readonly types = new QueueTypes(
+    (queue, work) => this.#call([queue], 'basic.consume', work),
+    (queue) => this.queue(queue),
+  )
   readonly #options: { config: Config; log: Log; vhost: string }
 
   constructor(options: { config: Config; log: Log; vhost: string }) {
@@ -46,29 +49,32 @@ export class Topology {
   async declareQueue(name: string, { durable, autoDelete, arguments: args }: QueueDeclaration): Promise<boolean> {
     const exists = await this.#exists(() => this.queue(name), 'queue_not_found')
     this.types.forget(name)
-    await this.#apart(areKnown(args), 'queue.declare', (channel) =>
-      channel.assertQueue(name, { durable, autoDelete, arguments: args }),
+    await this.#call(
+      [name, ...textsOf(args)],
+      'queue.declare',
+      (channel) => channel.assertQueue(name, { durable, autoDelete, arguments: args }),
+      { safe: areKnown(args) },
     )
     return !exists
   }
 
   /** @throws Problem queue_not_found, resource_locked */
   async queue(name: string): Promise<{ messageCount: number; consumerCount: number }> {
-    return this.#call('queue.declare', (channel) => channel.checkQueue(name))
+    return this.#call([name], 'queue.declare', (channel) => channel.checkQueue(name), { missing: 'queue_not_found' })
   }
 
   /** Deletes a queue; one that is not there is deleted already. @throws Problem precondition_failed: in use, or not empty */
   async deleteQueue(name: string, conditions: { ifUnused: boolean; ifEmpty: boolean }): Promise<void> {
     if (conditions.ifUnused || conditions.ifEmpty) await this.#checkConditional(name)
     this.types.forget(name)
-    await this.#call('queue.delete', (channel) => channel.deleteQueue(name, conditions))
+    await this.#call([name], 'queue.delete', (channel) => channel.deleteQueue(name, conditions))
   }
 
   /** @returns how many messages were dropped. @throws Problem stream_queue, queue_not_found */
   async purgeQueue(name: string): Promise<number> {
     // The broker closes the connection of whoever purges a stream.
     if ((await this.types.look(name)) === 'stream') throw streamQueue()
-    return (await this.#call('queue.purge', (channel) => channel.purgeQueue(name))).messageCount
+    return (await this.#call([name], 'queue.purge', (channel) => channel.purgeQueue(name))).messageCount
   }
 
   /** @returns whether the exchange is new. @throws Problem precondition_failed */
@@ -77,36 +83,38 @@ export class Topology {
     const exists = await this.#exists(() => this.exchange(name), 'exchange_not_found')
     const declare = (channel: Channel) => channel.assertExchange(name, type, { durable, autoDelete, internal, arguments: args })
     // RabbitMQ 3 closes the connection over a type that it has no plugin for.
-    await this.#apart(STANDARD_TYPES.includes(type) && areKnown(args), 'exchange.declare', declare)
+    const safe = STANDARD_TYPES.includes(type) && areKnown(args)
+    await this.#call([name, type, ...textsOf(args)], 'exchange.declare', declare, { safe })
     return !exists
   }
 
   /** @throws Problem exchange_not_found */
   async exchange(name: string): Promise<void> {
     if (name === '') return // the default exchange is always there, and may not be asked for
-    await this.#call('exchange.declare', (channel) => channel.checkExchange(name), 'exchange_not_found')
+    await this.#call([name], 'exchange.declare', (channel) => channel.checkExchange(name), { missing: 'exchange_not_found' })
   }
 
   async deleteExchange(name: string, conditions: { ifUnused: boolean }): Promise<void> {
-    await this.#call('exchange.delete', (channel) => channel.deleteExchange(name, conditions), 'exchange_not_found')
+    const remove = (channel: Channel) => channel.deleteExchange(name, conditions)
+    await this.#call([name], 'exchange.delete', remove, { missing: 'exchange_not_found' })
   }
 
   /** @throws Problem queue_not_found, exchange_not_found, access_refused (the default exchange) */
   async bind(to: 'queue' | 'exchange', { source, destination, routingKey, arguments: args }: Binding): Promise<void> {
-    await this.#apart<unknown>(arePlain(args), 'bind', (channel) =>
+    const bind = (channel: Channel): Promise<unknown> =>
       to === 'queue'
         ? channel.bindQueue(destination, source, routingKey, args)
-        : channel.bindExchange(destination, source, routingKey, args),
-    )
+        : channel.bindExchange(destination, source, routingKey, args)
+    await this.#call([destination, source, routingKey, ...textsOf(args)], 'bind', bind, { safe: arePlain(args) })
   }
 
   /** @throws as bind(), where the broker says so: since 3.x it is satisfied when there is nothing to unbind */
   async unbind(to: 'queue' | 'exchange', { source, destination, routingKey, arguments: args }: Binding): Promise<void> {
-    await this.#apart<unknown>(arePlain(args), 'unbind', (channel) =>
+    const unbind = (channel: Channel): Promise<unknown> =>
       to === 'queue'
         ? channel.unbindQueue(destination, source, routingKey, args)
-        : channel.unbindExchange(destination, source, routingKey, args),
-    )
+        : channel.unbindExchange(destination, source, routingKey, args)
+    await this.#call([destination, source, routingKey, ...textsOf(args)], 'unbind', unbind, { safe: arePlain(args) })
   }
 
   async close(): Promise<void> {
@@ -136,18 +144,33 @@ export class Topology {
     }
   }
 
-  /** A call that may end its connection gets one of its own to lose. */
-  async #apart<T>(safe: boolean, what: string, work: (channel: Channel) => Promise<T>): Promise<T> {
-    if (safe) return this.#call(what, work)
+  /**
+   * Runs `work` on a scratch channel. What may end its connection gets one of its own to lose.
+   * @param names what an error's text may name
+   * @param options.missing what a 404 means where the broker's text doesn't say
+   */
+  async #call<T>(
+    names: string[],
+    what: string,
+    work: (channel: Channel) => Promise<T>,
+    { safe = true, missing }: { safe?: boolean; missing?: 'queue_not_found' | 'exchange_not_found' } = {},
+  ): Promise<T> {
+    const speakable = !areUnspeakable(this.#options.vhost, ...names)
+    if (safe && speakable) return this.#here(what, work, missing)
     const other = new Topology(this.#options)
     try {
-      return await other.#call(what, work)
+      return await other.#here(what, work, missing)
+    } catch (error) {
+      // The broker broke down over its own words, which for a look-up are that there is nothing.
+      const broken = !speakable && error instanceof Problem && error.code === 'invalid_request'
+      if (broken && missing) throw new Problem(missing, `There is no '${names[0]}' in vhost '${this.#options.vhost}'.`)
+      throw error
     } finally {
       void other.close()
     }
   }
 
-  async #call<T>(
+  async #here<T>(
     what: string,
     work: (channel: Channel) => Promise<T>,
     missing?: 'queue_not_found' | 'exchange_not_found',

@@ -8,6 +8,7 @@ import type { ConsumeMessage } from './amqplib.js'
 import { BrokerConnection, type Role } from './connection.js'
 import type { DeliveryChannel } from './delivery-channel.js'
 import { controlQueue, LeaseConnection } from './lease-connection.js'
+import { areUnspeakable } from './perils.js'
 import { Publisher } from './publisher.js'
 import { RpcClient } from './rpc.js'
 import { Topology } from './topology.js'
@@ -61,12 +62,21 @@ export class Vhost {
     ]
   }
 
-  /** A channel to receive on, from the least busy connection that is up, and the epoch it belongs to. */
-  async takeChannel(): Promise<{ channel: DeliveryChannel; epoch: string; brokerVersion: string }> {
+  /**
+   * A channel to receive from that queue, from the least busy connection that is up, and the epoch it belongs to.
+   * @throws Problem as LeaseConnection.take()
+   */
+  async takeChannel(queue: string): Promise<{ channel: DeliveryChannel; epoch: string; brokerVersion: string }> {
+    if (areUnspeakable(this.name, queue)) await this.topology.queue(queue)
     let [best] = this.leaseConnections
     for (const other of this.leaseConnections) if (rank(other) < rank(best!)) best = other
     const channel = await best!.take()
     return { channel, epoch: best!.epoch, brokerVersion: best!.connection.brokerVersion }
+  }
+
+  /** Before a publish to an exchange over whose absence the connection would break. @throws Problem exchange_not_found */
+  async vetExchange(name: string): Promise<void> {
+    if (areUnspeakable(this.name, name)) await this.topology.exchange(name)
   }
 
   /** Whether the epoch is, or was, one of this instance's. */

@@ -86,7 +86,7 @@ export class Receiver {
   async #take<T>(vhost: Vhost, request: ReceiveRequest, client: Client, form: (received: Received) => T): Promise<T | undefined> {
     const { queue, ack, max, wait } = request
     const receivedAt = Date.now()
-    const { channel, epoch, brokerVersion } = await vhost.takeChannel()
+    const { channel, epoch, brokerVersion } = await vhost.takeChannel(queue)
     try {
       const options = { queue, max, wait, maxBytes: this.#config.MAX_RESPONSE_SIZE, interrupt: client.interrupt }
       const deliveries = await receive(channel, options)

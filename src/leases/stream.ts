@@ -67,7 +67,7 @@ export class Streams {
     const isStream = type === 'stream'
     if (!isStream && request.offset !== undefined) throw invalidRequest('/query/offset', 'is only for a RabbitMQ stream')
     if (isStream && request.ack === 'manual') throw invalidRequest('/query/ack', 'must be auto for a RabbitMQ stream')
-    const { channel, epoch, brokerVersion } = await vhost.takeChannel()
+    const { channel, epoch, brokerVersion } = await vhost.takeChannel(request.queue)
     const stream = new MessageStream({
       channel,
       isStream,

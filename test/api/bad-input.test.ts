@@ -116,7 +116,6 @@ describe('a JSON body', () => {
       { 'x-overflow': 'everywhere' },
       { 'x-dead-letter-exchange': 1 },
       { 'x-dead-letter-routing-key': 'a' },
-      { 'x-queue-mode': 'eager' },
     ]
     for (const json of arguments_) {
       const { status, text } = await send(put(`/queues/${freshName()}`, JSON.stringify({ arguments: json })))
@@ -178,6 +177,10 @@ describe('a name', () => {
     for (const head of ['x', '🐇ü/?#%&+ .', '../', '\'"\\<>|`']) {
       const name = `${head}${tail}`
       const padded = encodeURIComponent(name + '~'.repeat(255 - Buffer.byteLength(name)))
+      await refused(get(`/queues/${padded}/messages`), 404, 'queue_not_found')
+      await refused(get(`/queues/${padded}/stream`), 404, 'queue_not_found')
+      await refused(post(`/exchanges/${padded}/messages`, 'x'), 404, 'exchange_not_found')
+      await refused(post(`/exchanges/${padded}/rpc`, 'x'), 404, 'exchange_not_found')
       await gateway.put(`/queues/${padded}`).expect(201)
       await gateway.post(`/queues/${padded}/messages`).type('text/plain').send(head).expect(201)
       const { body } = await gateway.get(`/queues/${padded}/messages?ack=auto`).expect(200)
