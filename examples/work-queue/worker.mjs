@@ -1,0 +1,71 @@
+#!/usr/bin/env node
+// A worker in Node.js (18 or later), without packages.
+//
+//   ./worker.mjs QUEUE
+//
+// It takes one task at a time, a JSON text, and calls work(). SIGTERM and Ctrl-C end it after its present task.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const GATEWAY = process.env.GATEWAY ?? 'http://127.0.0.1:8080'
+const LEASE = 30 // seconds
+
+/** A task that will never succeed: it goes to the queue's dead-letter exchange. */
+class Unworkable extends Error {}
+
+/** Your work. It resolves: done. It rejects: the task goes back, for another try. */
+async function work(task) {
+  await sleep((task.seconds ?? 0) * 1000)
+  console.log('done', JSON.stringify(task))
+}
+
+/** One request; tried again where the gateway says that this helps. */
+async function call(method, path, body) {
+  for (let attempt = 0; ; attempt++) {
+    const response = await fetch(GATEWAY + path, {
+      method,
+      headers: body && { 'content-type': 'application/json' },
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(60_000),
+    })
+    if (response.ok) return response.status === 204 ? undefined : response.json()
+    const text = await response.text()
+    if (response.status !== 503 || attempt === 5) throw new Error(text)
+    await sleep(Number(response.headers.get('retry-after') ?? 1) * 1000)
+  }
+}
+
+async function handle({ payload, lease: { id } }) {
+  const renewal = setInterval(() => call('POST', `/leases/${id}/extend`).catch(console.error), (LEASE / 3) * 1000)
+  try {
+    // A JSON body comes as the value itself, any other as text or base64.
+    if (typeof payload !== 'object' || payload === null) throw new Unworkable('not a JSON object')
+    await work(payload)
+  } catch (error) {
+    console.error(error instanceof Unworkable ? 'rejected:' : 'failed, for another try:', error.message)
+    await call('POST', `/leases/${id}/nack`, { requeue: !(error instanceof Unworkable) })
+    return
+  } finally {
+    clearInterval(renewal)
+  }
+  await call('POST', `/leases/${id}/ack`)
+}
+
+let stopping = false
+for (const signal of ['SIGTERM', 'SIGINT']) {
+  process.on(signal, () => {
+    stopping = true
+  })
+}
+
+const [queue] = process.argv.slice(2)
+while (!stopping) {
+  try {
+    const { messages } = await call('GET', `/queues/${encodeURIComponent(queue)}/messages?wait=5s&lease=${LEASE}s`)
+    for (const message of messages) await handle(message)
+  } catch (error) {
+    // Nobody answers; or the lease ran out before it was settled, and another worker has the task.
+    console.error(error.message)
+    await sleep(1000)
+  }
+}

@@ -1,0 +1,137 @@
+// The workers that people start from, as processes: every task is done once, a bad one goes away, a failing one comes back,
+// and a worker that is told to stop finishes what it is doing.
+
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { eventually } from '../support/eventually.js'
+import { freshName, freshQueue, startGateway } from '../support/gateway.js'
+
+const gateway = await startGateway()
+const folder = mkdtempSync(join(tmpdir(), 'examples-'))
+after(() => rmSync(folder, { recursive: true }))
+
+interface Program {
+  child: ChildProcess
+  printed: () => string
+  exited: Promise<number | null>
+}
+
+function run(file: string, args: string[], input = ''): Program {
+  const child = spawn(join('examples', 'work-queue', file), args, {
+    env: { PATH: process.env['PATH'], GATEWAY: gateway.url },
+  })
+  let text = ''
+  child.stdout.on('data', (chunk) => {
+    text += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    text += chunk
+  })
+  child.stdin.end(input)
+  after(() => child.kill('SIGKILL'))
+  return { child, printed: () => text, exited: new Promise((resolve) => child.once('exit', resolve)) }
+}
+
+/** A queue whose rejected tasks end in another one. */
+async function queues(): Promise<{ queue: string; dead: string }> {
+  const dead = await freshQueue(gateway)
+  const args = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead }
+  return { queue: await freshQueue(gateway, { arguments: args }), dead }
+}
+
+const count = async (queue: string): Promise<number> => (await gateway.get(`/queues/${queue}`)).body.message_count
+
+const tasks = Array.from({ length: 20 }, (_, task) => JSON.stringify({ task }))
+const numbersIn = (text: string): number[] =>
+  [...text.matchAll(/^done \{"task": ?(\d+)\}$/gm)].map(([, task]) => Number(task)).sort((a, b) => a - b)
+
+// The shell's command says "unworkable" of what it can't read.
+const COMMAND = ['sh', '-c', 'task=$(cat); case $task in {*) echo "done $task" ;; *) exit 65 ;; esac']
+
+describe('the worker in', () => {
+  for (const [language, file, command] of [
+    ['shell', 'worker.sh', COMMAND],
+    ['Python', 'worker.py', []],
+    ['Node', 'worker.mjs', []],
+    ['PHP', 'worker.php', []],
+  ] as const) {
+    it(`${language} does every task once, sends a bad one away, and stops in order`, async () => {
+      const { queue, dead } = await queues()
+      const producer = run('produce.sh', [queue], `${tasks.slice(0, 10).join('\n')}\nno task\n${tasks.slice(10).join('\n')}\n`)
+      const worker = run(file, [queue, ...command])
+      assert.equal(await producer.exited, 0, producer.printed())
+      await eventually(async () => {
+        assert.equal(numbersIn(worker.printed()).length, tasks.length, worker.printed())
+        assert.equal(await count(dead), 1)
+      }, 20_000)
+      assert.deepEqual(numbersIn(worker.printed()), [...tasks.keys()])
+      worker.child.kill('SIGTERM')
+      assert.equal(await worker.exited, 0, worker.printed())
+      assert.equal(await count(queue), 0)
+      // Everything was acknowledged: nothing is out under a lease that will come back.
+      assert.equal(gateway.app.services.leases.open, 0)
+    })
+  }
+})
+
+describe('several workers', () => {
+  it('share the tasks, each done once', async () => {
+    const { queue } = await queues()
+    const workers = [run('worker.sh', [queue, ...COMMAND]), run('worker.py', [queue]), run('worker.mjs', [queue])]
+    const slow = tasks.map((_, task) => JSON.stringify({ seconds: 0.05, task }))
+    const producer = run('produce.sh', [queue], `${slow.join('\n')}\n`)
+    assert.equal(await producer.exited, 0, producer.printed())
+    const done = () =>
+      workers.map(({ printed }) => [...printed().matchAll(/^done .*"task": ?(\d+)/gm)].map(([, task]) => Number(task)))
+    await eventually(() => assert.equal(done().flat().length, tasks.length), 20_000)
+    assert.deepEqual(
+      done()
+        .flat()
+        .sort((a, b) => a - b),
+      [...tasks.keys()],
+    )
+    assert.ok(done().filter((list) => list.length > 0).length > 1, JSON.stringify(done()))
+  })
+})
+
+describe('a task that fails', () => {
+  it('comes back for another try', async () => {
+    const { queue, dead } = await queues()
+    const mark = join(folder, freshName('tried'))
+    const command = ['sh', '-c', `cat; [ -e ${mark} ] || { touch ${mark}; exit 1; }`]
+    await gateway.post(`/queues/${queue}/messages`).type('text/plain').send('again ').expect(201)
+    const worker = run('worker.sh', [queue, ...command])
+    await eventually(() => assert.equal(worker.printed(), 'again again '), 20_000)
+    assert.ok(existsSync(mark))
+    await eventually(async () => {
+      assert.equal(await count(queue), 0)
+      assert.equal(gateway.app.services.leases.open, 0)
+    })
+    assert.equal(await count(dead), 0)
+  })
+})
+
+describe('a worker that is told to stop', () => {
+  it('finishes its present task first', async () => {
+    for (const [file, command] of [
+      ['worker.py', []],
+      ['worker.mjs', []],
+      ['worker.php', []],
+      ['worker.sh', ['sh', '-c', 'task=$(cat); sleep 2; echo "done $task"']],
+    ] as const) {
+      const { queue } = await queues()
+      await gateway.post(`/queues/${queue}/messages`).send({ seconds: 2, task: 7 }).expect(201)
+      const worker = run(file, [queue, ...command])
+      await eventually(() => assert.equal(gateway.app.services.leases.open, 1), 20_000)
+      worker.child.kill('SIGTERM')
+      assert.equal(await worker.exited, 0, `${file}: ${worker.printed()}`)
+      assert.match(worker.printed(), /^done .*"task": ?7/m, file)
+      assert.equal(await count(queue), 0)
+      assert.equal(gateway.app.services.leases.open, 0)
+    }
+  })
+})
