@@ -1,6 +1,8 @@
 // CloudEvents in binary mode: `ce-*` HTTP headers and `cloudEvents:*` AMQP headers, one for one.
 // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md (3.1) and amqp-protocol-binding.md
 
+import { type FieldValue, TypedValue } from '../amqp/field-table.js'
+
 /** `ce-`, and what the AMQP binding and its JMS-safe variant write. */
 const AMQP_PREFIX = /^(?:cloudEvents[:_]|ce-)(?=.)/
 
@@ -10,6 +12,19 @@ export const toAmqpName = (httpName: string): string => `cloudEvents:${httpName.
 /** The HTTP header of an AMQP header that is a CloudEvents attribute; undefined for every other. */
 export function toHttpName(amqpName: string): string | undefined {
   return AMQP_PREFIX.test(amqpName) ? `ce-${amqpName.replace(AMQP_PREFIX, '').toLowerCase()}` : undefined
+}
+
+/**
+ * An attribute as text, whatever type it has in AMQP; undefined for what is none.
+ * https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md (2.2) and spec.md (2.2)
+ */
+export function attributeText(value: FieldValue): string | undefined {
+  if (typeof value === 'string') return value
+  if (typeof value === 'boolean' || Number.isInteger(value)) return String(value)
+  if (Buffer.isBuffer(value)) return value.toString('base64')
+  const isTime = value instanceof TypedValue && value['!'] === 'timestamp'
+  const time = isTime ? new Date(Number(value.value) * 1000) : undefined
+  return time && !Number.isNaN(time.getTime()) ? time.toISOString() : undefined
 }
 
 /** HTTP header values are percent-encoded where they are not plain visible ASCII; undefined for a broken encoding. */

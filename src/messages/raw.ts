@@ -6,7 +6,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { FieldTable } from '../amqp/field-table.js'
 import type { IncomingMessage, Properties } from '../amqp/message.js'
 import { type FieldError, Problem } from '../problems.js'
-import { decodeValue, encodeValue, toAmqpName, toHttpName } from './cloudevents.js'
+import { attributeText, decodeValue, encodeValue, toAmqpName, toHttpName } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson, tableToJson } from './headers.js'
 import { checkTogether, headersOf, properties, propertyNames } from './properties.js'
@@ -120,16 +120,17 @@ export function writeProperties(message: IncomingMessage): Record<string, string
   return http
 }
 
-/** Strings one by one, for those who don't parse JSON, as long as there is room: `amqp-headers` has them all. */
+/** Strings, and events' attributes, one by one, for those who don't parse JSON, as long as there is room: `amqp-headers` has them all. */
 function addSingleHeaders(http: Record<string, string>, headers: FieldTable, room: number): void {
   const written = new Set<string>()
   for (const [name, value] of Object.entries(headers)) {
     // HTTP knows no case: of two names that differ in nothing else, the first is written.
-    if (typeof value !== 'string' || name === '' || TRACE.includes(name) || written.has(name.toLowerCase())) continue
-    written.add(name.toLowerCase())
     const event = toHttpName(name)
+    const given = event ? attributeText(value) : value
+    if (typeof given !== 'string' || name === '' || TRACE.includes(name) || written.has(name.toLowerCase())) continue
+    written.add(name.toLowerCase())
     const header = event ?? `amqp-header-${name}`
-    const text = event ? encodeValue(value) : value
+    const text = event ? encodeValue(given) : given
     if (!/^[\w!#$%&'*+.^`|~-]+$/.test(header) || !isHttpValue(text)) continue
     const line = toHttp(text)
     room -= header.length + line.length + 4

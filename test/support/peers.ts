@@ -3,7 +3,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { after } from 'node:test'
-import { AMQP_URL } from '../support/gateway.js'
+import { AMQP_URL } from './gateway.js'
 
 export interface PikaMessage {
   delivery_tag: number
