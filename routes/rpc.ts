@@ -6,8 +6,10 @@ import { Type } from 'typebox'
 import { Duration, ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
 import { MessageHeaders } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import type { IncomingMessage } from '../src/amqp/message.js'
 import { call } from '../src/call.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
+import { Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
 import { durationOf, nameOf, routingKeyOf, vhostOf } from './request.js'
@@ -47,7 +49,7 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
       body: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
       timeout: durationOf(given, '/query/timeout', 1, MAX_TIMEOUT),
     })
-    answerRaw(reply, writeProperties(received))
+    answerRaw(reply, headersOf(received))
     return reply.send(received.body)
   }
 
@@ -92,4 +94,13 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
     async (request, reply) =>
       send(request, reply, { exchange: nameOf(request.params, 'exchange'), routingKey: routingKeyOf(request.query) }),
   )
+}
+
+function headersOf(reply: IncomingMessage): Record<string, string> {
+  try {
+    return writeProperties(reply)
+  } catch (error) {
+    if (!(error instanceof Problem) || error.code !== 'not_acceptable') throw error
+    throw new Problem('not_acceptable', 'A reply came, and its properties are more than HTTP headers can carry: it is gone.')
+  }
 }

@@ -1,0 +1,224 @@
+// A consumer for as long as the connection is open.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { eventually } from '../support/eventually.js'
+import { freshName, freshQueue, type Gateway, startGateway } from '../support/gateway.js'
+import { openStream } from '../support/stream.js'
+
+const gateway = await startGateway()
+const NDJSON = { accept: 'application/x-ndjson' }
+
+async function publish(queue: string, count: number, from = 0, on: Gateway = gateway): Promise<void> {
+  const messages = Array.from({ length: count }, (_, n) => ({ payload: from + n }))
+  const { body } = await on.post(`/queues/${queue}/messages/batch`).send({ messages }).expect(200)
+  assert.equal(body.published, count)
+}
+
+const open = (queue: string, query = '', headers: Record<string, string> = {}, on: Gateway = gateway) =>
+  openStream(`${on.url}/queues/${queue}/stream${query}`, headers)
+const count = async (queue: string): Promise<number> => (await gateway.get(`/queues/${queue}`).expect(200)).body.message_count
+const consumers = async (queue: string): Promise<number> =>
+  (await gateway.get(`/queues/${queue}`).expect(200)).body.consumer_count
+const payloads = (messages: { payload: unknown }[]): unknown[] => messages.map(({ payload }) => payload)
+const numbers = (length: number, from = 0): number[] => Array.from({ length }, (_, n) => from + n)
+const ack = (messages: { lease?: { id: string } }[]) =>
+  gateway
+    .post('/leases/settle')
+    .send({ ack: messages.map(({ lease }) => lease!.id) })
+    .expect(200)
+
+describe('a stream', () => {
+  it('is server-sent events, each message under a lease that is settled in other calls', async () => {
+    const queue = await freshQueue(gateway)
+    await publish(queue, 2)
+    const stream = await open(queue)
+    assert.equal(stream.response.statusCode, 200)
+    assert.match(stream.response.headers['content-type']!, /^text\/event-stream/)
+    assert.equal(stream.response.headers['cache-control'], 'no-store')
+    assert.ok(stream.response.headers['x-request-id'])
+    const [first, second] = await stream.until(2)
+    assert.deepEqual([first!.payload, second!.payload], [0, 1])
+    assert.ok(Date.parse(first!.lease!.expires_at) > Date.now())
+    await gateway.post(`/leases/${first!.lease!.id}/ack`).expect(204)
+    await gateway.post(`/leases/${second!.lease!.id}/nack`).expect(204)
+    const again = (await stream.until(3))[2]!
+    assert.deepEqual([again.payload, again.redelivered], [1, true])
+    await gateway.get(`/leases/${again.lease!.id}`).expect(200)
+    await gateway.post(`/leases/${again.lease!.id}/ack`).expect(204)
+    await publish(queue, 1, 7)
+    assert.equal((await stream.until(4))[3]!.payload, 7)
+    assert.ok(stream.events().every(({ id }) => id === undefined))
+  })
+
+  it('is a message a line for those who ask for it', async () => {
+    const queue = await freshQueue(gateway)
+    await publish(queue, 3)
+    const stream = await open(queue, '?ack=auto', NDJSON)
+    assert.match(stream.response.headers['content-type']!, /^application\/x-ndjson/)
+    assert.deepEqual(payloads(await stream.until(3)), [0, 1, 2])
+    assert.ok(stream.messages().every(({ lease }) => lease === undefined))
+    stream.leave()
+    await eventually(async () => assert.equal(await consumers(queue), 0))
+    assert.equal(await count(queue), 0)
+  })
+
+  it('has never more unsettled than its prefetch', async () => {
+    const queue = await freshQueue(gateway)
+    await publish(queue, 30)
+    const stream = await open(queue, '?prefetch=7')
+    const first = await stream.until(7)
+    await publish(queue, 1, 30)
+    assert.equal(stream.messages().length, 7)
+    assert.equal(await count(queue), 24)
+    await ack(first.slice(0, 3))
+    await stream.until(10)
+    assert.equal(await count(queue), 21)
+    assert.deepEqual(payloads(stream.messages()), numbers(10))
+  })
+
+  it('counts the deliveries of a quorum queue', async () => {
+    const queue = await freshQueue(gateway, { type: 'quorum' })
+    await publish(queue, 1)
+    const stream = await open(queue)
+    const [first] = await stream.until(1)
+    assert.equal(first!.delivery_count, 1)
+    await gateway.post(`/leases/${first!.lease!.id}/nack`).expect(204)
+    assert.equal((await stream.until(2))[1]!.delivery_count, 2)
+  })
+
+  it('has leases that last as long as was asked', async () => {
+    const queue = await freshQueue(gateway)
+    await publish(queue, 1)
+    const stream = await open(queue, '?lease=1s')
+    const [first] = await stream.until(1)
+    const again = (await stream.until(2))[1]!
+    assert.equal(again.redelivered, true)
+    assert.equal((await gateway.post(`/leases/${first!.lease!.id}/ack`).expect(410)).body.code, 'lease_gone')
+    await gateway.post(`/leases/${again.lease!.id}/ack`).expect(204)
+  })
+
+  it('says something every 15 seconds, so that nobody takes it for dead', { timeout: 40_000 }, async () => {
+    const queue = await freshQueue(gateway)
+    const [events, lines] = [await open(queue), await open(queue, '', NDJSON)]
+    await eventually(() => assert.match(events.text(), /^:/m), 20_000)
+    await eventually(() => assert.equal(lines.text(), '\n'), 20_000)
+    assert.deepEqual(events.events(), [])
+  })
+
+  it('takes the encoding it is asked for, and the vhost of the path', async () => {
+    const queue = await freshQueue(gateway)
+    await publish(queue, 1)
+    const vhost = encodeURIComponent(gateway.app.services.vhosts.defaultName)
+    const stream = await openStream(`${gateway.url}/vhosts/${vhost}/queues/${queue}/stream?encoding=base64`, NDJSON)
+    assert.equal((await stream.until(1))[0]!.payload, Buffer.from('0').toString('base64'))
+  })
+})
+
+describe('the end of its connection', () => {
+  for (const type of ['classic', 'quorum']) {
+    it(`gives everything unsettled back at once, in order, to another worker (${type})`, async () => {
+      const queue = await freshQueue(gateway, { type })
+      await publish(queue, 8)
+      const stream = await open(queue, '?prefetch=5')
+      const held = await stream.until(5)
+      await ack(held.slice(0, 2))
+      await stream.until(7)
+      const other = await open(queue, '?prefetch=10', NDJSON)
+      assert.equal((await other.until(1))[0]!.payload, 7)
+      stream.leave()
+      const from = Date.now()
+      await other.until(6)
+      assert.ok(Date.now() - from < 5000)
+      assert.deepEqual(payloads(other.messages()).slice(1), numbers(5, 2))
+      assert.equal((await gateway.post(`/leases/${held[2]!.lease!.id}/ack`).expect(410)).body.code, 'lease_gone')
+      await ack(other.messages())
+      assert.equal(await count(queue), 0)
+    })
+  }
+
+  it('settles nothing that an ack=auto client did not take', { timeout: 60_000 }, async () => {
+    const queue = await freshQueue(gateway)
+    const large = Array.from({ length: 40 }, () => ({ payload: 'x'.repeat(1024 * 1024) }))
+    await gateway.post(`/queues/${queue}/messages/batch`).send({ messages: large }).expect(200)
+    const stream = await open(queue, '?ack=auto&prefetch=4')
+    stream.response.pause()
+    // It stands still at what fits in the sockets and its prefetch.
+    let left = -1
+    await eventually(async () => {
+      const now = await count(queue)
+      const still = now === left
+      left = now
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      assert.ok(still)
+    })
+    assert.ok(left >= 20, `${left} of 40 are still in the queue, though nobody reads`)
+    stream.leave()
+    await eventually(async () => assert.equal(await consumers(queue), 0))
+    assert.ok((await count(queue)) > left)
+  })
+})
+
+describe('several streams and receives', () => {
+  it('share a queue, each message for one of them', async () => {
+    const queue = await freshQueue(gateway)
+    const streams = await Promise.all([open(queue, '?ack=auto'), open(queue, '?ack=auto', NDJSON), open(queue, '?ack=auto')])
+    const poll = gateway.get(`/queues/${queue}/messages?ack=auto&wait=20s`).then(({ body }) => body.messages)
+    await eventually(async () => assert.equal(await consumers(queue), 4))
+    await publish(queue, 301)
+    await eventually(() => assert.ok(streams.flatMap((stream) => stream.messages()).length >= 300))
+    const all = [...payloads(await poll), ...streams.flatMap((stream) => payloads(stream.messages()))] as number[]
+    assert.deepEqual(
+      all.sort((a, b) => a - b),
+      numbers(301),
+    )
+    for (const stream of streams) assert.ok(stream.messages().length > 50, `${stream.messages().length}`)
+  })
+})
+
+describe('what is no stream', () => {
+  it('is a problem before anything is written', async () => {
+    const queue = await freshQueue(gateway)
+    const missing = freshName()
+    for (const [path, status, code] of [
+      [`/queues/${missing}/stream`, 404, 'queue_not_found'],
+      [`/vhosts/${missing}/queues/${queue}/stream`, 404, 'vhost_not_found'],
+      ...['ack=requeue', 'ack=', 'prefetch=0', 'prefetch=1001', 'prefetch=x', 'prefetch=1.5', 'lease=0', 'lease=30d', 'lease=x']
+        .concat(['encoding=json', 'offset=first', 'offset=5', 'offset=x', 'nonsense=1', 'wait=1s', 'max=1'])
+        .map((query) => [`/queues/${queue}/stream?${query}`, 400, 'invalid_request']),
+    ] as [string, number, string][]) {
+      const { body } = await gateway.get(path).expect(status)
+      assert.equal(body.code, code, path)
+    }
+    await gateway.post(`/queues/${queue}/stream`).expect(405)
+    assert.equal(await consumers(queue), 0)
+  })
+
+  it('is one too many: 429, until another has ended', async () => {
+    const small = await startGateway({ MAX_STREAMS: '2' })
+    const queue = await freshQueue(small)
+    const streams = [await open(queue, '', {}, small), await open(queue, '', {}, small)]
+    const refused = await small.get(`/queues/${queue}/stream`).expect(429)
+    assert.equal(refused.body.code, 'too_many_waiters')
+    assert.ok(Number(refused.headers['retry-after']) > 0)
+    streams[0]!.leave()
+    await eventually(async () => {
+      const again = await open(queue, '', {}, small)
+      assert.equal(again.response.statusCode, 200)
+    })
+  })
+})
+
+describe('the metrics', () => {
+  it('count the open streams', async () => {
+    const queue = await freshQueue(gateway)
+    const opened = async () => Number(/^gateway_streams_open (\d+)$/m.exec((await gateway.get('/metrics')).text)?.[1])
+    await open(queue)
+    const before = await opened()
+    assert.ok(before > 0)
+    const stream = await open(queue)
+    assert.equal(await opened(), before + 1)
+    stream.leave()
+    await eventually(async () => assert.equal(await opened(), before))
+  })
+})

@@ -1,0 +1,115 @@
+// The browser's own EventSource, in a real Chromium: it reads a queue, and finds its place again by itself.
+
+import assert from 'node:assert/strict'
+import { connect, createServer, type Socket } from 'node:net'
+import { after, describe, it } from 'node:test'
+import { openBrowser } from '../support/chromium.js'
+import { eventually } from '../support/eventually.js'
+import { freshQueue, startGateway } from '../support/gateway.js'
+
+const gateway = await startGateway()
+const { page } = await openBrowser()
+
+// Between browser and gateway, so that the connection can be cut.
+const target = Number(new URL(gateway.url).port)
+const sockets = new Set<Socket>()
+const proxy = createServer((incoming) => {
+  const outgoing = connect(target, '127.0.0.1')
+  for (const [one, other] of [
+    [incoming, outgoing],
+    [outgoing, incoming],
+  ] as const) {
+    sockets.add(one)
+    one.pipe(other)
+    one.on('error', () => undefined)
+    one.once('close', () => {
+      sockets.delete(one)
+      other.destroy()
+    })
+  }
+})
+await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+const address = proxy.address()
+const origin = `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}`
+const cut = () => {
+  for (const socket of sockets) socket.resetAndDestroy()
+}
+after(() => {
+  proxy.close()
+  cut()
+})
+
+interface Seen {
+  messages: { data: string; id: string }[]
+  ends: string[]
+  errors: number
+}
+
+/** Opens an EventSource in the page, which keeps what it gets in a global of that name. */
+async function listen(name: string, path: string): Promise<() => Promise<Seen>> {
+  await page.evaluate(
+    ([name, path]) => {
+      const seen: Seen = { messages: [], ends: [], errors: 0 }
+      const source = new EventSource(path!)
+      source.addEventListener('message', ({ data, lastEventId }) => seen.messages.push({ data, id: lastEventId }))
+      source.addEventListener('end', (event) => {
+        seen.ends.push((event as MessageEvent).data)
+        source.close()
+      })
+      source.onerror = () => seen.errors++
+      Object.assign(globalThis, { [name!]: seen })
+    },
+    [name, path],
+  )
+  return () => page.evaluate((name) => (globalThis as unknown as Record<string, Seen>)[name]!, name)
+}
+
+const publish = async (queue: string, count: number, from: number) => {
+  const messages = Array.from({ length: count }, (_, n) => ({ payload: { n: from + n, text: 'größe\n🐇' } }))
+  await gateway.post(`/queues/${queue}/messages/batch`).send({ messages }).expect(200)
+}
+const numbersOf = ({ messages }: Seen): number[] => messages.map(({ data }) => JSON.parse(data).payload.n)
+const numbers = (length: number): number[] => Array.from({ length }, (_, n) => n)
+
+describe('an EventSource', () => {
+  it('has the messages as they come, and is told why they end', async () => {
+    await page.goto(`${origin}/docs`)
+    const queue = await freshQueue(gateway)
+    await publish(queue, 3, 0)
+    const seen = await listen('simple', `/queues/${queue}/stream?ack=auto`)
+    await eventually(async () => assert.deepEqual(numbersOf(await seen()), [0, 1, 2]))
+    await publish(queue, 1, 3)
+    await eventually(async () => assert.deepEqual(numbersOf(await seen()), [0, 1, 2, 3]))
+    assert.equal(JSON.parse((await seen()).messages[0]!.data).payload.text, 'größe\n🐇')
+    await gateway.delete(`/queues/${queue}`).expect(204)
+    await eventually(async () => assert.equal((await seen()).ends.length, 1))
+    assert.equal(JSON.parse((await seen()).ends[0]!).code, 'queue_not_found')
+  })
+
+  it('resumes a RabbitMQ stream by itself where it was cut, each message once', { timeout: 60_000 }, async () => {
+    await page.goto(`${origin}/docs`)
+    const queue = await freshQueue(gateway, { type: 'stream' })
+    await publish(queue, 500, 0)
+    const seen = await listen('resumed', `/queues/${queue}/stream?offset=first`)
+    await eventually(async () => assert.equal((await seen()).messages.length, 500))
+    for (const round of [1, 2]) {
+      cut()
+      await eventually(async () => assert.equal((await seen()).errors, round))
+      await publish(queue, 250, 250 * (round + 1))
+      await eventually(async () => assert.equal((await seen()).messages.length, 250 * (round + 2)), 20_000)
+    }
+    const all = await seen()
+    assert.deepEqual(numbersOf(all), numbers(1000))
+    assert.equal(all.messages.at(-1)!.id, '999')
+  })
+
+  it('that goes with its page gives back what it held', async () => {
+    await page.goto(`${origin}/docs`)
+    const queue = await freshQueue(gateway)
+    await publish(queue, 2, 0)
+    const seen = await listen('held', `/queues/${queue}/stream`)
+    await eventually(async () => assert.equal((await seen()).messages.length, 2))
+    await page.goto('about:blank')
+    await eventually(async () => assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 2))
+  })
+})
