@@ -2,39 +2,20 @@
 // and a worker that is told to stop finishes what it is doing.
 
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
+import { type Program, runExample } from '../support/examples.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 
 const gateway = await startGateway()
 const folder = mkdtempSync(join(tmpdir(), 'examples-'))
 after(() => rmSync(folder, { recursive: true }))
 
-interface Program {
-  child: ChildProcess
-  printed: () => string
-  exited: Promise<number | null>
-}
-
-function run(file: string, args: string[], input = ''): Program {
-  const child = spawn(join('examples', 'work-queue', file), args, {
-    env: { PATH: process.env['PATH'], GATEWAY: gateway.url },
-  })
-  let text = ''
-  child.stdout.on('data', (chunk) => {
-    text += chunk
-  })
-  child.stderr.on('data', (chunk) => {
-    text += chunk
-  })
-  child.stdin.end(input)
-  after(() => child.kill('SIGKILL'))
-  return { child, printed: () => text, exited: new Promise((resolve) => child.once('exit', resolve)) }
-}
+const run = (file: string, args: string[], input = ''): Program =>
+  runExample(join('work-queue', file), args, { GATEWAY: gateway.url }, input)
 
 /** A queue whose rejected tasks end in another one. */
 async function queues(): Promise<{ queue: string; dead: string }> {
