@@ -136,6 +136,7 @@ function open(reply: FastifyReply, format: Format, encoding: 'auto' | 'string' |
       const path = reply.request.url.split('?', 1)[0]!
       raw.end(format.end(JSON.stringify(reason.body(path, requestId))))
     },
+    cut: () => raw.destroy(),
   }
 }
 

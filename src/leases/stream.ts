@@ -30,6 +30,8 @@ export interface Sink {
   write: (messages: Received, flushed: () => void) => void
   /** Tells the client why the stream ends, and ends it. */
   end: (reason: Problem) => void
+  /** Ends it without a word: the client does not read. */
+  cut: () => void
 }
 
 let tags = 0
@@ -73,6 +75,7 @@ export class Streams {
       isStream,
       counts: type === 'quorum',
       manual: !isStream && request.ack !== 'auto',
+      patience: request.lease,
       brokerVersion,
       prefetch: request.prefetch,
       lease: (delivery, receivedAt) =>
@@ -100,6 +103,8 @@ interface StreamParts {
   /** Whether the queue counts deliveries: it does so from the second on, so that a first one has to be told apart. */
   counts: boolean
   manual: boolean
+  /** Milliseconds after which leases that the client has not even read are over, and it is given up. */
+  patience: number
   brokerVersion: string
   prefetch: number
   lease: (delivery: Delivery, receivedAt: number) => Lease
@@ -116,6 +121,7 @@ export class MessageStream {
   #waiting: { delivery: Delivery; at: number }[] = []
   #open: Lease[] = []
   #writing = false
+  #stalled: NodeJS.Timeout | undefined
   #scheduled = false
   #ended = false
 
@@ -157,6 +163,7 @@ export class MessageStream {
   end(reason?: Problem): void {
     if (this.#ended) return
     this.#ended = true
+    clearTimeout(this.#stalled)
     this.#parts.onEnd()
     if (reason) this.#sink?.end(reason)
     void this.#close()
@@ -203,10 +210,18 @@ export class MessageStream {
     }
     metrics.received(manual ? 'manual' : 'auto', messages.length)
     this.#writing = true
+    // It would hold messages for as long as it likes: the broker sends it again what ran out.
+    if (manual) this.#stalled = setTimeout(() => this.#giveUp(), this.#parts.patience)
     this.#sink.write(messages, () => {
+      clearTimeout(this.#stalled)
       this.#writing = false
       if (!manual && !this.#ended) channel.ackUpTo(batch.at(-1)!.delivery)
       this.#schedule()
     })
+  }
+
+  #giveUp(): void {
+    this.#sink?.cut()
+    this.end()
   }
 }

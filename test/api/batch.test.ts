@@ -108,6 +108,7 @@ describe('a batch', () => {
       [null, ''],
       [[], ''],
       [{ payload: 1, nonsense: 2 }, '/nonsense'],
+      [{ payload: 1, vhost: 'elsewhere' }, '/vhost'],
       [{ payload: 1, payload_encoding: 'string' }, '/payload'],
       [{ payload: 'not base64!', payload_encoding: 'base64' }, '/payload'],
       [{ payload: 'x', payload_encoding: 'hex' }, '/payload_encoding'],
