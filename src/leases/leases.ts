@@ -190,9 +190,7 @@ export class Leases {
       return shared
     }
     const outcome = await (lease.settling?.outcome ?? this.#table.settle(lease, verdict, barrier))
-    return outcome === 'settled'
-      ? { ok: true }
-      : failed('settle_outcome_unknown', 'The connection went away before RabbitMQ had taken the settle.')
+    return outcome === 'settled' ? { ok: true } : outcomeUnknown()
   }
 
   #extend(lease: Lease, duration: number): LeaseResult {
@@ -207,13 +205,14 @@ export class Leases {
 
   async #forward(vhostName: string, epoch: string, commands: LeaseCommand[]): Promise<LeaseResult[]> {
     const body = Buffer.from(JSON.stringify({ commands }))
-    let vhost: Vhost
+    let unanswered = false
     try {
-      vhost = await this.#vhosts().get(vhostName)
+      const vhost = await this.#vhosts().get(vhostName)
       // A dying owner's queue may still swallow a command; the same one again finds it gone, or its settle done.
       const answer = await this.#ask(vhost, epoch, body).catch((error) => {
-        if (error instanceof Problem && error.code === 'rpc_timeout') return this.#ask(vhost, epoch, body)
-        throw error
+        if (!(error instanceof Problem) || error.code !== 'rpc_timeout') throw error
+        unanswered = true
+        return this.#ask(vhost, epoch, body)
       })
       this.#metrics.forwarded('answered', commands.length)
       return (JSON.parse(answer.toString('utf8')) as { results: LeaseResult[] }).results
@@ -221,7 +220,8 @@ export class Leases {
       const code = error instanceof Problem ? error.code : undefined
       if (code === 'unroutable' || code === 'vhost_not_found') {
         this.#metrics.forwarded('gone', commands.length)
-        return commands.map(gone)
+        // The owner may have settled it and died before it could say so.
+        return commands.map(({ op }) => (unanswered && op === 'settle' ? outcomeUnknown() : gone()))
       }
       this.#log.warn({ err: error, epoch }, 'the owner of a lease can not be reached')
       this.#metrics.forwarded('unreachable', commands.length)
@@ -234,6 +234,8 @@ export class Leases {
   }
 }
 
+const outcomeUnknown = (): LeaseResult =>
+  failed('settle_outcome_unknown', 'The connection went away before RabbitMQ was known to have taken the settle.')
 const conflict = (): LeaseResult => failed('already_settled', 'The lease was settled in another way already.')
 
 function viewOf({ id, queue, vhost, leasedAt, expiresAt, delivery }: Lease): LeaseView {
