@@ -58,6 +58,6 @@ export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, 
         },
       },
     },
-    async (_request, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+    async (_request, reply) => reply.type(metrics.registry.contentType).send(await metrics.text()),
   )
 }

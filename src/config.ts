@@ -101,6 +101,11 @@ const MiB = 1024 ** 2
 export const settings = {
   HOST: { doc: 'address to listen on', default: '127.0.0.1', parse: host },
   PORT: { doc: 'port to listen on; 0 picks a free one', default: '8080', parse: integer(0, 65535) },
+  WORKERS: {
+    doc: 'processes that share the port, each an instance of its own; more than one makes use of more cores',
+    default: '1',
+    parse: integer(1, 256),
+  },
   AUTH: {
     doc: 'who may come in; none: everyone who can reach the port, so it must be written out when HOST is not loopback',
     default: '',

@@ -1,18 +1,30 @@
 // The process: configuration, listening, signals.
 
+import cluster from 'node:cluster'
 import closeWithGrace from 'close-with-grace'
-import { type App, buildApp } from './app.js'
+import { pino } from 'pino'
+import type { App } from './app.js'
+import { obeyPrimary, sumMetrics, supervise } from './cluster.js'
 import { type Config, ConfigError, loadConfig } from './config.js'
 
 const config = configuration()
-const app = await buildApp(config)
-await app.http.listen({ host: config.HOST, port: config.PORT })
+if (config.WORKERS > 1 && cluster.isPrimary) supervise(config.WORKERS, pino({ level: config.LOG_LEVEL }))
+else await serve()
 
-closeWithGrace({ delay: config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log }, async ({ err, signal }) => {
-  if (err) app.http.log.error({ err }, 'shutting down after a defect')
-  else app.http.log.info({ signal }, 'shutting down')
-  await shutDown(app, err ? 0 : config.SHUTDOWN_DRAIN)
-})
+async function serve(): Promise<void> {
+  const { buildApp } = await import('./app.js') // which a primary never needs
+  const app = await buildApp(config)
+  if (cluster.isWorker) sumMetrics(app.services.metrics)
+  const options = { delay: config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log }
+  const skip = cluster.isWorker ? ['SIGINT' as const, 'SIGTERM' as const] : []
+  const closing = closeWithGrace({ ...options, skip }, async ({ err, signal }) => {
+    if (err) app.http.log.error({ err }, 'shutting down after a defect')
+    else app.http.log.info({ signal }, 'shutting down')
+    await shutDown(app, err ? 0 : config.SHUTDOWN_DRAIN)
+  })
+  if (cluster.isWorker) obeyPrimary(closing.close)
+  await app.http.listen({ host: config.HOST, port: config.PORT })
+}
 
 function configuration(): Config {
   try {

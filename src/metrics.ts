@@ -13,6 +13,9 @@ export interface Gauges {
   streams: () => number
   calls: () => number
   channels: () => number
+  /** Bytes published and not confirmed. */
+  unconfirmedBytes: () => number
+  remembered: () => number
 }
 
 export function createMetrics() {
@@ -99,6 +102,8 @@ export function createMetrics() {
     },
     called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
+    /** Everything, in Prometheus' text format; of all workers, where there are several. */
+    text: () => registry.metrics(),
     /** Registers the gauges that are read when Prometheus asks. */
     observe(gauges: Gauges): void {
       new Gauge({
@@ -125,6 +130,8 @@ export function createMetrics() {
       gauge('gateway_streams_open', 'Streams open to clients.', gauges.streams)
       gauge('gateway_calls_waiting', 'Calls that wait for their reply.', gauges.calls)
       gauge('gateway_broker_channels', 'AMQP channels open for receiving and for leases.', gauges.channels)
+      gauge('gateway_publish_bytes_unconfirmed', 'Bytes published that wait for their confirm.', gauges.unconfirmedBytes)
+      gauge('gateway_settles_remembered', 'Settled leases remembered.', gauges.remembered)
     },
   }
 }

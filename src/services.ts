@@ -46,6 +46,8 @@ export function createServices(config: Config, log: Log): Services {
         .all()
         .flatMap((vhost) => vhost.leaseConnections)
         .reduce((sum, { channels }) => sum + channels, 0),
+    unconfirmedBytes: () => vhosts.all().reduce((sum, { publisher }) => sum + publisher.unconfirmedBytes, 0),
+    remembered: () => leases.remembered,
   })
 
   const services: Services = {

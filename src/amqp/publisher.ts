@@ -51,6 +51,11 @@ export class Publisher {
     return (this.#default?.silentFor ?? 0) > STALLED_AFTER
   }
 
+  /** Bytes published that wait for their confirm. */
+  get unconfirmedBytes(): number {
+    return this.#bytes
+  }
+
   /**
    * Publishes one message and waits for what the broker says of it, PUBLISH_TIMEOUT at most.
    * @returns whether a queue took it (false: the exchange routed it nowhere)

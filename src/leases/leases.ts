@@ -12,6 +12,8 @@ import { failed, gone, type LeaseCommand, type LeaseResult, type LeaseView } fro
 import { LeaseIds } from './id.js'
 import { type Lease, LeaseTable } from './table.js'
 
+const FORWARD_MARGIN = 500
+
 export class Leases {
   readonly #config: Config
   readonly #metrics: Metrics
@@ -34,6 +36,11 @@ export class Leases {
 
   get open(): number {
     return this.#table.size
+  }
+
+  /** Settled leases whose settle is remembered. */
+  get remembered(): number {
+    return this.#table.remembered
   }
 
   /** @throws Problem too_many_leases */
@@ -215,7 +222,11 @@ export class Leases {
         return this.#ask(vhost, epoch, body)
       })
       this.#metrics.forwarded('answered', commands.length)
-      return (JSON.parse(answer.toString('utf8')) as { results: LeaseResult[] }).results
+      const { results } = JSON.parse(answer.toString('utf8')) as { results: LeaseResult[] }
+      // What is over now may be so by the first command, whose answer nobody had.
+      const overBy = ({ op }: LeaseCommand, result: LeaseResult) =>
+        unanswered && op === 'settle' && !result.ok && result.code === 'lease_gone'
+      return results.map((result, n) => (overBy(commands[n]!, result) ? outcomeUnknown() : result))
     } catch (error) {
       const code = error instanceof Problem ? error.code : undefined
       if (code === 'unroutable' || code === 'vhost_not_found') {
@@ -230,7 +241,8 @@ export class Leases {
   }
 
   #ask(vhost: Vhost, epoch: string, body: Buffer): Promise<Buffer> {
-    return vhost.command(epoch, body, this.#config.BROKER_TIMEOUT)
+    // Longer than the owner waits for its barrier, so that it can say how that ended.
+    return vhost.command(epoch, body, this.#config.BROKER_TIMEOUT + FORWARD_MARGIN)
   }
 }
 

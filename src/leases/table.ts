@@ -39,7 +39,7 @@ const REMEMBER = 5 * 60_000
 
 export class LeaseTable {
   readonly #metrics: Metrics
-  readonly #remembered: number
+  readonly #maxRemembered: number
   readonly #leases = new Map<string, Lease>()
   /** Leases by the tick in which they end: one timer for all, and an extension is a move. */
   readonly #slots = new Map<number, Set<Lease>>()
@@ -50,12 +50,16 @@ export class LeaseTable {
 
   constructor(options: { metrics: Metrics; remembered: number }) {
     this.#metrics = options.metrics
-    this.#remembered = options.remembered
+    this.#maxRemembered = options.remembered
     this.#ticks = setInterval(() => this.#tick(), TICK)
   }
 
   get size(): number {
     return this.#leases.size
+  }
+
+  get remembered(): number {
+    return this.#memories.size
   }
 
   add(lease: Lease): void {
@@ -125,7 +129,7 @@ export class LeaseTable {
     if (outcome === 'unknown') this.#metrics.settled('unknown')
     else this.#metrics.settled(verdict === 'ack' ? 'acked' : 'nacked')
     this.#memories.set(lease.id, { verdict, outcome, at: Date.now() })
-    if (this.#memories.size > this.#remembered) this.#memories.delete(this.#memories.keys().next().value!)
+    if (this.#memories.size > this.#maxRemembered) this.#memories.delete(this.#memories.keys().next().value!)
     return outcome
   }
 

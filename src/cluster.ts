@@ -1,0 +1,102 @@
+// Several processes on one port: a primary that serves nothing itself, keeps its workers alive, passes its own end on to them,
+// and sums their metrics. Each worker is an instance of its own, as if it ran elsewhere.
+
+import cluster, { type Worker } from 'node:cluster'
+import { AggregatorRegistry } from 'prom-client'
+import type { Log } from './log.js'
+import type { Metrics } from './metrics.js'
+
+/** Of one that died, so that one which can't start doesn't eat the machine. */
+const RESTART_DELAY = 1000
+const METRICS_TIMEOUT = 5000
+
+type ToWorker = { gateway: 'shutdown' } | { gateway: 'metrics'; id: number; text?: string }
+type ToPrimary = { gateway: 'metrics'; id: number }
+
+const isOurs = <T extends { gateway: string }>(message: unknown): message is T =>
+  typeof message === 'object' && message !== null && 'gateway' in message
+
+/**
+ * Runs `count` workers until a signal ends this process: then it waits for all of them, and exits as the worst of them did.
+ * A worker that dies by itself is replaced; where the first one can't even start, nothing is.
+ */
+export function supervise(count: number, log: Log): void {
+  // The kernel hands connections out. Round robin would have each pass through here, and one that is on its way to a worker
+  // which dies would hang.
+  cluster.schedulingPolicy = cluster.SCHED_NONE
+  const metrics = new AggregatorRegistry()
+  let ending = false
+  let started = false
+  let worst = 0
+
+  const end = (signal: string) => {
+    if (ending) return
+    ending = true
+    log.info({ signal }, 'shutting down')
+    for (const worker of workers()) worker.send({ gateway: 'shutdown' } satisfies ToWorker)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, end)
+
+  cluster.on('listening', (worker) => {
+    started = true
+    if (ending) worker.send({ gateway: 'shutdown' } satisfies ToWorker) // it could not hear it before
+  })
+  cluster.on('message', (worker, message: unknown) => {
+    if (!isOurs<ToPrimary>(message)) return
+    const answer = (text?: string) =>
+      worker.isConnected() &&
+      worker.send({ gateway: 'metrics', id: message.id, ...(text !== undefined && { text }) } satisfies ToWorker)
+    metrics.clusterMetrics().then(answer, () => answer())
+  })
+  cluster.on('exit', (worker, code, signal) => {
+    worst = Math.max(worst, code ?? 1)
+    if (ending || !started) {
+      if (workers().length === 0) process.exit(worst)
+      if (!started) end('a worker that can not start')
+      return
+    }
+    log.error({ worker: worker.process.pid, code, signal }, 'a worker died, and is replaced')
+    worst = 0
+    setTimeout(() => ending || cluster.fork(), RESTART_DELAY)
+  })
+  for (let n = 0; n < count; n++) cluster.fork()
+}
+
+/**
+ * In a worker: the primary's word ends it; signals, which a terminal sends to all, do not. Where the primary dies, Node.js ends
+ * its workers itself.
+ */
+export function obeyPrimary(shutDown: () => void): void {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => undefined)
+  process.on('message', (message: unknown) => {
+    if (isOurs<ToWorker>(message) && message.gateway === 'shutdown') shutDown()
+  })
+}
+
+/** In a worker: makes `/metrics` answer with the sums of all of them; with its own where the primary doesn't answer in 5 seconds. */
+export function sumMetrics(metrics: Metrics): void {
+  AggregatorRegistry.setRegistries([metrics.registry])
+  new AggregatorRegistry() // listens for the primary's questions
+  const waiting = new Map<number, (text?: string) => void>()
+  let ids = 0
+  process.on('message', (message: unknown) => {
+    if (isOurs<ToWorker>(message) && message.gateway === 'metrics') waiting.get(message.id)?.(message.text)
+  })
+  const own = metrics.text
+  metrics.text = async () => {
+    const id = ++ids
+    const sum = await new Promise<string | undefined>((resolve) => {
+      const timer = setTimeout(() => resolve(undefined), METRICS_TIMEOUT)
+      waiting.set(id, (text) => {
+        clearTimeout(timer)
+        resolve(text)
+      })
+      process.send?.({ gateway: 'metrics', id } satisfies ToPrimary)
+    })
+    waiting.delete(id)
+    return sum ?? own()
+  }
+}
+
+const workers = (): Worker[] =>
+  Object.values(cluster.workers ?? {}).filter((worker): worker is Worker => worker !== undefined && !worker.isDead())
