@@ -18,6 +18,7 @@ export const installedServer = () => existsSync(join(BIN, 'rabbitmq-server'))
  * @property {string} url of AMQP, with credentials
  * @property {string} managementUrl with credentials
  * @property {string} dir
+ * @property {string} node its name
  * @property {string} ctlPath an executable that is this node's rabbitmqctl
  * @property {(...args: string[]) => Promise<string>} ctl runs rabbitmqctl on this node and resolves with what it prints
  * @property {() => Promise<void>} start starts it again after stop() or kill(), on the same ports and data
@@ -33,19 +34,24 @@ export const installedServer = () => existsSync(join(BIN, 'rabbitmq-server'))
  * @param {number} [options.amqpPort] a free one where it is not given
  * @param {number} [options.managementPort]
  * @param {string} [options.config] more lines for rabbitmq.conf
+ * @param {string} [options.root] a folder with another system's RabbitMQ, see unpackRabbitmq(); needs root
+ * @param {string} [options.name] of the node, before its @
+ * @param {number} [options.epmdPort] of a port mapper that runs already
+ * @param {string} [options.cookie] what the nodes of a cluster share
  * @returns {Promise<Broker>}
  */
 export async function startBroker(options) {
-  if (!installedServer()) throw new Error('rabbitmq-server is not installed')
+  if (!options.root && !installedServer()) throw new Error('rabbitmq-server is not installed')
   const dir = resolve(options.dir)
   endLeftOver(dir)
   const [amqpPort, managementPort, distributionPort, epmdPort] = await Promise.all([
     options.amqpPort ?? freePort(),
     options.managementPort ?? freePort(),
     freePort(),
-    freePort(),
+    options.epmdPort ?? freePort(),
   ])
   for (const folder of ['home', 'data', 'log']) mkdirSync(join(dir, folder), { recursive: true })
+  if (options.cookie) writeFileSync(join(dir, 'home', '.erlang.cookie'), options.cookie, { mode: 0o400 })
   writeFileSync(join(dir, 'enabled_plugins'), '[rabbitmq_management].\n')
   const lines = [
     `listeners.tcp.1 = 127.0.0.1:${amqpPort}`,
@@ -62,7 +68,7 @@ export async function startBroker(options) {
     ERL_EPMD_PORT: String(epmdPort),
     ERL_EPMD_ADDRESS: '127.0.0.1',
     // The name stands in the data's path: the same at every start, so that the data is found again.
-    RABBITMQ_NODENAME: 'gateway@localhost',
+    RABBITMQ_NODENAME: `${options.name ?? 'gateway'}@localhost`,
     RABBITMQ_DIST_PORT: String(distributionPort),
     RABBITMQ_MNESIA_BASE: join(dir, 'data'),
     RABBITMQ_LOG_BASE: join(dir, 'log'),
@@ -74,7 +80,9 @@ export async function startBroker(options) {
   }
   const ctlPath = join(dir, 'rabbitmqctl')
   const exports = Object.entries(env).map(([name, value]) => `export ${name}='${value}'`)
-  writeFileSync(ctlPath, `#!/bin/sh\n${exports.join('\n')}\nexec ${BIN}/rabbitmqctl "$@"\n`, { mode: 0o755 })
+  const inside = options.root ? enter(options.root, dir) : []
+  const quoted = inside.map((word) => `'${word}'`).join(' ')
+  writeFileSync(ctlPath, `#!/bin/sh\n${exports.join('\n')}\nexec ${quoted} ${BIN}/rabbitmqctl "$@"\n`, { mode: 0o755 })
 
   /** @type {import('node:child_process').ChildProcess[]} */
   let children = []
@@ -95,7 +103,7 @@ export async function startBroker(options) {
   const start = async () => {
     /** @param {string} command @param {string[]} args @param {string} log */
     const launch = (command, args, log) => {
-      const child = spawn('/bin/sh', ['-c', `exec "$0" "$@" >>'${join(dir, 'log', log)}' 2>&1`, command, ...args], {
+      const child = spawn('/bin/sh', ['-c', `exec "$@" >>'${join(dir, 'log', log)}' 2>&1`, 'sh', ...inside, command, ...args], {
         env,
         cwd: dir,
         detached: true, // a process group of its own: Ctrl-C in the terminal is for its parent to act on
@@ -104,12 +112,14 @@ export async function startBroker(options) {
       children.push(child)
       return child
     }
-    launch('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1'], 'epmd.out')
-    await until(
-      () => accepts(epmdPort),
-      START_TIMEOUT,
-      () => 'the port mapper did not start',
-    )
+    if (options.epmdPort === undefined) {
+      launch('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1'], 'epmd.out')
+      await until(
+        () => accepts(epmdPort),
+        START_TIMEOUT,
+        () => 'the port mapper did not start',
+      )
+    }
     const server = launch(join(BIN, 'rabbitmq-server'), [], 'server.out')
     writeFileSync(join(dir, 'pids'), children.map(({ pid }) => pid).join('\n'))
     const dead = () => server.exitCode !== null || server.signalCode !== null
@@ -125,8 +135,8 @@ export async function startBroker(options) {
 
   /** @param {NodeJS.Signals} signal */
   const end = async (signal) => {
-    const [epmd, server] = children
-    if (!server || !epmd) return
+    const server = children.at(-1)
+    if (!server) return
     // The shell that started the node passes SIGTERM on as an orderly stop; SIGKILL has to reach the node itself.
     if (signal === 'SIGTERM' && server.pid !== undefined && server.exitCode === null) process.kill(server.pid, signal)
     else signalAll(signal)
@@ -134,7 +144,7 @@ export async function startBroker(options) {
     await until(gone, STOP_TIMEOUT, () => 'slow').catch(() => signalAll('SIGKILL'))
     signalAll('SIGKILL')
     await until(
-      () => gone() && !groupAlive(epmd.pid),
+      () => children.every(({ pid }) => !groupAlive(pid)),
       STOP_TIMEOUT,
       () => 'RabbitMQ does not end',
     )
@@ -147,6 +157,7 @@ export async function startBroker(options) {
     url: `amqp://guest:guest@127.0.0.1:${amqpPort}/`,
     managementUrl: `http://guest:guest@127.0.0.1:${managementPort}`,
     dir,
+    node: env.RABBITMQ_NODENAME,
     ctlPath,
     ctl: (...args) =>
       new Promise((done, reject) => {
@@ -158,6 +169,17 @@ export async function startBroker(options) {
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
   }
+}
+
+/**
+ * The command that runs another one inside of an unpacked system, where `dir` has the same path; its mounts are seen by nobody
+ * else and go away with it.
+ * @param {string} root @param {string} dir
+ */
+function enter(root, dir) {
+  const script =
+    'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && mkdir -p "$0$1" && mount --bind "$1" "$0$1" && root=$0 && shift && exec chroot "$root" "$@"'
+  return ['unshare', '-m', '--propagation', 'private', '/bin/sh', '-c', script, root, dir]
 }
 
 /** Whether RabbitMQ answers there: it opens the handshake, which nothing else on that port would. @param {number} port @param {string} [host] @returns {Promise<boolean>} */

@@ -86,6 +86,22 @@ export const crashes: Record<string, Fault> = {
   },
 }
 
+/** Of a cluster: what a majority has taken survives, so nothing is forgiven. */
+export const clusterFaults: Record<string, Fault> = {
+  'the leader of a queue killed': async ({ brokers }) => {
+    const lines = await brokers[0]!.ctl('list_queues', '-p', 'storm', 'name', 'leader', '--quiet', '--no-table-headers')
+    const leader = lines.split('\n').find((line) => line.includes('.a\t'))
+    const broker = brokers.find(({ node }) => leader?.endsWith(node)) ?? pick(brokers)
+    await broker.kill()
+    await broker.start()
+  },
+  'a node stopped and started': async ({ brokers }) => {
+    const broker = pick(brokers)
+    await broker.stop()
+    await broker.start()
+  },
+}
+
 /** Lets one fault after another happen until it is stopped, at most one of the slow ones at a time. */
 export async function rage(scene: Scene, faults: Record<string, Fault>, stopped: () => boolean, every: number): Promise<void> {
   const names = Object.keys(faults)

@@ -12,9 +12,12 @@ export interface Answer {
   text: string
 }
 
+/** What is between a gateway and its brokers. */
+export type Line = Pick<CuttingProxy, 'reset' | 'finish' | 'freeze' | 'thaw' | 'refuse' | 'close' | 'slow' | 'accept'>
+
 export class Instance {
   readonly port: number
-  readonly proxy: CuttingProxy
+  readonly proxy: Line
   readonly #env: Record<string, string>
   readonly #program: string
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 200 })
@@ -25,7 +28,7 @@ export class Instance {
   /** Ends that nobody asked for: exit codes, signals, and the last that was printed. */
   readonly crashes: string[] = []
 
-  constructor(program: string, port: number, proxy: CuttingProxy, env: Record<string, string>) {
+  constructor(program: string, port: number, proxy: Line, env: Record<string, string>) {
     this.#program = program
     this.port = port
     this.proxy = proxy
@@ -142,22 +145,21 @@ export async function startFleet({ brokers, size, program = 'dist/src/main.js', 
   return instances
 }
 
-/** Several proxies that are cut together. */
-function joined(proxies: CuttingProxy[]): CuttingProxy {
-  const [first] = proxies
-  if (proxies.length === 1) return first!
-  const all = (name: 'reset' | 'finish' | 'freeze' | 'thaw' | 'close' | 'refuse') => () => {
-    for (const proxy of proxies) proxy[name]()
+/** Proxies to the nodes of a cluster, which are cut together. */
+function joined(proxies: CuttingProxy[]): Line {
+  const all = (act: (proxy: CuttingProxy) => void) => () => {
+    for (const proxy of proxies) act(proxy)
   }
-  return Object.assign(Object.create(first!) as CuttingProxy, {
-    reset: all('reset'),
-    finish: all('finish'),
-    freeze: all('freeze'),
-    thaw: all('thaw'),
-    close: all('close'),
-    refuse: all('refuse'),
-    slow: (rate: number) => {
-      for (const proxy of proxies) proxy.slow(rate)
+  return {
+    reset: all((proxy) => proxy.reset()),
+    finish: all((proxy) => proxy.finish()),
+    freeze: all((proxy) => proxy.freeze()),
+    thaw: all((proxy) => proxy.thaw()),
+    refuse: all((proxy) => proxy.refuse()),
+    close: all((proxy) => proxy.close()),
+    slow: (bytesPerSecond) => all((proxy) => proxy.slow(bytesPerSecond))(),
+    accept: async () => {
+      await Promise.all(proxies.map((proxy) => proxy.accept()))
     },
-  })
+  }
 }

@@ -1,59 +1,71 @@
 // Storms from the command line, for as long as one likes:
-//   node dist/test/storm/main.js [--minutes 5] [--broker 3.10|4.0|4.3|cluster] [--queue classic|quorum] [--crash] [--no-barrier]
-// Without --queue, one after the other. Prints the checker's table; ends with 1 where a promise was broken.
+//   node dist/test/storm/main.js [--minutes 5] [--broker system|4.0|4.3|cluster]… [--queue classic|quorum]… [--crash] [--no-barrier]
+// Without --queue classic and quorum, one after the other. Prints the checker's table; ends with 1 where a promise was broken.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Broker, startBroker } from '../../scripts/broker.mjs'
+import { startCluster } from '../../scripts/cluster.mjs'
+import { SUITES, unpackRabbitmq } from '../../scripts/unpack-rabbitmq.mjs'
 import { type Report, table, violations } from './checker.js'
-import { brokerFaults, connectionFaults, crashes, gatewayFaults, restarts } from './faults.js'
+import { brokerFaults, clusterFaults, connectionFaults, crashes, gatewayFaults, restarts } from './faults.js'
 import type { Journal } from './journal.js'
 import { LONGEST, storm } from './storm.js'
 
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '1' },
-    queue: { type: 'string' },
+    broker: { type: 'string', multiple: true, default: ['system'] },
+    queue: { type: 'string', multiple: true, default: ['classic', 'quorum'] },
     crash: { type: 'boolean', default: false },
     'no-barrier': { type: 'boolean', default: false },
   },
 })
 
-const dir = mkdtempSync(join(tmpdir(), 'gateway-storm-'))
-const brokers: Broker[] = []
-brokers.push(await startBroker({ dir }))
-
 const reports = new Map<string, Report>()
 let failed = false
-for (const queueType of values.queue ? [values.queue as 'classic' | 'quorum'] : (['classic', 'quorum'] as const)) {
-  const name = queueType
+for (const kind of values.broker) {
+  const dir = mkdtempSync(join(tmpdir(), 'gateway-storm-'))
+  const brokers = await start(kind, dir)
+  for (const queueType of values.queue as ('classic' | 'quorum')[]) await rageOver(`${kind} ${queueType}`, brokers, queueType)
+  for (const broker of brokers) await broker.stop()
+  rmSync(dir, { recursive: true, force: true })
+}
+console.log(table(reports))
+process.exit(failed ? 1 : 0)
+
+async function start(kind: string, dir: string): Promise<Broker[]> {
+  if (kind === 'system') return [await startBroker({ dir })]
+  if (kind === 'cluster') return startCluster({ dir })
+  if (!(kind in SUITES)) throw new Error(`there is no broker ${kind}: system, cluster, ${Object.keys(SUITES).join(', ')}`)
+  return [await startBroker({ dir, root: await unpackRabbitmq(kind as keyof typeof SUITES) })]
+}
+
+async function rageOver(name: string, brokers: Broker[], queueType: 'classic' | 'quorum'): Promise<void> {
+  const ofBroker = brokers.length > 1 ? clusterFaults : values.crash ? crashes : restarts
   const result = await storm({
     brokers,
     queueType,
     duration: Number(values.minutes) * 60_000,
     faults: [
       { faults: { ...connectionFaults, ...gatewayFaults }, every: 1500 },
-      { faults: { ...brokerFaults, ...(values.crash ? crashes : restarts) }, every: 12_000 },
+      { faults: { ...brokerFaults, ...ofBroker }, every: 8000 },
     ],
     ...(values['no-barrier'] && { program: 'dist/test/storm/unbarriered.js' }),
-    onProgress: (text) => process.stderr.write(`\r\x1b[K${name}: ${text}`),
+    onProgress: (text) => process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${name}: ${text}` : ''),
   })
-  process.stderr.write('\n')
+  if (process.stderr.isTTY) process.stderr.write('\n')
   reports.set(name, result.report)
   const broken = [...violations(result.report, LONGEST), ...result.crashed.map((text) => `a gateway ended by itself: ${text}`)]
   for (const line of broken) console.error(`✗ ${name}: ${line}`)
   const { lost, cameBack, settledTwice, appeared } = result.report
   for (const id of [...lost, ...cameBack, ...settledTwice, ...appeared].slice(0, 5)) console.error(history(result.journal, id))
-  if (result.memory.length > 0)
-    console.error(`memory, MiB: ${result.memory.map(({ before, after }) => `${before} → ${after}`).join(', ')}`)
+  const memory = result.memory.map(({ before, after }) => `${before} → ${after}`).join(', ')
+  console.error(`${name}: memory of a gateway that lived through it, MiB: ${memory || 'none did'}`)
   failed ||= broken.length > 0
 }
-for (const broker of brokers) await broker.stop()
-rmSync(dir, { recursive: true, force: true })
-console.log(table(reports))
-process.exit(failed ? 1 : 0)
 
 /** All that was written down of a message, in order. */
 function history({ publishes, deliveries, settles, faults }: Journal, id: string): string {

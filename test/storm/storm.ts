@@ -80,7 +80,14 @@ export async function storm(options: StormOptions): Promise<StormResult> {
     .map(({ pid }, n) => ({ pid, before: before[n]! }))
     .filter(({ pid, before }) => pid === before.pid)
     .map(({ pid, before }) => ({ before: before.memory, after: residentMiB(pid) }))
-  const [deadIds, ...left] = await Promise.all([dead, ...queues].map((queue) => drain(fleet[0]!, queue)))
+  const all = [dead, ...queues]
+  const found = await Promise.all(all.map((queue) => drain(fleet[0]!, queue)))
+  // A node that was killed may leave messages with consumers that are gone, until the others see that they are.
+  for (let attempt = 0; attempt < 12 && !(await areEmpty(first!)); attempt++) {
+    const more = await Promise.all(all.map((queue) => drain(fleet[0]!, queue)))
+    for (const [n, ids] of more.entries()) found[n]!.push(...ids)
+  }
+  const [deadIds, ...left] = found
   const queued = new Map(queues.map((queue, n) => [queue, left[n]!]))
   await Promise.all(fleet.map((instance) => instance.stop()))
   const remains: Remains = { queued, dead: deadIds!, leftovers: await leftovers(first!) }
@@ -128,6 +135,12 @@ async function drain(instance: Instance, queue: string): Promise<string[]> {
     if (JSON.parse(settled.text).failed !== 0) throw new Error(`${queue} can not be drained: ${settled.text.slice(0, 300)}`)
   }
   return ids
+}
+
+/** Whether no queue has a message, ready or out with a consumer. */
+async function areEmpty({ ctl }: Broker): Promise<boolean> {
+  const counts = await ctl('list_queues', '-p', 'storm', 'messages', '--quiet', '--no-table-headers')
+  return counts.split('\n').every((count) => !Number(count))
 }
 
 /** What gateways that have ended left on the broker; it may take the broker a moment to see the last of them go. */
