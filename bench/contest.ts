@@ -39,6 +39,8 @@ export interface ContestOptions {
 
 /** Before every run: what the broker still does for the one before should not be counted to the next. */
 const PAUSE = 100
+/** Enough for V8 to compile what the work needs. */
+const WARM_UP_SECONDS = 1
 const WARM_UP_MESSAGES = 3000
 const MAX_MESSAGES = 60_000
 
@@ -79,7 +81,7 @@ async function runRounds(bench: Bench, contenders: Contender[]): Promise<Map<Con
       const messages = Math.ceil(Math.min(MAX_MESSAGES, Math.max(WARM_UP_MESSAGES, (rates.get(contender) ?? 0) * seconds * 1.5)))
       await contender.prepare(messages)
       await sleep(PAUSE)
-      const sample = await runOnce(bench, contender, round === 0 ? Math.min(seconds, 1) : seconds)
+      const sample = await runOnce(bench, contender, round === 0 ? Math.max(seconds, WARM_UP_SECONDS) : seconds)
       rates.set(contender, Math.max(rates.get(contender) ?? 0, sample.rate))
       if (round > 0) samples.get(contender)!.push(sample)
     }
