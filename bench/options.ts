@@ -27,7 +27,7 @@ export const usage = `npm run bench -- [options]
   --list             print the names of the cases and end
   --report <file>    write a page (.html) or a chart (.svg), and the numbers as .json beside it
   --rounds <n>       rounds per case (5; quick 3)
-  --seconds <n>      seconds per contender and round (2; quick 0.6)
+  --seconds <n>      seconds per contender and round (2; quick 0.5)
   --against <folder> measure another, built copy of this project in the same rounds
   --profile <folder> write a processor profile of the gateway there, and print where its time went
 `
@@ -58,7 +58,7 @@ export function parseOptions(args: string[]): Options {
     list,
     help,
     rounds: positive('rounds', values.rounds, quick ? 3 : 5),
-    seconds: positive('seconds', values.seconds, quick ? 0.6 : 2),
+    seconds: positive('seconds', values.seconds, quick ? 0.5 : 2),
     report,
     against,
     profile,

@@ -67,6 +67,8 @@ export interface GrowthResult {
   /** What is counted in `at`. */
   of: string
   points: GrowthPoint[]
+  /** Why there are no more points. */
+  failure?: string
 }
 
 export interface GrowthPoint {
@@ -75,6 +77,8 @@ export interface GrowthPoint {
   time: Spread
   /** Against the same work at the same moment with next to nothing open. */
   ratio: Ratio
+  /** The same ratio for amqplib: what of the growth is the broker's own. */
+  amqplib?: Ratio
 }
 
 export interface FailedResult {

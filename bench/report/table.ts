@@ -47,9 +47,13 @@ function figuresTable({ name, note, figures }: FiguresResult): Table {
   return { title: name, ...(note !== undefined && { note }), head: ['', 'measured', 'aim'], rows }
 }
 
-function growthTable({ name, note, of, points }: GrowthResult): Table {
-  const rows = points.map(({ at, time, ratio }) => [number(at).replace(/\.0+$/, ''), range(time), ratioInWords(ratio)])
-  return { title: name, ...(note !== undefined && { note }), head: [of, 'µs per message', 'against next to none'], rows }
+function growthTable({ name, note, of, points, failure }: GrowthResult): Table {
+  const rows = points.map(({ at, time, ratio, amqplib }) => {
+    return [at.toLocaleString('en'), range(time), ratioInWords(ratio), amqplib ? ratioInWords(amqplib) : '']
+  })
+  if (failure !== undefined) rows.push(['then', `failed: ${failure}`, '', ''])
+  const head = [of, 'µs per message', 'against next to none', 'amqplib so']
+  return { title: name, ...(note !== undefined && { note }), head, rows }
 }
 
 /** What was aimed at, over all results. */

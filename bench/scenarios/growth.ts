@@ -5,13 +5,14 @@ import { type Case, type Contender, hold } from '../contest.js'
 import { document, drive } from '../drive.js'
 import type { GrowthPoint, GrowthResult } from '../result.js'
 import { ratio, spread } from '../statistics.js'
-import { AmqpPublisher } from '../targets/amqp.js'
+import { AmqpGetter, AmqpPublisher } from '../targets/amqp.js'
 import { GatewayClient } from '../targets/gateway.js'
 import { Polls } from '../targets/polls.js'
 import type { Server } from '../targets/server.js'
 import { contender } from './contender.js'
 
 const CONNECTIONS = 16
+const WARM_UP_SECONDS = 3
 const body = Buffer.from(document(1024))
 
 interface Growth {
@@ -26,8 +27,8 @@ interface Growth {
 interface Stage {
   /** Brings that much about. */
   reach: (size: number) => Promise<void>
-  /** The work with that much open, and the same work without. */
-  contenders: (size: number) => Promise<[Contender, Contender]>
+  /** The work with that much open, and the same work without; where it tells something, the same two again by amqplib. */
+  contenders: (size: number) => Promise<Contender[]>
   close: () => Promise<void>
 }
 
@@ -61,14 +62,26 @@ function growth({ name, of, note, sizes, onRequest, begin }: Growth): Case {
     const stage = await begin(bench)
     try {
       const points: GrowthPoint[] = []
+      const result = (failure?: string): GrowthResult => {
+        return {
+          kind: 'growth',
+          name,
+          ...(note !== undefined && { note }),
+          of,
+          points,
+          ...(failure !== undefined && { failure }),
+        }
+      }
       for (const size of sizes) {
         bench.progress.detail(`on the way to ${size} ${of}`)
-        await stage.reach(size)
-        const { contenders } = await hold(bench, { name, contenders: () => stage.contenders(size) })
-        const [loaded, alone] = contenders.map(({ rate }) => rate.values.map((one) => 1e6 / one))
-        points.push({ at: size, time: spread(loaded!), ratio: ratio(loaded!, alone!) })
+        try {
+          await stage.reach(size)
+          points.push(await measure(bench, stage, size))
+        } catch (error) {
+          return result(`${size.toLocaleString('en')} ${of}: ${(error as Error).message}`)
+        }
       }
-      return { kind: 'growth', name, ...(note !== undefined && { note }), of, points }
+      return result()
     } finally {
       await stage.close()
     }
@@ -76,9 +89,28 @@ function growth({ name, of, note, sizes, onRequest, begin }: Growth): Case {
   return { name, quick: false, ...(onRequest && { onRequest }), run }
 }
 
-/** The same work on two fresh instances: one that has much to hold, and one that has not. */
+async function measure(bench: Bench, stage: Stage, size: number): Promise<GrowthPoint> {
+  const { contenders } = await hold(bench, { name: '', contenders: () => stage.contenders(size) })
+  const times = contenders.map(({ rate }) => rate.values.map((one) => 1e6 / one))
+  const [loaded, alone, ...amqplib] = times
+  return {
+    at: size,
+    time: spread(loaded!),
+    ratio: ratio(loaded!, alone!),
+    ...(amqplib.length === 2 && { amqplib: ratio(amqplib[0]!, amqplib[1]!) }),
+  }
+}
+
+/** Two fresh instances: one that will have much to hold, and one that will not. Both have worked for a while. */
 async function twoInstances(bench: Bench, env: Record<string, string> = {}): Promise<[Server, Server]> {
-  return Promise.all([bench.startInstance(bench.gateway, env), bench.startInstance(bench.gateway, env)])
+  const servers = await Promise.all([bench.startInstance(bench.gateway, env), bench.startInstance(bench.gateway, env)])
+  for (const server of servers) {
+    const work = await leaseAndAck(bench, server, 'warming up')
+    await work.prepare(10_000)
+    await work.run(WARM_UP_SECONDS)
+    await work.close()
+  }
+  return servers as [Server, Server]
 }
 
 async function openLeases(bench: Bench): Promise<Stage> {
@@ -138,20 +170,37 @@ async function waitingPolls(bench: Bench): Promise<Stage> {
 async function manyQueues(bench: Bench): Promise<Stage> {
   const { server } = bench.gateway
   const queues: string[] = []
-  const over = (name: string, count: number) => {
+  interface Client {
+    publish: (n: number, queue: string) => Promise<unknown>
+    receive: (n: number, queue: string) => Promise<number>
+    close: () => Promise<void>
+  }
+  const over = (count: number, name: string, servers: Server[], open: () => Promise<Client>) => {
     let next = 0
-    return contender(bench, {
-      name,
-      servers: [server],
-      connections: CONNECTIONS,
-      open: () => new GatewayClient([server], CONNECTIONS),
-      operation: async (client, n) => {
-        const queue = queues[next++ % count]!
-        await client.publish(n, queue, body)
-        while ((await client.receive(n, queue, 1)) === 0); // another connection's message may come a moment later
-        return 1
-      },
-    })
+    const operation = async (client: Client, n: number) => {
+      const queue = queues[next++ % count]!
+      await client.publish(n, queue)
+      while ((await client.receive(n, queue)) === 0); // another connection's message may come a moment later
+      return 1
+    }
+    return contender(bench, { name, servers, connections: CONNECTIONS, open, operation })
+  }
+  const gateway = async (): Promise<Client> => {
+    const client = new GatewayClient([server], CONNECTIONS)
+    return {
+      publish: (n, queue) => client.publish(n, queue, body),
+      receive: (n, queue) => client.receive(n, queue, 1),
+      close: () => client.close(),
+    }
+  }
+  const amqplib = async (): Promise<Client> => {
+    const { amqpUrl } = bench.broker
+    const [publisher, getter] = [await AmqpPublisher.open(amqpUrl), await AmqpGetter.open(amqpUrl, CONNECTIONS)]
+    return {
+      publish: (_n, queue) => publisher.publish(queue, body),
+      receive: (n, queue) => getter.get(n, queue),
+      close: async () => void (await Promise.all([publisher.close(), getter.close()])),
+    }
   }
   return {
     reach: async (size) => {
@@ -161,7 +210,12 @@ async function manyQueues(bench: Bench): Promise<Stage> {
         queues.push(queue)
       }
     },
-    contenders: async (size) => [await over('many', size), await over('one', 1)],
+    contenders: async (size) => [
+      await over(size, 'many', [server], gateway),
+      await over(1, 'one', [server], gateway),
+      await over(size, 'amqplib, many', [], amqplib),
+      await over(1, 'amqplib, one', [], amqplib),
+    ],
     close: async () => {
       for (const queue of queues) await bench.queues.delete(queue)
     },

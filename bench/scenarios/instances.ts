@@ -41,7 +41,6 @@ export const instanceCases: Case[] = [
   }),
   contest({
     name: `settle at another instance, ${CONNECTIONS} connections`,
-    quick: true,
     note: 'leased at one instance and acknowledged at the other, against acknowledged where it was leased',
     contenders: (bench) => beside(bench, (second) => [settling(bench, second, 'forwarded'), settling(bench, second, 'local')]),
   }),

@@ -1,9 +1,10 @@
-// Loaded into a server before it starts: SIGUSR2 collects its garbage. It changes nothing else.
+// Loaded into a server before it starts: SIGWINCH, which means nothing to a server, collects its
+// garbage. It changes nothing else.
 
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
-process.on('SIGUSR2', () => {
+process.on('SIGWINCH', () => {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
   collect()

@@ -52,7 +52,7 @@ export async function startServer(options: {
   try {
     const url = await listening(child, () => output, options.path)
     const collectGarbage = async () => {
-      child.kill('SIGUSR2')
+      child.kill('SIGWINCH')
       await sleep(300) // nothing tells when it is through; it takes some 20 ms
     }
     return { url, pid: child.pid!, collectGarbage, stop }
@@ -79,10 +79,10 @@ async function listening(child: ChildProcess, output: () => string, path: string
   }
 }
 
-/** Processor time that these processes have used so far, in microseconds, to 10 milliseconds. */
+/** Processor time that these processes and their children have used so far, in microseconds, to 10 milliseconds. */
 export function processorTime(pids: readonly number[]): number {
   let ticks = 0
-  for (const pid of pids) {
+  for (const pid of pids.flatMap(withChildren)) {
     // pid (name) state ppid …: utime and stime are the 14th and 15th; the name may have anything in it.
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
       .replace(/^.*\) /s, '')
@@ -92,10 +92,17 @@ export function processorTime(pids: readonly number[]): number {
   return ticks * MICROSECONDS_PER_TICK
 }
 
-/** Bytes of memory that these processes hold, or have held at most since they started. */
+/** Bytes of memory that these processes and their children hold, or have held at most since they started. */
 export function memory(pids: readonly number[], what: 'now' | 'peak' = 'now'): number {
   const field = what === 'now' ? /^VmRSS:\s+(\d+) kB/m : /^VmHWM:\s+(\d+) kB/m
   let bytes = 0
-  for (const pid of pids) bytes += Number(field.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
+  for (const pid of pids.flatMap(withChildren))
+    bytes += Number(field.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
   return bytes
+}
+
+/** Workers of a server are processes too. */
+function withChildren(pid: number): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
+  return [pid, ...children.flatMap((child) => withChildren(Number(child)))]
 }
