@@ -77,7 +77,10 @@ export interface GrowthPoint {
   time: Spread
   /** Against the same work at the same moment with next to nothing open. */
   ratio: Ratio
-  /** The same ratio for amqplib: what of the growth is the broker's own. */
+  /** Microseconds of the gateway's processor time per message, and against next to nothing open. */
+  cpu: Spread
+  cpuRatio: Ratio
+  /** The ratio of times for amqplib: what of the growth is the broker's own. */
   amqplib?: Ratio
 }
 

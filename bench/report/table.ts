@@ -48,12 +48,17 @@ function figuresTable({ name, note, figures }: FiguresResult): Table {
 }
 
 function growthTable({ name, note, of, points, failure }: GrowthResult): Table {
-  const rows = points.map(({ at, time, ratio, amqplib }) => {
-    return [at.toLocaleString('en'), range(time), ratioInWords(ratio), amqplib ? ratioInWords(amqplib) : '']
-  })
-  if (failure !== undefined) rows.push(['then', `failed: ${failure}`, '', ''])
-  const head = [of, 'µs per message', 'against next to none', 'amqplib so']
-  return { title: name, ...(note !== undefined && { note }), head, rows }
+  const rows = points.map(({ at, time, ratio, cpu, cpuRatio, amqplib }) => [
+    at.toLocaleString('en'),
+    range(time),
+    ratioInWords(ratio),
+    range(cpu),
+    ratioInWords(cpuRatio),
+    amqplib ? ratioInWords(amqplib) : '',
+  ])
+  const head = [of, 'µs per message', 'against next to none', 'own µs/message', 'against next to none', "amqplib's time so"]
+  const notes = [note, failure && `FAILED at ${failure}`].filter(Boolean).join('; ')
+  return { title: name, ...(notes && { note: notes }), head, rows }
 }
 
 /** What was aimed at, over all results. */

@@ -93,10 +93,13 @@ async function measure(bench: Bench, stage: Stage, size: number): Promise<Growth
   const { contenders } = await hold(bench, { name: '', contenders: () => stage.contenders(size) })
   const times = contenders.map(({ rate }) => rate.values.map((one) => 1e6 / one))
   const [loaded, alone, ...amqplib] = times
+  const [cpu, cpuAlone] = contenders.map((one) => one.cpu)
   return {
     at: size,
     time: spread(loaded!),
     ratio: ratio(loaded!, alone!),
+    cpu: cpu!,
+    cpuRatio: ratio(cpu!.values, cpuAlone!.values),
     ...(amqplib.length === 2 && { amqplib: ratio(amqplib[0]!, amqplib[1]!) }),
   }
 }

@@ -42,7 +42,15 @@ const growth: GrowthResult = {
   kind: 'growth',
   name: 'growth',
   of: 'leases',
-  points: [{ at: 100_000, time: spread([100, 101, 102]), ratio: ratio([100, 101, 102], [100, 100, 100]) }],
+  points: [
+    {
+      at: 100_000,
+      time: spread([100, 101, 102]),
+      ratio: ratio([100, 101, 102], [100, 100, 100]),
+      cpu: spread([50, 50, 50]),
+      cpuRatio: ratio([50, 50, 50], [25, 25, 25]),
+    },
+  ],
   failure: 'no more',
 }
 const results: Result[] = [contest, figures, growth, { kind: 'failed', name: 'broken', reason: '503' }]
@@ -76,8 +84,11 @@ describe('the tables', () => {
   })
 
   it('show growth up to where it failed, and failures', () => {
-    assert.deepEqual(tableOf(growth).rows[0], ['100,000', '101 (100..102)', '1.01 × (1.00..1.02)', ''])
-    assert.match(tableOf(growth).rows[1]!.join(), /failed: no more/)
+    const { rows, head, note } = tableOf(growth)
+    const cells = ['100,000', '101 (100..102)', '1.01 × (1.00..1.02)', '50.0 (50.0..50.0)', '2.00 × (2.00..2.00)', '']
+    assert.deepEqual(rows, [cells])
+    assert.equal(head.length, cells.length)
+    assert.match(note!, /FAILED at no more/)
     assert.match(printed(tableOf(results[3]!)), /broken\n {2}failed\n {2}503/)
   })
 
