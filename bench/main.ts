@@ -67,8 +67,8 @@ function printProfile(folder: string): void {
     .sort()
     .reverse()
   if (latest === undefined) throw new Error(`there is no profile in ${folder}`)
-  for (const table of profileTables(JSON.parse(readFileSync(join(folder, latest), 'utf8')) as Profile))
-    console.log(printed(table))
+  const profile = JSON.parse(readFileSync(join(folder, latest), 'utf8')) as Profile
+  for (const table of profileTables(profile, bench.gateway.server.readyAt)) console.log(printed(table))
 }
 
 async function learnCircumstances(): Promise<Circumstances> {

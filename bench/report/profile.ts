@@ -6,8 +6,10 @@ import type { Table } from './table.js'
 export interface Profile {
   nodes: { id: number; callFrame: { functionName: string; url: string; lineNumber: number } }[]
   samples: number[]
-  /** Microseconds, a sample each. */
+  /** Microseconds since the sample before, or since the start. */
   timeDeltas: number[]
+  /** Microseconds of the system's monotonic clock. */
+  startTime: number
 }
 
 const PARTS: [string, RegExp][] = [
@@ -38,17 +40,23 @@ export function partOf({ functionName, url }: Profile['nodes'][number]['callFram
   return PARTS.find(([, pattern]) => pattern.test(url))?.[0] ?? 'elsewhere'
 }
 
-/** Self time, in shares of the time that was not idle. */
-export function profileTables({ nodes, samples, timeDeltas }: Profile, top = 40): Table[] {
+/**
+ * Self time, in shares of the time that was not idle.
+ * @param since microseconds of the monotonic clock: what was before it, such as the start of a program, is left out
+ * @param top how many functions
+ */
+export function profileTables({ nodes, samples, timeDeltas, startTime }: Profile, since: number, top = 40): Table[] {
   const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]))
   const parts = new Map<string, number>()
   const functions = new Map<string, number>()
   let busy = 0
+  let at = startTime
   for (const [n, id] of samples.entries()) {
     const frame = frames.get(id)!
     const time = timeDeltas[n]!
     const part = partOf(frame)
-    if (part === 'idle') continue
+    at += time
+    if (at < since || part === 'idle') continue
     busy += time
     parts.set(part, (parts.get(part) ?? 0) + time)
     const place = frame.url === '' ? '' : ` ${frame.url.replace(/^.*\/(dist|node_modules)\//, '')}:${frame.lineNumber + 1}`

@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 export interface Server {
   url: string
   pid: number
+  /** When it was ready, in microseconds of the system's monotonic clock. */
+  readyAt: number
   /** Throws away what memory holds and nobody needs, so that what is left can be counted. */
   collectGarbage: () => Promise<void>
   stop: () => Promise<void>
@@ -55,7 +57,7 @@ export async function startServer(options: {
       child.kill('SIGWINCH')
       await sleep(300) // nothing tells when it is through; it takes some 20 ms
     }
-    return { url, pid: child.pid!, collectGarbage, stop }
+    return { url, pid: child.pid!, readyAt: Number(process.hrtime.bigint() / 1000n), collectGarbage, stop }
   } catch (error) {
     await stop()
     throw error

@@ -131,18 +131,20 @@ describe('the files', () => {
 })
 
 describe('a processor profile', () => {
-  it('is told in shares of the time that was not idle, by part and by function', () => {
+  it('is told in shares of the time that was not idle, by part and by function, from a moment on', () => {
     const frame = (id: number, functionName: string, url: string) => ({ id, callFrame: { functionName, url, lineNumber: 9 } })
-    const [parts, functions] = profileTables({
+    const profile = {
       nodes: [
         frame(1, '(idle)', ''),
         frame(2, '(garbage collector)', ''),
         frame(3, 'publish', 'file:///app/dist/src/amqp/publisher.js'),
         frame(4, 'encode', 'file:///app/node_modules/amqplib/lib/codec.js'),
       ],
-      samples: [1, 2, 3, 3, 4],
-      timeDeltas: [1000, 10, 30, 20, 40],
-    })
+      samples: [4, 1, 2, 3, 3, 4],
+      timeDeltas: [500, 1000, 10, 30, 20, 40],
+      startTime: 7000,
+    }
+    const [parts, functions] = profileTables(profile, 8000)
     assert.deepEqual(parts!.rows, [
       ['this project', '50.0 %'],
       ['amqplib', '40.0 %'],
