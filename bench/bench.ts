@@ -7,6 +7,9 @@ import type { Progress } from './report/progress.js'
 import { Queues } from './targets/queues.js'
 import { type Server, startServer } from './targets/server.js'
 
+/** The name of the build that --against brings in. */
+export const OTHER_BUILD = 'other build'
+
 /** A build of the gateway that takes part. */
 export interface Build {
   name: string
@@ -42,7 +45,7 @@ export class Bench {
 
   static async start(options: Options, broker: Broker, progress: Progress): Promise<Bench> {
     const builds: Build[] = []
-    for (const [name, folder] of [['gateway', '.'], ...(options.against ? [['other build', options.against]] : [])]) {
+    for (const [name, folder] of [['gateway', '.'], ...(options.against ? [[OTHER_BUILD, options.against]] : [])]) {
       const profile = name === 'gateway' ? options.profile : undefined
       const server = await startGateway(broker, resolve(folder!), { profile })
       builds.push({ name: name!, folder: resolve(folder!), server })

@@ -2,7 +2,7 @@
 // disturbs all alike.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Bench } from './bench.js'
+import { type Bench, OTHER_BUILD } from './bench.js'
 import type { Run } from './drive.js'
 import type { Aim, Comparison, ContestResult, Measured, Result } from './result.js'
 import { quantile, ratio, shuffled, spread } from './statistics.js'
@@ -115,13 +115,16 @@ function summary(name: string, samples: Sample[]): Measured {
   return measured
 }
 
-/** The first against every other one by its rate, and by its p99 where an aim asks for it. */
+/**
+ * The first against every other one by its rate, by its p99 where an aim asks for it, and by its processor time where the two
+ * are builds of the same program: that says most on a machine that others use too.
+ */
 export function compare([first, ...others]: Measured[], aims: Aim[]): Comparison[] {
   const comparisons: Comparison[] = []
   for (const other of others) {
-    for (const of of ['rate', 'p99'] as const) {
+    for (const of of ['rate', 'p99', 'cpu'] as const) {
       const aim = aims.find((one) => one.against === other.name && one.of === of)
-      if (of === 'p99' && !aim) continue
+      if ((of === 'p99' && !aim) || (of === 'cpu' && other.name !== OTHER_BUILD)) continue
       const [ours, theirs] = [first![of], other[of]]
       if (!ours || !theirs) continue
       comparisons.push({ against: other.name, of, ratio: ratio(ours.values, theirs.values), ...(aim && { aim }) })

@@ -30,7 +30,7 @@ export interface Measured {
 /** The first contender against another one. */
 export interface Comparison {
   against: string
-  of: 'rate' | 'p99'
+  of: 'rate' | 'p99' | 'cpu'
   ratio: Ratio
   aim?: Aim
 }

@@ -40,4 +40,4 @@ export function figureVerdict({ value, most, goal }: Figure): string {
   return `≤ ${most}, goal ${goal}: ${known ? outcome : 'not known, the rounds disagree'}`
 }
 
-export const wordsOf = { rate: 'messages/s', p99: 'p99' } as const
+export const wordsOf = { rate: 'messages/s', p99: 'p99', cpu: 'own µs/message' } as const

@@ -112,6 +112,20 @@ describe('a comparison', () => {
     )
   })
 
+  it('is of the processor time too where the two are builds of the same program', () => {
+    const [one, two] = [ours, measured('other build', [50, 60, 70])].map((each) => ({ ...each, cpu: spread([100, 110, 120]) }))
+    const third = { ...measured('bare', [1, 1, 1]), cpu: spread([1, 1, 1]) }
+    const comparisons = compare([one!, two!, third], [])
+    assert.deepEqual(
+      comparisons.map(({ against, of, ratio }) => [against, of, ratio.median]),
+      [
+        ['other build', 'rate', 1],
+        ['other build', 'cpu', 1],
+        ['bare', 'rate', 60],
+      ],
+    )
+  })
+
   it('meets its aim: more is better for a rate, less for a p99, and nothing where the rounds disagree', () => {
     const of = (what: 'rate' | 'p99', values: number[]): Comparison => ({
       against: 'amqplib',
