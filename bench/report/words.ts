@@ -35,9 +35,9 @@ export function verdict(comparison: Comparison): string {
 /** The same for a figure, which has to stay below its mark. */
 export function figureVerdict({ value, most, goal }: Figure): string {
   if (most === undefined || goal === undefined) return ''
-  const known = value.values.length < 3 || agree(value.values)
   const outcome = value.median <= goal ? VERDICTS.goal : value.median <= most ? VERDICTS.least : VERDICTS.missed
-  return `≤ ${most}, goal ${goal}: ${known ? outcome : 'not known, the rounds disagree'}`
+  const few = value.values.length < 3
+  return `≤ ${most}, goal ${goal}: ${few || agree(value.values) ? outcome : 'not known'}${few ? `, in ${value.values.length} round` : ''}`
 }
 
 export const wordsOf = { rate: 'messages/s', p99: 'p99', cpu: 'own µs/message' } as const

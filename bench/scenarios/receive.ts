@@ -27,7 +27,7 @@ function receive(max: number, connections: number, quick: boolean, aims: Aim[]):
         ...gateways(bench, { connections, fill, operation: (client, n, queue) => client.receive(n, queue, max) }),
         management(bench, { connections, fill, operation: (client, n, queue) => client.get(n, queue, max) }),
         ...(max === 1 ? [amqpGet(bench, { connections, fill, operation: (client, n, queue) => client.get(n, queue) })] : []),
-        bare(bench, { connections, operation: (client, n, queue) => client.receive(n, queue, max) }),
+        ...(max === 1 ? [bare(bench, { connections, operation: (client, n, queue) => client.receive(n, queue, 1) })] : []),
       ]),
   })
 }

@@ -1,17 +1,19 @@
 // Servers as processes of their own, so that what they use of processor and memory can be told apart from the load.
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { QUESTION } from './probe.js'
 
 export interface Server {
   url: string
   pid: number
   /** When it was ready, in microseconds of the system's monotonic clock. */
   readyAt: number
-  /** Throws away what memory holds and nobody needs, so that what is left can be counted. */
-  collectGarbage: () => Promise<void>
+  /** Collects its garbage and resolves with the bytes that its objects and buffers still hold. */
+  held: () => Promise<number>
   stop: () => Promise<void>
 }
 
@@ -30,14 +32,14 @@ export async function startServer(options: {
   path: string
   env?: Record<string, string>
 }): Promise<Server> {
-  const args = ['--import', join(import.meta.dirname, 'collect-garbage.js'), ...options.args]
+  const args = ['--import', join(import.meta.dirname, 'probe.js'), ...options.args]
   const child = spawn(process.execPath, args, {
     cwd: options.folder,
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...options.env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
   let output = ''
-  for (const stream of [child.stdout, child.stderr]) {
+  for (const stream of [child.stdout!, child.stderr!]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
       output = (output + text).slice(-20_000)
     })
@@ -53,11 +55,12 @@ export async function startServer(options: {
   }
   try {
     const url = await listening(child, () => output, options.path)
-    const collectGarbage = async () => {
-      child.kill('SIGWINCH')
-      await sleep(300) // nothing tells when it is through; it takes some 20 ms
+    const held = async () => {
+      child.send(QUESTION)
+      const [bytes] = (await once(child, 'message')) as [number]
+      return bytes
     }
-    return { url, pid: child.pid!, readyAt: Number(process.hrtime.bigint() / 1000n), collectGarbage, stop }
+    return { url, pid: child.pid!, readyAt: Number(process.hrtime.bigint() / 1000n), held, stop }
   } catch (error) {
     await stop()
     throw error
