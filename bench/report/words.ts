@@ -37,7 +37,7 @@ export function figureVerdict({ value, most, goal }: Figure): string {
   if (most === undefined || goal === undefined) return ''
   const outcome = value.median <= goal ? VERDICTS.goal : value.median <= most ? VERDICTS.least : VERDICTS.missed
   const few = value.values.length < 3
-  return `≤ ${most}, goal ${goal}: ${few || agree(value.values) ? outcome : 'not known'}${few ? `, in ${value.values.length} round` : ''}`
+  return `≤ ${most}, goal ${goal}: ${few || agree(value.values) ? outcome : 'not known'}${few ? ', of too few rounds' : ''}`
 }
 
 export const wordsOf = { rate: 'messages/s', p99: 'p99', cpu: 'own µs/message' } as const

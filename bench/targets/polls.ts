@@ -4,8 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { GatewayClient } from './gateway.js'
 import { processorTime, type Server } from './server.js'
 
-/** So many requests are begun at once; the next when a little time has passed. */
-const AT_ONCE = 250
+/** So many requests are begun at once, and the next after a pause, so that no server's queue of new connections runs over. */
+const AT_ONCE = 100
+const PAUSE = 50
 
 export class Polls {
   readonly #server: Server
@@ -29,7 +30,7 @@ export class Polls {
       const client = new GatewayClient([this.#server], more)
       this.#clients.push(client)
       for (let n = 0; n < more; n++) void this.#poll(client, n, this.#queues[this.#count++ % this.#queues.length]!)
-      await sleep(50)
+      await sleep(PAUSE)
       this.check()
     }
     await atRest(this.#server)

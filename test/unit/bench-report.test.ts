@@ -85,7 +85,7 @@ describe('the tables', () => {
       '≥ 0.5, goal 0.85: reached',
       '≥ 5, goal 12: not known',
       '≤ 20, goal 3: NOT REACHED',
-      '≤ 20, goal 3: goal reached, in 1 round',
+      '≤ 20, goal 3: goal reached, of too few rounds',
     ])
   })
 
