@@ -17,6 +17,7 @@ const under = (folder: string): string[] =>
     .map((file) => posix.join(folder, file))
 const files = ['src', 'routes', 'openapi'].flatMap(under)
 const imports = files.flatMap(importsOf)
+const bench = under('bench')
 
 function importsOf(from: string): Import[] {
   const source = readFileSync(from, 'utf8').replace(/^\s*\/\/.*$/gm, '')
@@ -137,6 +138,18 @@ describe('the arrows', () => {
     assert.deepEqual(others.map(described), [])
   })
 
+  it('lead from the benchmark to nothing of the gateway, which it sees from outside alone, and from nowhere to it', () => {
+    assert.ok(bench.length > 10)
+    assert.deepEqual(
+      bench
+        .flatMap(importsOf)
+        .filter(({ to }) => ours(to))
+        .map(described),
+      [],
+    )
+    assert.deepEqual(imports.filter(({ to }) => to.startsWith('bench/')).map(described), [])
+  })
+
   it('never run in a circle', () => {
     const next = new Map(files.map((file) => [file, [] as string[]]))
     for (const { from, to, typeOnly } of imports) if (!typeOnly && ours(to)) next.get(from)?.push(to)
@@ -160,7 +173,7 @@ describe('a file', () => {
   it('is a room: 300 lines at most, a test 400', () => {
     const tests = under('test')
     const lines = (file: string) => readFileSync(file, 'utf8').split('\n').length - 1
-    const large = [...files.filter((file) => lines(file) > 300), ...tests.filter((file) => lines(file) > 400)]
+    const large = [...[...files, ...bench].filter((file) => lines(file) > 300), ...tests.filter((file) => lines(file) > 400)]
     assert.deepEqual(large, [])
   })
 })

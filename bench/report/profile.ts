@@ -1,0 +1,75 @@
+// Reads V8's processor profiles (https://chromedevtools.github.io/devtools-protocol/tot/Profiler/#type-Profile) and tells where
+// the time went: by part of the program, and by function.
+
+import type { Table } from './table.js'
+
+export interface Profile {
+  nodes: { id: number; callFrame: { functionName: string; url: string; lineNumber: number } }[]
+  samples: number[]
+  /** Microseconds since the sample before, or since the start. */
+  timeDeltas: number[]
+  /** Microseconds of the system's monotonic clock. */
+  startTime: number
+}
+
+const PARTS: [string, RegExp][] = [
+  ['this project', /\/dist\/(src|routes|openapi)\//],
+  ['amqplib', /\/node_modules\/amqplib\//],
+  [
+    'fastify',
+    /\/node_modules\/(fastify|find-my-way|avvio|fast-json-stringify|ajv|@fastify|reusify|light-my-request|process-warning)/,
+  ],
+  ['metrics', /\/node_modules\/prom-client\//],
+  ['log', /\/node_modules\/(pino|sonic-boom)/],
+  ['other packages', /\/node_modules\//],
+  ['node: http', /^node:(_http|internal\/http|http)/],
+  ['node: streams and sockets', /^node:(net|internal\/stream|stream|internal\/net)/],
+  ['node: events, timers, promises', /^node:(events|internal\/(timers|process|async_hooks|priority_queue))/],
+  ['node: buffers', /^node:(buffer|internal\/buffer)/],
+  ['node: the rest', /^node:/],
+]
+
+/** Where a frame belongs. What has no file is V8 itself or native code called from JavaScript. */
+export function partOf({ functionName, url }: Profile['nodes'][number]['callFrame']): string {
+  if (url === '') {
+    if (functionName === '(idle)') return 'idle'
+    if (functionName === '(garbage collector)') return 'garbage collection'
+    if (functionName === '(program)') return 'native code: event loop, http parser, syscalls'
+    return `native code: ${functionName}`
+  }
+  return PARTS.find(([, pattern]) => pattern.test(url))?.[0] ?? 'elsewhere'
+}
+
+/**
+ * Self time, in shares of the time that was not idle.
+ * @param since microseconds of the monotonic clock: what was before it, such as the start of a program, is left out
+ * @param top how many functions
+ */
+export function profileTables({ nodes, samples, timeDeltas, startTime }: Profile, since: number, top = 40): Table[] {
+  const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]))
+  const parts = new Map<string, number>()
+  const functions = new Map<string, number>()
+  let busy = 0
+  let at = startTime
+  for (const [n, id] of samples.entries()) {
+    const frame = frames.get(id)!
+    const time = timeDeltas[n]!
+    const part = partOf(frame)
+    at += time
+    if (at < since || part === 'idle') continue
+    busy += time
+    parts.set(part, (parts.get(part) ?? 0) + time)
+    const place = frame.url === '' ? '' : ` ${frame.url.replace(/^.*\/(dist|node_modules)\//, '')}:${frame.lineNumber + 1}`
+    const name = `${frame.functionName || '(anonymous)'}${place}`
+    functions.set(name, (functions.get(name) ?? 0) + time)
+  }
+  const rows = (shares: Map<string, number>, limit: number) =>
+    [...shares]
+      .sort(([, a], [, b]) => b - a)
+      .slice(0, limit)
+      .map(([name, time]) => [name, `${((100 * time) / busy).toFixed(1)} %`])
+  return [
+    { title: 'Processor time of the gateway, by part', head: ['', 'self time'], rows: rows(parts, 30) },
+    { title: 'by function', head: ['', 'self time'], rows: rows(functions, top) },
+  ]
+}

@@ -1,0 +1,274 @@
+// How the time per message grows with what is open: always against the same work at the same moment with next to nothing open.
+
+import type { Bench } from '../bench.js'
+import { type Case, type Contender, hold } from '../contest.js'
+import { document, drive } from '../drive.js'
+import type { GrowthPoint, GrowthResult } from '../result.js'
+import { ratio, spread } from '../statistics.js'
+import { AmqpGetter, AmqpPublisher } from '../targets/amqp.js'
+import { GatewayClient } from '../targets/gateway.js'
+import { Polls } from '../targets/polls.js'
+import type { Server } from '../targets/server.js'
+import { contender } from './contender.js'
+
+const CONNECTIONS = 16
+const WARM_UP_SECONDS = 3
+const body = Buffer.from(document(1024))
+
+interface Growth {
+  name: string
+  of: string
+  note?: string
+  sizes: number[]
+  onRequest?: true
+  begin: (bench: Bench) => Promise<Stage>
+}
+
+interface Stage {
+  /** Brings that much about. */
+  reach: (size: number) => Promise<void>
+  /** The work with that much open, and the same work without; where it tells something, the same two again by amqplib. */
+  contenders: (size: number) => Promise<Contender[]>
+  close: () => Promise<void>
+}
+
+export const growthCases: Case[] = [
+  growth({
+    name: 'growth with open leases: lease and ack',
+    of: 'open leases',
+    note: 'with MAX_LEASES=110000, for the last point',
+    sizes: [1, 1000, 10_000, 100_000],
+    begin: openLeases,
+  }),
+  growth({
+    name: 'growth with waiting polls: from a publish to the answer of a poll',
+    of: 'waiting polls',
+    note: 'one message at a time; with MAX_WAITERS=12000 AMQP_LEASE_CONNECTIONS=6, for the last point',
+    sizes: [1, 100, 1000, 10_000],
+    begin: waitingPolls,
+  }),
+  growth({ name: 'growth with queues in use: publish and receive', of: 'queues', sizes: [1, 10, 100, 1000], begin: manyQueues }),
+  growth({
+    name: 'growth over an hour: publish, lease and ack',
+    of: 'minutes',
+    sizes: [0, 5, 15, 30, 45, 60],
+    onRequest: true,
+    begin: anHour,
+  }),
+]
+
+function growth({ name, of, note, sizes, onRequest, begin }: Growth): Case {
+  const run = async (bench: Bench): Promise<GrowthResult> => {
+    const stage = await begin(bench)
+    try {
+      const points: GrowthPoint[] = []
+      const result = (failure?: string): GrowthResult => {
+        return {
+          kind: 'growth',
+          name,
+          ...(note !== undefined && { note }),
+          of,
+          points,
+          ...(failure !== undefined && { failure }),
+        }
+      }
+      for (const size of sizes) {
+        bench.progress.detail(`on the way to ${size} ${of}`)
+        try {
+          await stage.reach(size)
+          points.push(await measure(bench, stage, size))
+        } catch (error) {
+          return result(`${size.toLocaleString('en')} ${of}: ${(error as Error).message}`)
+        }
+      }
+      return result()
+    } finally {
+      await stage.close()
+    }
+  }
+  return { name, quick: false, ...(onRequest && { onRequest }), run }
+}
+
+async function measure(bench: Bench, stage: Stage, size: number): Promise<GrowthPoint> {
+  const { contenders } = await hold(bench, { name: '', contenders: () => stage.contenders(size) })
+  const times = contenders.map(({ rate }) => rate.values.map((one) => 1e6 / one))
+  const [loaded, alone, ...amqplib] = times
+  const [cpu, cpuAlone] = contenders.map((one) => one.cpu)
+  return {
+    at: size,
+    time: spread(loaded!),
+    ratio: ratio(loaded!, alone!),
+    cpu: cpu!,
+    cpuRatio: ratio(cpu!.values, cpuAlone!.values),
+    ...(amqplib.length === 2 && { amqplib: ratio(amqplib[0]!, amqplib[1]!) }),
+  }
+}
+
+/** Two fresh instances: one that will have much to hold, and one that will not. Both have worked for a while. */
+async function twoInstances(bench: Bench, env: Record<string, string> = {}): Promise<[Server, Server]> {
+  const servers = await Promise.all([bench.startInstance(bench.gateway, env), bench.startInstance(bench.gateway, env)])
+  for (const server of servers) {
+    const work = await leaseAndAck(bench, server, 'warming up')
+    await work.prepare(10_000)
+    await work.run(WARM_UP_SECONDS)
+    await work.close()
+  }
+  return servers as [Server, Server]
+}
+
+async function openLeases(bench: Bench): Promise<Stage> {
+  const servers = await twoInstances(bench, { MAX_LEASES: '110000' })
+  const held = bench.queues.name()
+  await bench.queues.renew(held)
+  const holder = new GatewayClient([servers[0]], 1)
+  let open = 0
+  return {
+    reach: async (size) => {
+      await bench.queues.fill(held, size - open, Buffer.from(document(100)))
+      while (open < size) open += (await holder.lease(0, held, Math.min(1000, size - open), '25m')).length
+    },
+    contenders: () => pair(servers, (server, name) => leaseAndAck(bench, server, name)),
+    close: async () => {
+      await holder.close()
+      await Promise.all(servers.map((server) => server.stop()))
+      await bench.queues.delete(held)
+    },
+  }
+}
+
+async function waitingPolls(bench: Bench): Promise<Stage> {
+  const servers = await twoInstances(bench, { MAX_WAITERS: '12000', AMQP_LEASE_CONNECTIONS: '6' })
+  const queues = servers.map(() => bench.queues.name())
+  for (const queue of queues) await bench.queues.renew(queue)
+  const polls = servers.map((server, n) => new Polls(server, [queues[n]!]))
+  const publisher = await AmqpPublisher.open(bench.broker.amqpUrl)
+  const operation = async (n: number) => {
+    const answered = polls[n]!.answered()
+    await publisher.publish(queues[n]!, body)
+    await answered
+    return 1
+  }
+  return {
+    reach: async (size) => {
+      await polls[0]!.reach(size)
+      await polls[1]!.reach(1)
+    },
+    contenders: () =>
+      pair(servers, async (server, name) => ({
+        name,
+        servers: [server],
+        prepare: async () => polls[servers.indexOf(server)]!.check(),
+        run: (seconds) => drive(1, seconds, () => operation(servers.indexOf(server))),
+        close: async () => undefined,
+      })),
+    close: async () => {
+      await Promise.all(polls.map((all) => all.close()))
+      await publisher.close()
+      await Promise.all(servers.map((server) => server.stop()))
+      for (const queue of queues) await bench.queues.delete(queue)
+    },
+  }
+}
+
+async function manyQueues(bench: Bench): Promise<Stage> {
+  const { server } = bench.gateway
+  const queues: string[] = []
+  interface Client {
+    publish: (n: number, queue: string) => Promise<unknown>
+    receive: (n: number, queue: string) => Promise<number>
+    close: () => Promise<void>
+  }
+  const over = (count: number, name: string, servers: Server[], open: () => Promise<Client>) => {
+    let next = 0
+    const operation = async (client: Client, n: number) => {
+      const queue = queues[next++ % count]!
+      await client.publish(n, queue)
+      while ((await client.receive(n, queue)) === 0); // another connection's message may come a moment later
+      return 1
+    }
+    return contender(bench, { name, servers, connections: CONNECTIONS, open, operation })
+  }
+  const gateway = async (): Promise<Client> => {
+    const client = new GatewayClient([server], CONNECTIONS)
+    return {
+      publish: (n, queue) => client.publish(n, queue, body),
+      receive: (n, queue) => client.receive(n, queue, 1),
+      close: () => client.close(),
+    }
+  }
+  const amqplib = async (): Promise<Client> => {
+    const { amqpUrl } = bench.broker
+    const [publisher, getter] = [await AmqpPublisher.open(amqpUrl), await AmqpGetter.open(amqpUrl, CONNECTIONS)]
+    return {
+      publish: (_n, queue) => publisher.publish(queue, body),
+      receive: (n, queue) => getter.get(n, queue),
+      close: async () => void (await Promise.all([publisher.close(), getter.close()])),
+    }
+  }
+  return {
+    reach: async (size) => {
+      while (queues.length < size) {
+        const queue = bench.queues.name()
+        await bench.queues.renew(queue)
+        queues.push(queue)
+      }
+    },
+    contenders: async (size) => [
+      await over(size, 'many', [server], gateway),
+      await over(1, 'one', [server], gateway),
+      await over(size, 'amqplib, many', [], amqplib),
+      await over(1, 'amqplib, one', [], amqplib),
+    ],
+    close: async () => {
+      for (const queue of queues) await bench.queues.delete(queue)
+    },
+  }
+}
+
+/** Works without a pause between the points; the other instance rests meanwhile. */
+async function anHour(bench: Bench): Promise<Stage> {
+  const servers = await twoInstances(bench)
+  const queue = bench.queues.name()
+  await bench.queues.renew(queue)
+  const client = new GatewayClient([servers[0]], CONNECTIONS)
+  const start = Date.now()
+  const operation = async (n: number) => {
+    await client.publish(n, queue, body)
+    for (const id of await client.lease(n, queue, 1)) await client.ack(n, id)
+    return 1
+  }
+  return {
+    reach: async (minutes) => {
+      const seconds = (start + minutes * 60_000 - Date.now()) / 1000
+      if (seconds > 0) await drive(CONNECTIONS, seconds, operation)
+    },
+    contenders: () => pair(servers, (server, name) => leaseAndAck(bench, server, name)),
+    close: async () => {
+      await client.close()
+      await Promise.all(servers.map((server) => server.stop()))
+      await bench.queues.delete(queue)
+    },
+  }
+}
+
+function leaseAndAck(bench: Bench, server: Server, name: string): Promise<Contender> {
+  return contender(bench, {
+    name,
+    servers: [server],
+    connections: CONNECTIONS,
+    fill: body,
+    open: () => new GatewayClient([server], CONNECTIONS),
+    operation: async (client, n, queue) => {
+      const ids = await client.lease(n, queue, 1)
+      for (const id of ids) await client.ack(n, id)
+      return ids.length
+    },
+  })
+}
+
+async function pair(
+  [loaded, alone]: [Server, Server],
+  open: (server: Server, name: string) => Promise<Contender>,
+): Promise<[Contender, Contender]> {
+  return [await open(loaded, 'loaded'), await open(alone, 'alone')]
+}

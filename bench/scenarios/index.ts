@@ -1,0 +1,34 @@
+// Every case, in the order in which they run.
+
+import type { Case } from '../contest.js'
+import type { Options } from '../options.js'
+import { batchCases } from './batch.js'
+import { growthCases } from './growth.js'
+import { idleCases } from './idle.js'
+import { instanceCases } from './instances.js'
+import { largeCases } from './large.js'
+import { publishCases } from './publish.js'
+import { receiveCases } from './receive.js'
+import { rpcCases } from './rpc.js'
+import { streamCases } from './stream.js'
+
+export const cases: Case[] = [
+  ...publishCases,
+  ...batchCases,
+  ...receiveCases,
+  ...streamCases,
+  ...rpcCases,
+  ...instanceCases,
+  ...idleCases,
+  ...largeCases,
+  ...growthCases,
+]
+
+/** Those that the options ask for. What takes an hour has to be asked for by name. */
+export function chosen(all: Case[], { quick, only }: Pick<Options, 'quick' | 'only'>): Case[] {
+  return all.filter((one) => {
+    const named = only.some((text) => one.name.toLowerCase().includes(text.toLowerCase()))
+    if (one.onRequest) return named && only.some((text) => text.toLowerCase().includes('hour'))
+    return (only.length === 0 || named) && (!quick || one.quick || named)
+  })
+}

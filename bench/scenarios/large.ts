@@ -1,0 +1,84 @@
+// A hundred messages of a mebibyte at the same moment, in and out: how much memory that takes.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Bench } from '../bench.js'
+import type { Case } from '../contest.js'
+import { document } from '../drive.js'
+import type { FiguresResult } from '../result.js'
+import { spread } from '../statistics.js'
+import { Connections } from '../targets/http.js'
+import { memory } from '../targets/server.js'
+
+const COUNT = 100
+const MAX_ROUNDS = 3
+const MEBIBYTE = 1024 ** 2
+const name = `${COUNT} messages of 1 MiB at once`
+const body = Buffer.from(document(MEBIBYTE))
+
+export const largeCases: Case[] = [{ name, quick: true, run: measure }]
+
+interface Sample {
+  publishing: number
+  receiving: number
+  seconds: number
+  refused: number
+}
+
+async function measure(bench: Bench): Promise<FiguresResult> {
+  const samples: Sample[] = []
+  const rounds = bench.options.quick ? 1 : Math.min(bench.options.rounds, MAX_ROUNDS)
+  for (let round = 1; round <= rounds; round++) {
+    bench.progress.detail(`round ${round} of ${rounds}`)
+    samples.push(await sample(bench))
+  }
+  const of = (key: keyof Sample, divisor = 1) => spread(samples.map((one) => one[key] / divisor))
+  return {
+    kind: 'figures',
+    name,
+    note: 'each round a fresh instance; what it refuses with 503 is asked for again after 100 ms',
+    figures: [
+      { label: 'peak memory, publishing them', unit: 'MiB', value: of('publishing', MEBIBYTE), most: 512, goal: 300 },
+      { label: 'peak memory, and receiving them', unit: 'MiB', value: of('receiving', MEBIBYTE), most: 512, goal: 300 },
+      { label: 'until all were stored', unit: 's', value: of('seconds') },
+      { label: '503 overloaded', unit: 'answers', value: of('refused') },
+    ],
+  }
+}
+
+async function sample(bench: Bench): Promise<Sample> {
+  const queue = bench.queues.name()
+  await bench.queues.renew(queue)
+  const server = await bench.startInstance(bench.gateway)
+  const connections = new Connections([server.url], COUNT)
+  const path = `/queues/${queue}/messages`
+  let refused = 0
+  const publish = async (connection: number): Promise<void> => {
+    const headers = { 'content-type': 'application/json' }
+    const answer = await connections.send(connection, { method: 'POST', path, headers, body })
+    if (answer.status === 201) return
+    if (answer.status !== 503) throw new Error(`${answer.status} ${answer.body}`)
+    refused++
+    await sleep(100)
+    return publish(connection)
+  }
+  const receive = async (connection: number): Promise<void> => {
+    const answer = await connections.expect(200, connection, { method: 'GET', path: `${path}?ack=auto` })
+    if (answer.length < MEBIBYTE) throw new Error('a message did not come back')
+  }
+  try {
+    const start = performance.now()
+    await all(publish)
+    const seconds = (performance.now() - start) / 1000
+    const publishing = memory([server.pid], 'peak')
+    await all(receive)
+    return { publishing, receiving: memory([server.pid], 'peak'), seconds, refused }
+  } finally {
+    await connections.close()
+    await server.stop()
+    await bench.queues.delete(queue)
+  }
+}
+
+async function all(work: (connection: number) => Promise<void>): Promise<void> {
+  await Promise.all(Array.from({ length: COUNT }, (_, connection) => work(connection)))
+}

@@ -1,0 +1,154 @@
+// Raw amqplib in the load's own process: the ceiling of what a Node program can do with this broker.
+
+import { type Channel, type ChannelModel, type ConfirmChannel, connect, type GetMessage } from 'amqplib'
+
+const PUBLISH = { persistent: true, mandatory: true, contentType: 'application/json' }
+
+/** Publishes with confirms, persistent and mandatory, on one channel. */
+export class AmqpPublisher {
+  readonly #model: ChannelModel
+  readonly #channel: ConfirmChannel
+  #returned = 0
+
+  private constructor(model: ChannelModel, channel: ConfirmChannel) {
+    this.#model = model
+    this.#channel = channel
+    channel.on('return', () => this.#returned++)
+  }
+
+  static async open(url: string): Promise<AmqpPublisher> {
+    const model = await connect(url, { noDelay: true })
+    return new AmqpPublisher(model, await model.createConfirmChannel())
+  }
+
+  /** Resolves when the broker has confirmed it. */
+  publish(queue: string, body: Buffer): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#channel.publish('', queue, body, PUBLISH, (error) => {
+        if (error) reject(error as Error)
+        else if (this.#returned > 0) reject(new Error(`there is no queue ${queue}`))
+        else resolve(1)
+      })
+    })
+  }
+
+  /** All written at once, in flight together. Resolves when the broker has confirmed each. */
+  async publishBatch(queue: string, body: Buffer, size: number): Promise<number> {
+    await Promise.all(Array.from({ length: size }, () => this.publish(queue, body)))
+    return size
+  }
+
+  async close(): Promise<void> {
+    await this.#model.close()
+  }
+}
+
+/** Gets one message at a time and acknowledges it, on so many channels. */
+export class AmqpGetter {
+  readonly #model: ChannelModel
+  readonly #channels: Channel[]
+
+  private constructor(model: ChannelModel, channels: Channel[]) {
+    this.#model = model
+    this.#channels = channels
+  }
+
+  static async open(url: string, channels: number): Promise<AmqpGetter> {
+    const model = await connect(url, { noDelay: true })
+    return new AmqpGetter(model, await Promise.all(Array.from({ length: channels }, () => model.createChannel())))
+  }
+
+  async get(channel: number, queue: string): Promise<number> {
+    const one = this.#channels[channel]!
+    const message = (await one.get(queue)) as GetMessage | false
+    if (!message) return 0
+    one.ack(message)
+    return 1
+  }
+
+  async close(): Promise<void> {
+    await this.#model.close()
+  }
+}
+
+/** Consumes, and acknowledges everything that came in one turn of the event loop with one frame. */
+export async function amqpConsume(
+  url: string,
+  queue: string,
+  prefetch: number,
+  onMessages: (count: number) => boolean,
+): Promise<void> {
+  const model = await connect(url, { noDelay: true })
+  const channel = await model.createChannel()
+  await channel.prefetch(prefetch)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      channel.on('error', reject)
+      let came = 0
+      const consumer = channel.consume(queue, (message) => {
+        if (!message) return reject(new Error('the consumer was cancelled'))
+        if (came++ > 0) return
+        setImmediate(() => {
+          const count = came
+          came = 0
+          channel.ackAll()
+          if (onMessages(count)) resolve()
+        })
+      })
+      consumer.catch(reject)
+    })
+  } finally {
+    await model.close()
+  }
+}
+
+/** Calls over direct reply-to, as many at a time as wanted. */
+export class AmqpCaller {
+  readonly #model: ChannelModel
+  readonly #channel: Channel
+  readonly #waiting = new Map<string, () => void>()
+  #calls = 0
+
+  private constructor(model: ChannelModel, channel: Channel) {
+    this.#model = model
+    this.#channel = channel
+  }
+
+  static async open(url: string): Promise<AmqpCaller> {
+    const model = await connect(url, { noDelay: true })
+    const caller = new AmqpCaller(model, await model.createChannel())
+    const replyTo = 'amq.rabbitmq.reply-to'
+    await caller.#channel.consume(replyTo, (message) => caller.#replied(message?.properties.correlationId), { noAck: true })
+    return caller
+  }
+
+  call(queue: string, body: Buffer): Promise<void> {
+    return new Promise((resolve) => {
+      const correlationId = String(++this.#calls)
+      this.#waiting.set(correlationId, resolve)
+      this.#channel.publish('', queue, body, { ...PUBLISH, correlationId, replyTo: 'amq.rabbitmq.reply-to' })
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#model.close()
+  }
+
+  #replied(id: string): void {
+    this.#waiting.get(id)?.()
+    this.#waiting.delete(id)
+  }
+}
+
+/** A worker that answers every call on a queue with the call's own body. */
+export async function startResponder(url: string, queue: string): Promise<{ close: () => Promise<void> }> {
+  const model = await connect(url, { noDelay: true })
+  const channel = await model.createChannel()
+  const answer = (message: import('amqplib').ConsumeMessage | null) => {
+    if (!message) return
+    const { replyTo, correlationId } = message.properties
+    channel.publish('', replyTo, message.content, { correlationId })
+  }
+  await channel.consume(queue, answer, { noAck: true })
+  return { close: () => model.close() }
+}

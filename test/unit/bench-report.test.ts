@@ -1,0 +1,189 @@
+// What the benchmark prints and writes.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { compare } from '../../bench/contest.js'
+import { parseOptions } from '../../bench/options.js'
+import { chart } from '../../bench/report/chart.js'
+import { page, writeReport } from '../../bench/report/files.js'
+import { profileTables } from '../../bench/report/profile.js'
+import { aimsTable, printed, tableOf } from '../../bench/report/table.js'
+import { number, range, ratioInWords } from '../../bench/report/words.js'
+import type { ContestResult, FiguresResult, GrowthResult, Result } from '../../bench/result.js'
+import { cases, chosen } from '../../bench/scenarios/index.js'
+import { ratio, spread } from '../../bench/statistics.js'
+
+const contenders = [
+  { name: 'gateway', rate: spread([5000, 5100, 5200]), p50: spread([10, 11, 12]), memory: spread([1024 ** 2 * 90]) },
+  { name: 'amqplib', rate: spread([10_000, 10_000, 10_000]) },
+  { name: 'management', rate: spread([100, 1000, 5000]) },
+]
+const contest: ContestResult = {
+  kind: 'contest',
+  name: 'publish <1 KiB>',
+  contenders,
+  comparisons: compare(contenders, [
+    { of: 'rate', against: 'amqplib', least: 0.5, goal: 0.85 },
+    { of: 'rate', against: 'management', least: 5, goal: 12 },
+  ]),
+}
+const figures: FiguresResult = {
+  kind: 'figures',
+  name: 'polls',
+  figures: [
+    { label: 'memory', unit: 'KiB', value: spread([25, 25, 25]), most: 20, goal: 3 },
+    { label: 'buffers', unit: 'KiB', value: spread([2]), most: 20, goal: 3 },
+    { label: 'processor', unit: '%', value: spread([1]) },
+  ],
+}
+const growth: GrowthResult = {
+  kind: 'growth',
+  name: 'growth',
+  of: 'leases',
+  points: [
+    {
+      at: 100_000,
+      time: spread([100, 101, 102]),
+      ratio: ratio([100, 101, 102], [100, 100, 100]),
+      cpu: spread([50, 50, 50]),
+      cpuRatio: ratio([50, 50, 50], [25, 25, 25]),
+    },
+  ],
+  failure: 'no more',
+}
+const results: Result[] = [contest, figures, growth, { kind: 'failed', name: 'broken', reason: '503' }]
+
+describe('numbers in words', () => {
+  it('have three digits, or all before the point', () => {
+    assert.deepEqual([0.1234, 1.239, 12.34, 123.4, 12_345.6].map(number), ['0.12', '1.24', '12.3', '123', '12,346'])
+    assert.equal(range(spread([1, 2, 3])), '2.00 (1.00..3.00)')
+  })
+
+  it('show a ratio only where the rounds agree, and else say so', () => {
+    assert.equal(ratioInWords(ratio([1, 1, 1], [2, 2, 2])), '0.50 × (0.50..0.50)')
+    assert.equal(ratioInWords(ratio([1, 2, 9], [1, 1, 1])), 'no ratio: the rounds disagree (1.00..9.00)')
+    assert.equal(ratioInWords(ratio([1], [1])), 'no ratio of 1 rounds (1.00..1.00)')
+  })
+})
+
+describe('the tables', () => {
+  it('have a row a contender, with how the first stands against it', () => {
+    const { rows, head } = tableOf(contest)
+    assert.ok(rows.every((row) => row.length === head.length))
+    assert.equal(rows[0]!.at(-1), '')
+    assert.match(rows[1]!.at(-1)!, /^0\.51 ×/)
+    assert.match(rows[2]!.at(-1)!, /^no ratio/)
+    assert.equal(rows[0]![6], '90.0')
+  })
+
+  it('say of every aim whether it is met', () => {
+    const verdicts = aimsTable(results).rows.map((row) => row.at(-1)!)
+    assert.deepEqual(verdicts, [
+      '≥ 0.5, goal 0.85: reached',
+      '≥ 5, goal 12: not known',
+      '≤ 20, goal 3: NOT REACHED',
+      '≤ 20, goal 3: goal reached, of too few rounds',
+    ])
+  })
+
+  it('show growth up to where it failed, and failures', () => {
+    const { rows, head, note } = tableOf(growth)
+    const cells = ['100,000', '101 (100..102)', '1.01 × (1.00..1.02)', '50.0 (50.0..50.0)', '2.00 × (2.00..2.00)', '']
+    assert.deepEqual(rows, [cells])
+    assert.equal(head.length, cells.length)
+    assert.match(note!, /FAILED at no more/)
+    assert.match(printed(tableOf(results[3]!)), /broken\n {2}failed\n {2}503/)
+  })
+
+  it('are printed in columns', () => {
+    const [, head, first] = printed(tableOf(figures)).split('\n')
+    assert.equal(head!.indexOf('measured') + 'measured'.length, first!.indexOf('KiB') + 3)
+  })
+})
+
+describe('the files', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-report-'))
+  after(() => rmSync(folder, { recursive: true }))
+
+  it('are a page and its numbers', () => {
+    const files = writeReport(join(folder, 'new', 'report.html'), results, { broker: 'RabbitMQ' })
+    assert.deepEqual(files, [join(folder, 'new', 'report.html'), join(folder, 'new', 'report.json')])
+    const written = JSON.parse(readFileSync(files[1]!, 'utf8'))
+    assert.deepEqual(written, { circumstances: { broker: 'RabbitMQ' }, results: JSON.parse(JSON.stringify(results)) })
+    assert.match(readFileSync(files[0]!, 'utf8'), /<svg[\s\S]*<table>/)
+  })
+
+  it('may be the chart, or the numbers alone', () => {
+    assert.equal(writeReport(join(folder, 'chart.svg'), results, {}).length, 2)
+    assert.match(readFileSync(join(folder, 'chart.svg'), 'utf8'), /^<svg /)
+    assert.deepEqual(writeReport(join(folder, 'only.json'), results, {}), [join(folder, 'only.json')])
+  })
+
+  it('escape what they show', () => {
+    for (const text of [chart(results), page(results, { a: '<b>' })]) {
+      assert.ok(text.includes('publish &lt;1 KiB&gt;'))
+      assert.ok(!/<1 KiB>|<b>/.test(text))
+    }
+  })
+
+  it('have a bar for each contender and each point, none longer than the longest', () => {
+    const bars = [...chart(results).matchAll(/<rect x="\d+" y="[\d.]+" width="([\d.]+)"/g)].map(([, width]) => Number(width))
+    assert.equal(bars.length, 4)
+    assert.equal(bars.indexOf(Math.max(...bars.slice(0, 3))), 1)
+  })
+})
+
+describe('a processor profile', () => {
+  it('is told in shares of the time that was not idle, by part and by function, from a moment on', () => {
+    const frame = (id: number, functionName: string, url: string) => ({ id, callFrame: { functionName, url, lineNumber: 9 } })
+    const profile = {
+      nodes: [
+        frame(1, '(idle)', ''),
+        frame(2, '(garbage collector)', ''),
+        frame(3, 'publish', 'file:///app/dist/src/amqp/publisher.js'),
+        frame(4, 'encode', 'file:///app/node_modules/amqplib/lib/codec.js'),
+      ],
+      samples: [4, 1, 2, 3, 3, 4],
+      timeDeltas: [500, 1000, 10, 30, 20, 40],
+      startTime: 7000,
+    }
+    const [parts, functions] = profileTables(profile, 8000)
+    assert.deepEqual(parts!.rows, [
+      ['this project', '50.0 %'],
+      ['amqplib', '40.0 %'],
+      ['garbage collection', '10.0 %'],
+    ])
+    assert.deepEqual(functions!.rows[0], ['publish src/amqp/publisher.js:10', '50.0 %'])
+  })
+})
+
+describe('the command line', () => {
+  it('has sensible defaults, and others for a quick run', () => {
+    const { rounds, seconds, only } = parseOptions([])
+    assert.deepEqual({ rounds, seconds, only }, { rounds: 5, seconds: 2, only: [] })
+    assert.ok(parseOptions(['--quick']).seconds < 1)
+    assert.equal(parseOptions(['--quick', '--rounds', '7']).rounds, 7)
+  })
+
+  it('refuses what it does not understand', () => {
+    for (const args of [['--fast'], ['--rounds', '0'], ['--rounds', '1.5'], ['--seconds', 'x'], ['--report', 'x.pdf'], ['word']])
+      assert.throws(() => parseOptions(args), Error, args.join(' '))
+  })
+
+  it('chooses cases by their names, and the hour only where it is named', () => {
+    const names = (args: string[]) => chosen(cases, parseOptions(args)).map(({ name }) => name)
+    assert.equal(new Set(names([])).size, cases.length - 1)
+    assert.ok(names(['--quick']).length < names([]).length)
+    assert.ok(names(['--only', 'QUORUM']).every((name) => name.includes('quorum')))
+    assert.ok(names(['--quick', '--only', 'quorum']).length > 3)
+    assert.deepEqual(
+      names(['--only', 'growth']).filter((name) => name.includes('hour')),
+      [],
+    )
+    assert.equal(names(['--only', 'an hour']).length, 1)
+    assert.deepEqual(names(['--only', 'nothing like it']), [])
+  })
+})
