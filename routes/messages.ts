@@ -14,7 +14,7 @@ import { invalidRequest } from '../src/problems.js'
 import { type PublishOptions, publish } from '../src/publish.js'
 import type { Services } from '../src/services.js'
 import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
-import { durationOf, nameOf, routingKeyOf, vhostOf } from './request.js'
+import { durationOf, leaseOf, nameOf, routingKeyOf, vhostOf } from './request.js'
 
 const confirm = Type.Optional(
   Type.Boolean({ default: true, description: 'false: 202 as soon as the message is written to the broker connection.' }),
@@ -136,7 +136,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
             ),
             max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 1 })),
             wait: Type.Optional(Duration('How long to wait for the first message, up to 60s.', { default: '0s' })),
-            lease: Type.Optional(Duration('How long a lease lasts.', { default: '30s' })),
+            lease: Type.Optional(Duration('How long a lease lasts: 30s, unless the gateway allows less.')),
             encoding: Type.Optional(
               Type.Enum(['auto', 'string', 'base64'], { default: 'auto', description: 'The form of the payload in JSON.' }),
             ),
@@ -168,7 +168,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
       },
     },
     async (request, reply) => {
-      const { ack = 'manual', max = 1, wait = '0s', lease = '30s', encoding = 'auto', format } = request.query
+      const { ack = 'manual', max = 1, wait = '0s', lease, encoding = 'auto', format } = request.query
       const raw = format === 'raw' || (format === undefined && prefersRaw(request.headers.accept))
       if (raw && max !== 1) throw invalidRequest('/query/max', 'must be 1 for a raw answer')
       const order = {
@@ -177,7 +177,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
         ack,
         max,
         wait: durationOf(wait, '/query/wait', 0, 60_000),
-        lease: durationOf(lease, '/query/lease', 1000, config.MAX_LEASE),
+        lease: leaseOf(lease, config.MAX_LEASE),
       }
       const form = raw ? rawAnswer(reply) : (received: Received) => jsonAnswer(reply, received, encoding)
       const answer = await receiver.receive(order, clientOf(reply), form)

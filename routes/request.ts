@@ -44,6 +44,11 @@ export function durationOf(value: string | number, pointer: string, min: number,
   return milliseconds
 }
 
+/** How long a lease lasts, in milliseconds: 30 seconds unless asked for, less where no lease may last so long. @throws Problem invalid_request */
+export function leaseOf(value: string | number | undefined, longest: number): number {
+  return value === undefined ? Math.min(30_000, longest) : durationOf(value, '/query/lease', 1000, longest)
+}
+
 /** AMQP arguments, given as JSON. @throws Problem invalid_request */
 export function argumentsOf(json: unknown, pointer: string): FieldTable {
   if (json === undefined) return {}

@@ -10,7 +10,7 @@ import type { Sink } from '../src/leases/stream.js'
 import { messageToJson } from '../src/messages/json.js'
 import { invalidRequest } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { durationOf, nameOf, vhostOf } from './request.js'
+import { leaseOf, nameOf, vhostOf } from './request.js'
 
 const HEARTBEAT = 15_000
 const text = (description: string) => ({ schema: Type.String({ description }) })
@@ -41,7 +41,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
             prefetch: Type.Optional(
               Type.Integer({ minimum: 1, maximum: 1000, default: 10, description: 'How many unsettled at once.' }),
             ),
-            lease: Type.Optional(Duration('How long each lease lasts.', { default: '30s' })),
+            lease: Type.Optional(Duration('How long each lease lasts: 30s, unless the gateway allows less.')),
             encoding: Type.Optional(Type.Enum(['auto', 'string', 'base64'], { default: 'auto' })),
             offset: Type.Optional(
               Type.String({
@@ -65,14 +65,14 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       },
     },
     async (request, reply) => {
-      const { ack, prefetch = 10, lease = '30s', encoding = 'auto', offset } = request.query
+      const { ack, prefetch = 10, lease, encoding = 'auto', offset } = request.query
       const resumed = request.headers['last-event-id']
       const stream = await streams.consume({
         vhost: vhostOf(request.params),
         queue: nameOf(request.params, 'queue'),
         ack,
         prefetch,
-        lease: durationOf(lease, '/query/lease', 1000, config.MAX_LEASE),
+        lease: leaseOf(lease, config.MAX_LEASE),
         offset: resumed ? after(resumed) : offset === undefined ? undefined : offsetOf(offset),
       })
       reply.raw.once('close', () => stream.end())

@@ -1,0 +1,118 @@
+// What the broker does to a gateway by its own rules: a consumer timeout that hits, and messages that break client libraries.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { startBroker } from '../../scripts/broker.mjs'
+import { eventually } from '../support/eventually.js'
+import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
+
+const dir = await mkdtemp(join(tmpdir(), 'gateway-rules-'))
+const broker = await startBroker({ dir, config: 'consumer_timeout = 4000' })
+// It looks at its consumers at every tick of a channel, a minute apart unless told otherwise.
+await broker.ctl('eval', 'application:set_env(rabbit, channel_tick_interval, 1000).')
+after(async () => {
+  await broker.stop()
+  await rm(dir, { recursive: true, force: true })
+})
+const publish = (gateway: Gateway, queue: string, text: string) =>
+  gateway.post(`/queues/${queue}/messages`).type('text/plain').send(text).expect(201)
+const take = async (gateway: Gateway, queue: string, query = '') =>
+  (await gateway.get(`/queues/${queue}/messages?wait=10s${query}`).expect(200)).body.messages
+
+describe('the consumer timeout', () => {
+  it('that a gateway was not told of ends one answer’s leases and nothing else', { timeout: 60_000 }, async () => {
+    const gateway = await startGateway({ AMQP_URL: broker.url })
+    const [queue, other] = [await freshQueue(gateway), await freshQueue(gateway)]
+    await publish(gateway, queue, 'kept')
+    await publish(gateway, other, 'short')
+    const [late] = await take(gateway, queue, '&lease=10m')
+    const connections = gateway.app.services.vhosts.default.leaseConnections.map(({ epoch }) => epoch)
+    await eventually(async () => {
+      assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 1)
+    }, 20_000)
+    assert.equal((await gateway.post(`/leases/${late.lease.id}/ack`).expect(410)).body.code, 'lease_gone')
+    const [soon] = await take(gateway, other)
+    await gateway.post(`/leases/${soon.lease.id}/ack`).expect(204)
+    const [again] = await take(gateway, queue)
+    assert.deepEqual([again.payload, again.redelivered], ['kept', true])
+    await gateway.post(`/leases/${again.lease.id}/ack`).expect(204)
+    assert.deepEqual(
+      gateway.app.services.vhosts.default.leaseConnections.map(({ epoch }) => epoch),
+      connections,
+    )
+  })
+
+  it('that a gateway was told of never surprises a lease', { timeout: 60_000 }, async () => {
+    const gateway = await startGateway({ AMQP_URL: broker.url, BROKER_CONSUMER_TIMEOUT: '4s' })
+    const queue = await freshQueue(gateway)
+    await publish(gateway, queue, 'x')
+    await gateway.get(`/queues/${queue}/messages?lease=4s`).expect(400)
+    const [message] = await take(gateway, queue, '&lease=1s')
+    let extended = 0
+    const from = Date.now()
+    for (;;) {
+      const { status, body } = await gateway.post(`/leases/${message.lease.id}/extend`).send({ lease: '1s' })
+      if (status !== 200) {
+        assert.equal(body.code, 'max_lease_exceeded')
+        break
+      }
+      extended++
+      assert.ok(Date.now() - from < 4000, 'it lasts longer than the broker allows')
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+    assert.ok(extended > 1)
+    // It ends by itself, before the broker ends it.
+    const [again] = await take(gateway, queue)
+    assert.equal(again.redelivered, true)
+    await gateway.post(`/leases/${again.lease.id}/ack`).expect(204)
+  })
+})
+
+// Types that RabbitMQ passes on and client libraries may not know: L is one that amqplib's own decoder breaks down over.
+const PUBLISH_ODD_TYPES = `
+import os, struct, sys, pika, pika.data
+encode = pika.data.encode_value
+def odd(pieces, value):
+    if isinstance(value, str) and value.startswith("tag:"):
+        tag = value[4]
+        sizes = {"L": ">q", "l": ">q", "i": ">I", "u": ">H", "s": ">h", "b": ">b", "B": ">B", "f": ">f", "d": ">d"}
+        piece = tag.encode() + struct.pack(sizes[tag], 7)
+        pieces.append(piece)
+        return len(piece)
+    return encode(pieces, value)
+pika.data.encode_value = odd
+connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
+channel = connection.channel()
+for tag in sys.argv[2]:
+    properties = pika.BasicProperties(headers={"odd": "tag:" + tag, "deep": [{"odd": "tag:" + tag}]})
+    channel.basic_publish("", sys.argv[1], tag, properties)
+connection.close()
+`
+
+describe('a message that breaks client libraries', () => {
+  it('is a message like any other, and ends no lease', async () => {
+    const gateway = await startGateway({ AMQP_URL: broker.url })
+    const queue = await freshQueue(gateway)
+    await publish(gateway, queue, 'before')
+    const [held] = await take(gateway, queue)
+    const tags = 'LliusbBfd'
+    const publisher = spawn('/usr/bin/python3', ['-c', PUBLISH_ODD_TYPES, queue, tags], {
+      env: { AMQP_URL: broker.url },
+      stdio: ['ignore', 'inherit', 'inherit'],
+    })
+    assert.equal(await new Promise((resolve) => publisher.once('exit', resolve)), 0)
+    const got = new Map<string, { odd: number; deep: { odd: number }[] }>()
+    while (got.size < tags.length) {
+      for (const { payload, properties } of await take(gateway, queue, '&ack=auto&max=100')) got.set(payload, properties.headers)
+    }
+    for (const tag of tags) {
+      const headers = got.get(tag)
+      assert.deepEqual([headers?.odd, headers?.deep[0]?.odd], [7, 7], tag)
+    }
+    await gateway.post(`/leases/${held.lease.id}/ack`).expect(204)
+  })
+})
