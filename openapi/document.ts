@@ -1,6 +1,6 @@
 // What the OpenAPI document says beside the routes, and every schema that it names.
 
-import { Batch, BatchResults } from './schemas/batch.js'
+import { Batch, BatchResult, BatchResults } from './schemas/batch.js'
 import { Extend, Extension, Lease, Nack, Nothing, Settle, SettleResults } from './schemas/lease.js'
 import { Message, Messages, Properties, Receipt } from './schemas/message.js'
 import { Health, Readiness } from './schemas/operations.js'
@@ -14,6 +14,7 @@ export const schemas = [
   Messages,
   Receipt,
   Batch,
+  BatchResult,
   BatchResults,
   Lease,
   Extension,

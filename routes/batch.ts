@@ -20,7 +20,9 @@ const response = {
     description: 'A result for each message. `unknown`: no confirm came; it may or may not be in the queue.',
     content: {
       'application/json': { schema: Type.Ref('BatchResults') },
-      'application/x-ndjson': { schema: Type.String({ description: 'A result a line, then the totals.' }) },
+      'application/x-ndjson': {
+        schema: Type.String({ description: 'A `BatchResult` a line, then the totals: `{"published", "failed"}`.' }),
+      },
     },
   },
   ...problems(
@@ -34,11 +36,12 @@ const response = {
   ),
 }
 
-export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, config }) => {
+export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
+  const { config } = services
   app.removeAllContentTypeParsers()
-  const whole = { parseAs: 'string', bodyLimit: config.MAX_BATCH_SIZE } as const
+  const whole = { parseAs: 'buffer', bodyLimit: config.MAX_BATCH_SIZE } as const
   for (const type of ['application/json', 'application/cloudevents-batch+json']) {
-    app.addContentTypeParser(type, whole, (_request, text, done) => done(null, text))
+    app.addContentTypeParser(type, whole, (_request, bytes, done) => done(null, bytes))
   }
   app.addContentTypeParser('application/x-ndjson', (_request, _payload, done) => done(null, undefined))
 
@@ -95,23 +98,26 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
     to: 'queue' | 'exchange',
   ) {
     const instance = request.url.split('?', 1)[0]!
-    const batch = await Batch.begin(vhosts, config, {
+    const batch = await Batch.begin(services, {
       vhost: vhostOf(request.params as object),
       to,
       ...target,
+      wanted: () => !reply.raw.destroyed,
       instance,
       requestId: request.id,
     })
     const type = request.headers['content-type'] ?? ''
     if (/^application\/x-ndjson/i.test(type)) {
       const out = new PassThrough({ writableHighWaterMark: RESULT_BUFFER })
-      request.raw.once('close', () => request.raw.complete || out.destroy())
+      // The client may have gone while the queue was looked up.
+      if (!batch.wanted) out.destroy()
+      reply.raw.once('close', () => out.destroy())
       publishLines(batch, request.raw, out, config).catch((error) => out.destroy(error as Error))
       return reply.type('application/x-ndjson; charset=utf-8').send(out)
     }
     const results = await publishAll(
       batch,
-      (request.body as string | undefined) ?? '',
+      (request.body as Buffer | undefined) ?? Buffer.alloc(0),
       /cloudevents/i.test(type) ? 'cloudevents' : 'json',
     )
     const published = results.filter(({ status }) => status === 'confirmed').length

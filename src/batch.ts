@@ -1,12 +1,12 @@
 // Many messages at once. One bad message fails alone; a result says no more than is known.
 
+import { isUtf8 } from 'node:buffer'
 import type { Vhost, Vhosts } from './amqp/vhost.js'
 import type { Config } from './config.js'
-import { type Entry, type EntryTarget, readEntry, readEvent } from './messages/entry.js'
+import { type Entry, EntryProblem, type EntryTarget, readEntry, readEvent } from './messages/entry.js'
 import { arrayItems, objectMembers } from './messages/slices.js'
+import type { BatchStatus, Metrics } from './metrics.js'
 import { invalidRequest, Problem } from './problems.js'
-
-export type BatchStatus = 'confirmed' | 'unroutable' | 'rejected' | 'invalid' | 'unknown'
 
 export interface BatchResult {
   index: number
@@ -21,9 +21,17 @@ export interface BatchRequest {
   to: 'queue' | 'exchange'
   exchange: string
   routingKey: string
+  /** False once the client has gone: then no more is published. */
+  wanted: () => boolean
   /** Path and id of the request, for the problems of single messages. */
   instance: string
   requestId: string
+}
+
+export interface BatchServices {
+  vhosts: Vhosts
+  config: Config
+  metrics: Metrics
 }
 
 const MAX_MESSAGES = 10_000
@@ -31,45 +39,80 @@ const MAX_MESSAGES = 10_000
 /** Publishes the messages of one request, each on its own, in order. */
 export class Batch {
   readonly #vhost: Vhost
+  readonly #metrics: Metrics
   readonly #request: BatchRequest
+  readonly #letGo: () => void
   readonly target: EntryTarget
 
-  private constructor(vhost: Vhost, request: BatchRequest, target: EntryTarget) {
+  private constructor(vhost: Vhost, metrics: Metrics, request: BatchRequest, target: EntryTarget) {
     this.#vhost = vhost
+    this.#metrics = metrics
     this.#request = request
+    this.#letGo = vhost.hold()
     this.target = target
+    metrics.batches(1)
   }
 
   /**
-   * Looks the queue or exchange up, so that what is wrong for all messages is one problem.
+   * Looks the queue or exchange up, so that what is wrong for all messages is one problem. Whoever begins a batch has to end it.
    * @throws Problem queue_not_found, exchange_not_found, broker_unavailable, broker_blocked
    */
-  static async begin(vhosts: Vhosts, config: Config, request: BatchRequest): Promise<Batch> {
+  static async begin({ vhosts, config, metrics }: BatchServices, request: BatchRequest): Promise<Batch> {
     const vhost = await vhosts.get(request.vhost)
     const { to, exchange, routingKey } = request
-    if (to === 'queue') await vhost.topology.queue(routingKey)
-    else await vhost.topology.exchange(exchange)
-    vhost.publisher.check()
-    return new Batch(vhost, request, { to, exchange, routingKey, username: vhosts.username, maxSize: config.MAX_MESSAGE_SIZE })
+    const maxSize = config.MAX_MESSAGE_SIZE
+    const batch = new Batch(vhost, metrics, request, { to, exchange, routingKey, username: vhosts.username, maxSize })
+    try {
+      if (to === 'queue') await vhost.topology.queue(routingKey)
+      else await vhost.topology.exchange(exchange)
+      await vhost.publisher.ready()
+    } catch (error) {
+      batch.end()
+      throw error
+    }
+    return batch
   }
 
-  /** Publishes what `read` gives, and resolves with its result: never a rejection. */
-  async publish(index: number, read: () => Entry): Promise<BatchResult> {
+  /** False once the client has gone. */
+  get wanted(): boolean {
+    return this.#request.wanted()
+  }
+
+  /**
+   * Publishes what `read` gives. Resolves once it is written, which waits until there is room, with the promise of its result;
+   * neither is ever rejected.
+   */
+  async publish(index: number, read: () => Entry): Promise<{ result: Promise<BatchResult> }> {
     let entry: Entry | undefined
     try {
       entry = read()
-      const routed = await this.#vhost.publisher.publish(entry.message)
-      return routed ? this.#result(index, entry, 'confirmed') : this.#result(index, entry, 'unroutable', this.#unroutable(entry))
+      const { confirmed } = await this.#vhost.publisher.write(entry.message, this.#request.wanted)
+      return { result: this.#outcome(index, entry, confirmed) }
     } catch (error) {
-      const problem =
-        error instanceof Problem ? error : new Problem('internal_error', 'This is a defect of the gateway.', { cause: error })
-      return this.#result(index, entry, statusOf(problem), problem)
+      return { result: Promise.resolve(this.#failed(index, entry, error)) }
     }
   }
 
-  /** Resolves when a message of that size may be written without piling up. */
-  async room(bytes: number): Promise<void> {
-    await this.#vhost.publisher.room(bytes)
+  /** Lets the vhost go. */
+  end(): void {
+    this.#letGo()
+    this.#metrics.batches(-1)
+  }
+
+  async #outcome(index: number, entry: Entry, confirmed: Promise<boolean>): Promise<BatchResult> {
+    try {
+      return (await confirmed)
+        ? this.#result(index, 'confirmed', entry)
+        : this.#result(index, 'unroutable', entry, this.#unroutable(entry))
+    } catch (error) {
+      return this.#failed(index, entry, error)
+    }
+  }
+
+  #failed(index: number, entry: Entry | undefined, error: unknown): BatchResult {
+    const problem =
+      error instanceof Problem ? error : new Problem('internal_error', 'This is a defect of the gateway.', { cause: error })
+    return this.#result(index, statusOf(problem), entry ?? { id: error instanceof EntryProblem ? error.id : undefined }, problem)
   }
 
   #unroutable({ message: { exchange, routingKey } }: Entry): Problem {
@@ -78,13 +121,14 @@ export class Batch {
       : new Problem('unroutable', `No queue is bound to exchange '${exchange}' for that message. It was not stored.`)
   }
 
-  #result(index: number, entry: Entry | undefined, status: BatchStatus, problem?: Problem): BatchResult {
+  #result(index: number, status: BatchStatus, { id, message }: Partial<Entry>, problem?: Problem): BatchResult {
     const { instance, requestId } = this.#request
+    this.#metrics.batched(status)
     return {
       index,
-      ...(entry?.id !== undefined && { id: entry.id }),
+      ...(id !== undefined && { id }),
       status,
-      ...(entry && { message_id: entry.message.properties.messageId }),
+      ...(message && { message_id: message.properties.messageId }),
       ...(problem && { problem: problem.body(instance, requestId) }),
     }
   }
@@ -96,20 +140,28 @@ function statusOf({ code }: Problem): BatchStatus {
 }
 
 /**
- * Publishes a JSON batch, `{"messages": […]}`, or a CloudEvents batch, `[…]`, and resolves with a result each, in order.
+ * Publishes a JSON batch, `{"messages": […]}`, or a CloudEvents batch, `[…]`, and resolves with a result each, in order; with
+ * fewer where the client goes away meanwhile.
  * @throws Problem invalid_request where the batch as a whole is none
  */
-export async function publishAll(batch: Batch, text: string, kind: 'json' | 'cloudevents'): Promise<BatchResult[]> {
-  const items = kind === 'json' ? messagesOf(text) : eventsOf(text)
-  if (items.length === 0) throw invalidRequest(kind === 'json' ? '/body/messages' : '/body', 'is empty')
-  if (items.length > MAX_MESSAGES) throw invalidRequest('/body', `has ${items.length} messages, and ${MAX_MESSAGES} is the limit`)
-  const results: Promise<BatchResult>[] = []
-  for (const [index, { start, end }] of items.entries()) {
-    await batch.room(end - start)
-    const read = () => (kind === 'json' ? readEntry(text, start, batch.target) : readEvent(text, start, end, batch.target))
-    results.push(batch.publish(index, read))
+export async function publishAll(batch: Batch, body: Buffer, kind: 'json' | 'cloudevents'): Promise<BatchResult[]> {
+  try {
+    if (!isUtf8(body)) throw invalidRequest('/body', 'is not UTF-8')
+    const text = body.toString('utf8')
+    const items = kind === 'json' ? messagesOf(text) : eventsOf(text)
+    if (items.length === 0) throw invalidRequest(kind === 'json' ? '/body/messages' : '/body', 'is empty')
+    if (items.length > MAX_MESSAGES)
+      throw invalidRequest('/body', `has ${items.length} messages, and ${MAX_MESSAGES} is the limit`)
+    const results: Promise<BatchResult>[] = []
+    for (const [index, { start, end }] of items.entries()) {
+      if (!batch.wanted) break
+      const read = () => (kind === 'json' ? readEntry(text, start, batch.target) : readEvent(text, start, end, batch.target))
+      results.push((await batch.publish(index, read)).result)
+    }
+    return await Promise.all(results)
+  } finally {
+    batch.end()
   }
-  return Promise.all(results)
 }
 
 function messagesOf(text: string) {

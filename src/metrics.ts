@@ -3,6 +3,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
 export type PublishOutcome = 'confirmed' | 'unroutable' | 'rejected' | 'refused' | 'unknown'
+export type BatchStatus = 'confirmed' | 'unroutable' | 'rejected' | 'invalid' | 'unknown'
 export type SettleOutcome = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
 
 export interface Gauges {
@@ -61,6 +62,17 @@ export function createMetrics() {
     registers,
   })
 
+  const batches = new Gauge({
+    name: 'gateway_batches_open',
+    help: 'Batches and NDJSON uploads under way.',
+    registers,
+  })
+  const batched = new Counter({
+    name: 'gateway_batch_messages_total',
+    help: 'Messages of batches and NDJSON uploads, by the status of their result.',
+    labelNames: ['status'] as const,
+    registers,
+  })
   const calls = new Counter({
     name: 'gateway_calls_total',
     help: 'Requests that were to be replied to, by how they ended.',
@@ -73,8 +85,9 @@ export function createMetrics() {
   const counters = {
     publish: new Map<string, Counter.Internal>(),
     settle: new Map<string, Counter.Internal>(),
+    batched: new Map<string, Counter.Internal>(),
   }
-  const count = (cache: Map<string, Counter.Internal>, counter: typeof publishes | typeof settles, outcome: string) => {
+  const count = (cache: Map<string, Counter.Internal>, counter: Counter<'outcome'> | Counter<'status'>, outcome: string) => {
     let child = cache.get(outcome)
     if (!child) {
       child = counter.labels(outcome)
@@ -100,6 +113,9 @@ export function createMetrics() {
       receives.inc({ ack, result: messages > 0 ? 'messages' : 'empty' })
       if (messages > 0) received.inc({ ack }, messages)
     },
+    /** A batch begins, or ends. */
+    batches: (change: 1 | -1) => batches.inc(change),
+    batched: (status: BatchStatus) => count(counters.batched, batched, status),
     called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
     /** Everything, in Prometheus' text format; of all workers, where there are several. */

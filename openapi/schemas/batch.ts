@@ -21,22 +21,18 @@ export const Batch = Type.Object(
   { $id: 'Batch', ...strict, examples: [{ messages: [{ payload: 'first' }, { payload: { order: 2 }, id: 'b' }] }] },
 )
 
-export const BatchResults = Type.Object(
+export const BatchResult = Type.Object(
   {
-    published: Type.Integer(),
-    failed: Type.Integer(),
-    results: Type.Array(
-      Type.Object(
-        {
-          index: Type.Integer({ minimum: 0 }),
-          id: Type.Optional(Type.String()),
-          status: Type.Enum(['confirmed', 'unroutable', 'rejected', 'invalid', 'unknown']),
-          message_id: Type.Optional(Type.String()),
-          problem: Type.Optional(Type.Ref('Problem')),
-        },
-        strict,
-      ),
-    ),
+    index: Type.Integer({ minimum: 0, description: 'Which message it was, from 0.' }),
+    id: Type.Optional(Type.String({ description: 'The one that came with the message.' })),
+    status: Type.Enum(['confirmed', 'unroutable', 'rejected', 'invalid', 'unknown']),
+    message_id: Type.Optional(Type.String()),
+    problem: Type.Optional(Type.Ref('Problem')),
   },
+  { $id: 'BatchResult', ...strict, description: 'What became of one message. A line of an NDJSON answer is one.' },
+)
+
+export const BatchResults = Type.Object(
+  { published: Type.Integer(), failed: Type.Integer(), results: Type.Array(Type.Ref('BatchResult')) },
   { $id: 'BatchResults', ...strict },
 )

@@ -26,7 +26,10 @@ export class Publisher {
   #default: ExchangeChannel | undefined
   #bytes = 0
   #incarnation = 0
-  #roomWaiters: (() => void)[] = []
+  /** Resolves when the last of those who publish many has written. */
+  #turn: Promise<unknown> = Promise.resolve()
+  /** Makes the one whose turn it is look again. */
+  #wake = (): void => undefined
   readonly #apart: ApartPublisher
   readonly #ticks: NodeJS.Timeout
 
@@ -68,11 +71,31 @@ export class Publisher {
     return channel.publish(message)
   }
 
-  /** Resolves when so many bytes fit beside those in flight, or nothing is in flight; for those who publish many. */
-  async room(bytes: number): Promise<void> {
-    while (this.#bytes > 0 && this.#bytes + bytes > this.#config.PUBLISH_BUFFER) {
-      await new Promise<void>((resolve) => this.#roomWaiters.push(resolve))
+  /**
+   * As publish(), for those who publish many: waits until the message fits beside what is in flight, in turn with others who
+   * wait, and resolves once it is written.
+   * @param wanted asked before it is written, every second at least: false gives it up
+   * @throws Problem overloaded: it was given up; and as publish(), for what is known before the message is written
+   */
+  async write(message: OutgoingMessage, wanted: () => boolean): Promise<{ confirmed: Promise<boolean> }> {
+    if (areIndigestible(message.properties.headers)) {
+      // These are in flight one at a time, so that waiting for one is waiting for room.
+      const confirmed = this.#apart.publish(message)
+      await confirmed.catch(() => undefined)
+      return { confirmed }
     }
+    const written = this.#turn.then(async () => {
+      while (wanted() && !this.#fits(message) && this.connection.state === 'up') {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+      }
+      if (!wanted()) throw new Problem('overloaded', 'The client did not wait until there was room. The message was not stored.')
+      const channel = await this.#admit(message)
+      return { confirmed: channel.publish(message) }
+    })
+    this.#turn = written.catch(() => undefined)
+    return written
   }
 
   /**
@@ -105,8 +128,8 @@ export class Publisher {
 
   async #admit(message: OutgoingMessage): Promise<ExchangeChannel> {
     if (this.connection.state === 'connecting') await this.connection.ready()
-    const model = this.check()
-    if (this.#bytes + message.body.length > this.#config.PUBLISH_BUFFER && this.#bytes > 0) {
+    const model = this.#check()
+    if (!this.#fits(message)) {
       throw new Problem('overloaded', 'Too many bytes wait for their confirms. The message was not stored.')
     }
     const open = this.#channels.get(message.exchange)
@@ -115,8 +138,17 @@ export class Publisher {
     return this.#open(model, message.exchange)
   }
 
-  /** @throws Problem broker_unavailable, broker_blocked: nothing can be published just now */
-  check(): ChannelModel {
+  #fits({ body }: OutgoingMessage): boolean {
+    return this.#bytes === 0 || this.#bytes + body.length <= this.#config.PUBLISH_BUFFER
+  }
+
+  /** Resolves once messages may be published. @throws Problem broker_unavailable, broker_blocked: none can be just now */
+  async ready(): Promise<void> {
+    await this.connection.ready()
+    this.#check()
+  }
+
+  #check(): ChannelModel {
     const model = this.connection.model()
     if (this.connection.state === 'blocked') {
       throw new Problem(
@@ -140,7 +172,7 @@ export class Publisher {
         // A channel of an earlier incarnation has nothing to give back to this one's count.
         if (this.#incarnation !== incarnation) return
         this.#bytes += change
-        if (change < 0) this.#wakeWaiters()
+        if (change < 0) this.#wake()
       },
       closed: () => {
         if (this.#channels.get(exchange) === opening) this.#channels.delete(exchange)
@@ -169,11 +201,7 @@ export class Publisher {
     this.#channels = new Map()
     this.#default = undefined
     this.#bytes = 0
-    this.#wakeWaiters()
-  }
-
-  #wakeWaiters(): void {
-    for (const wake of this.#roomWaiters.splice(0)) wake()
+    this.#wake()
   }
 
   /** The least recently opened exchange goes; its channel closes once nothing is in flight on it. */
@@ -187,6 +215,7 @@ export class Publisher {
    * is idle publishes a byte that goes nowhere every second.
    */
   #tick(): void {
+    this.#wake()
     if (this.connection.state !== 'up') return
     if (this.#default) this.#default.probe(CANARY_INTERVAL)
     else this.#open(this.connection.model(), '').catch((error) => this.#log.warn({ err: error }, 'no channel for publishing'))

@@ -32,6 +32,7 @@ export class Vhost {
   readonly #control: RpcClient
   readonly leaseConnections: LeaseConnection[]
   lastUsed = Date.now()
+  #holders = 0
   readonly #options: VhostOptions
 
   constructor(options: VhostOptions) {
@@ -48,9 +49,18 @@ export class Vhost {
     )
   }
 
-  /** Receives that run and leases that are held keep the connections from being let go. */
+  /** Receives that run, leases that are held and whoever has to come back keep the connections from being let go. */
   get inUse(): boolean {
-    return this.leaseConnections.some(({ busy }) => busy > 0)
+    return this.#holders > 0 || this.leaseConnections.some(({ busy }) => busy > 0)
+  }
+
+  /** Keeps the connections until the function that it returns is called, once. */
+  hold(): () => void {
+    this.#holders++
+    return () => {
+      this.#holders--
+      this.lastUsed = Date.now()
+    }
   }
 
   /** Every connection with its role. */

@@ -21,7 +21,7 @@ export interface EntryTarget {
 
 export interface Entry {
   /** The client's own name for the message in the results. */
-  id?: string
+  id?: string | undefined
   message: OutgoingMessage
 }
 
@@ -29,9 +29,20 @@ const MEMBERS = ['payload', 'payload_encoding', 'properties', 'routing_key', 'id
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 const byJsonName = new Map(propertyNames.map((name) => [known[name].json, name]))
 
+/** Why a piece of a batch is no message. */
+export class EntryProblem extends Problem {
+  /** The client's own name for it, where that much could be read. */
+  readonly id: string | undefined
+
+  constructor(code: 'invalid_message' | 'message_too_large', detail: string, id?: string, errors?: FieldError[]) {
+    super(code, detail, errors && { errors })
+    this.id = id
+  }
+}
+
 /**
  * Reads a message from a piece of valid JSON.
- * @throws Problem invalid_message with everything wrong with it, message_too_large
+ * @throws EntryProblem invalid_message with everything wrong with it, message_too_large
  */
 export function readEntry(text: string, at: number, target: EntryTarget): Entry {
   const errors: FieldError[] = []
@@ -45,9 +56,9 @@ export function readEntry(text: string, at: number, target: EntryTarget): Entry 
   for (const name of members.keys()) {
     if (!MEMBERS.includes(name)) errors.push({ pointer: `/${name.slice(0, 64)}`, detail: 'is not known here' })
   }
-  const id = value('id')
-  if (id !== undefined && (typeof id !== 'string' || id.length > 255))
-    errors.push({ pointer: '/id', detail: 'must be a string of up to 255 characters' })
+  const given = value('id')
+  const id = typeof given === 'string' && given.length <= 255 ? given : undefined
+  if (given !== id) errors.push({ pointer: '/id', detail: 'must be a string of up to 255 characters' })
 
   let routingKey = target.routingKey
   const ownKey = value('routing_key')
@@ -61,11 +72,10 @@ export function readEntry(text: string, at: number, target: EntryTarget): Entry 
   const propertiesAt = members.get('properties')
   const values = propertiesAt ? readProperties(cut(propertiesAt), target.username, errors) : { deliveryMode: 2 }
   const body = readPayload(members.get('payload'), cut, value('payload_encoding'), values, errors)
-  if (errors.length > 0) throw invalid(errors)
-  if (body.length > target.maxSize)
-    throw new Problem('message_too_large', `The payload has ${body.length} bytes, and ${target.maxSize} is the limit.`)
+  if (errors.length > 0) throw invalid(errors, id)
+  checkSize('payload', body, target, id)
   return {
-    ...(typeof id === 'string' && { id }),
+    id,
     message: {
       exchange: target.exchange,
       routingKey,
@@ -88,7 +98,7 @@ function readPayload(
   }
   const raw = cut(slice)
   const isString = raw.startsWith('"')
-  const chosen = encoding ?? (isString ? 'string' : 'json')
+  const chosen = encoding === undefined ? (isString ? 'string' : 'json') : encoding
   if (chosen === 'json') {
     values.contentType ??= 'application/json'
     return Buffer.from(raw)
@@ -132,35 +142,42 @@ function readProperties(text: string, username: string, errors: FieldError[]): P
   return values
 }
 
-const REQUIRED = ['specversion', 'id', 'source', 'type']
+const REQUIRED = ['id', 'specversion', 'source', 'type']
 
-/** Reads one event of a CloudEvents batch: it travels in structured mode, as it was written. */
+/**
+ * Reads one event of a CloudEvents batch: it travels in structured mode, as it was written.
+ * @throws EntryProblem as readEntry()
+ */
 export function readEvent(text: string, at: number, end: number, target: EntryTarget): Entry {
   if (text[at] !== '{') throw invalid([{ pointer: '', detail: 'is not a JSON object' }])
   const members = objectMembers(text, at)
   const errors: FieldError[] = []
-  const attribute = (name: string): unknown => {
+  const attributes = REQUIRED.map((name): unknown => {
     const slice = members.get(name)
     return slice && JSON.parse(text.slice(slice.start, slice.end))
-  }
-  for (const name of REQUIRED) {
-    const value = attribute(name)
+  })
+  for (const [n, value] of attributes.entries()) {
     if (typeof value !== 'string' || value === '')
-      errors.push({ pointer: `/${name}`, detail: 'must be a string that is not empty' })
+      errors.push({ pointer: `/${REQUIRED[n]}`, detail: 'must be a string that is not empty' })
   }
-  if (errors.length > 0) throw invalid(errors)
+  const [given] = attributes
+  const id = typeof given === 'string' && given !== '' ? given.slice(0, 255) : undefined
+  if (errors.length > 0) throw invalid(errors, id)
   const body = Buffer.from(text.slice(at, end))
-  if (body.length > target.maxSize)
-    throw new Problem('message_too_large', `The event has ${body.length} bytes, and ${target.maxSize} is the limit.`)
+  checkSize('event', body, target, id)
   const properties = { deliveryMode: 2, contentType: 'application/cloudevents+json', messageId: randomUUID() }
   return {
-    id: String(attribute('id')).slice(0, 255),
+    id,
     message: { exchange: target.exchange, routingKey: target.routingKey, body, properties },
   }
 }
 
-function invalid(errors: FieldError[]): Problem {
-  return new Problem('invalid_message', errors.map(({ pointer, detail }) => `${pointer || 'the message'} ${detail}`).join('; '), {
-    errors,
-  })
+function checkSize(what: string, { length }: Buffer, { maxSize }: EntryTarget, id: string | undefined): void {
+  if (length <= maxSize) return
+  throw new EntryProblem('message_too_large', `The ${what} has ${length} bytes, and ${maxSize} is the limit.`, id)
+}
+
+function invalid(errors: FieldError[], id?: string): EntryProblem {
+  const detail = errors.map(({ pointer, detail }) => `${pointer || 'the message'} ${detail}`).join('; ')
+  return new EntryProblem('invalid_message', detail, id, errors)
 }

@@ -2,56 +2,16 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { type IncomingMessage, request } from 'node:http'
 import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
-import { freshQueue, startGateway } from '../support/gateway.js'
+import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 import { allConnections, brokerConnections } from '../support/refused.js'
+import { openUpload } from '../support/upload.js'
 
-const gateway = await startGateway({ MAX_MESSAGE_SIZE: '1MiB' })
-
-interface Result {
-  index: number
-  id?: string
-  status: string
-  message_id?: string
-  problem?: { code: string }
-}
+const gateway = await startGateway({ MAX_MESSAGE_SIZE: '1MiB', PUBLISH_BUFFER: '2MiB' })
 
 const count = async (queue: string): Promise<number> => (await gateway.get(`/queues/${queue}`).expect(200)).body.message_count
-
-/** An upload under way: lines are written by hand, results read as they come. */
-function upload(queue: string) {
-  const path = `/queues/${queue}/messages/batch`
-  const outgoing = request(gateway.url + path, { method: 'POST', headers: { 'content-type': 'application/x-ndjson' } })
-  outgoing.on('error', () => undefined)
-  let text = ''
-  const answered = once(outgoing, 'response').then((args) => {
-    const [response] = args as [IncomingMessage]
-    response.setEncoding('utf8')
-    response.on('data', (chunk) => {
-      text += chunk
-    })
-    response.on('error', () => undefined)
-    return response
-  })
-  answered.catch(() => undefined)
-  outgoing.flushHeaders()
-  return {
-    outgoing,
-    answered,
-    lines: () => text.split('\n').slice(0, -1),
-    /** Resolves with the answer once it is whole. */
-    whole: async () => {
-      const response = await answered
-      await once(response, 'end')
-      assert.ok(text.endsWith('\n'))
-      const lines = text.trimEnd().split('\n')
-      const totals = JSON.parse(lines.pop()!) as { published: number; failed: number }
-      return { status: response.statusCode, results: lines.map((line) => JSON.parse(line) as Result), totals }
-    },
-  }
-}
+const upload = (queue: string) => openUpload(`${gateway.url}/queues/${queue}/messages/batch`)
 
 async function post(queue: string, body: string | Buffer) {
   const { outgoing, whole } = upload(queue)
@@ -118,6 +78,43 @@ describe('a line', () => {
     assert.equal(await count(queue), bad.length)
   })
 
+  it('that is no UTF-8 is bad: nothing is stored that nobody wrote', async () => {
+    const queue = await freshQueue(gateway)
+    const bytes = Buffer.concat([
+      Buffer.from('{"payload": "'),
+      Buffer.of(0xff, 0xfe),
+      Buffer.from('"}\n{"payload": "ÿþ"}\n{"payload": "'),
+      Buffer.from('🐇').subarray(0, 3),
+      Buffer.from('"}'),
+    ])
+    const { results, totals } = await post(queue, bytes)
+    assert.deepEqual(totals, { published: 1, failed: 2 })
+    assert.deepEqual(
+      results.map(({ status }) => status),
+      ['invalid', 'confirmed', 'invalid'],
+    )
+    assert.equal((await gateway.get(`/queues/${queue}/messages?ack=auto`).expect(200)).body.messages[0].payload, 'ÿþ')
+  })
+
+  it('that is bad comes back with the id that it has', async () => {
+    const queue = await freshQueue(gateway)
+    const { results } = await post(queue, '{"id": "a", "payload": 1, "x": 1}\n{"id": 5}\n{"payload": 1, "id": "c"}\n')
+    assert.deepEqual(
+      results.map(({ id, status }) => [id, status]),
+      [
+        ['a', 'invalid'],
+        [undefined, 'invalid'],
+        ['c', 'confirmed'],
+      ],
+    )
+  })
+
+  it('of blanks alone is none, however long', async () => {
+    const queue = await freshQueue(gateway)
+    const { totals } = await post(queue, `${' '.repeat(500)}\n${'\t'.repeat(100)}\r\n{"payload": 1}`)
+    assert.deepEqual(totals, { published: 1, failed: 0 })
+  })
+
   it('that never ends is one bad message', async () => {
     const queue = await freshQueue(gateway)
     const { outgoing, whole } = upload(queue)
@@ -139,14 +136,77 @@ describe('an upload', () => {
     }
   })
 
+  it('has the result of each line as soon as it is known, however slowly lines come', async () => {
+    const queue = await freshQueue(gateway)
+    const { outgoing, until, whole } = upload(queue)
+    for (let n = 0; n < 5; n++) {
+      // The next line waits for the result of this one.
+      outgoing.write(`{"payload": ${n}, "id": "line ${n}"}\n`)
+      const { index, id, status } = (await until(n + 1))[n]!
+      assert.deepEqual([index, id, status], [n, `line ${n}`, 'confirmed'])
+      assert.equal(await count(queue), n + 1)
+    }
+    outgoing.end()
+    assert.deepEqual((await whole()).totals, { published: 5, failed: 0 })
+  })
+
+  it('to an exchange is routed line by line, and says what no queue took', async () => {
+    const [queue, exchange] = [await freshQueue(gateway), freshName('exchange')]
+    await gateway.put(`/exchanges/${exchange}`).send({ type: 'topic' }).expect(201)
+    gateway.cleanups.push(async () => gateway.delete(`/exchanges/${exchange}`))
+    await gateway.put(`/exchanges/${exchange}/bindings/queues/${queue}?routing_key=*.error`).expect(204)
+    const { outgoing, whole } = openUpload(`${gateway.url}/exchanges/${exchange}/messages/batch?routing_key=disk.error`)
+    outgoing.end('{"payload": 1}\n{"payload": 2, "routing_key": "net.info"}\n{"payload": 3, "routing_key": "net.error"}\n')
+    const { results, totals } = await whole()
+    assert.deepEqual(
+      results.map(({ status, problem }) => [status, problem?.code]),
+      [
+        ['confirmed', undefined],
+        ['unroutable', 'unroutable'],
+        ['confirmed', undefined],
+      ],
+    )
+    assert.deepEqual(totals, { published: 2, failed: 1 })
+  })
+
+  it('to a queue that is deleted meanwhile says so of every line after that', async () => {
+    const queue = await freshQueue(gateway)
+    const { outgoing, until, whole } = upload(queue)
+    outgoing.write('{"payload": 1}\n')
+    await until(1)
+    await gateway.delete(`/queues/${queue}`).expect(204)
+    outgoing.end('{"payload": 2}\n{"payload": 3}\n')
+    const { results, totals } = await whole()
+    assert.deepEqual(
+      results.map(({ status, problem }) => [status, problem?.code]),
+      [
+        ['confirmed', undefined],
+        ['unroutable', 'queue_not_found'],
+        ['unroutable', 'queue_not_found'],
+      ],
+    )
+    assert.deepEqual(totals, { published: 1, failed: 2 })
+  })
+
+  it('beside others waits its turn: none of its messages is refused for want of room', { timeout: 60_000 }, async () => {
+    const queue = await freshQueue(gateway)
+    const line = `{"payload": "${'x'.repeat(700_000)}"}\n`
+    const uploads = Array.from({ length: 4 }, () => upload(queue))
+    const all = uploads.map(async ({ outgoing, whole }) => {
+      for (let n = 0; n < 20; n++) if (!outgoing.write(line)) await once(outgoing, 'drain')
+      outgoing.end()
+      return (await whole()).totals
+    })
+    for (const totals of await Promise.all(all)) assert.deepEqual(totals, { published: 20, failed: 0 })
+  })
+
   it('is answered in order while it goes on', async () => {
     const queue = await freshQueue(gateway)
-    const { outgoing, lines, whole } = upload(queue)
+    const { outgoing, until, whole } = upload(queue)
     const written = 2500
     let sent = 0
-    // More than are ever on their way at once: the first of them must have been answered.
     for (; sent < written; sent++) outgoing.write(`{"payload": ${sent}}\n`)
-    await eventually(() => assert.ok(lines().length > 500, `${lines().length} results`))
+    await until(written)
     assert.ok(!outgoing.writableEnded)
     for (; sent < 2 * written; sent++) outgoing.write(`{"payload": ${sent}}\n`)
     outgoing.end()
@@ -161,13 +221,13 @@ describe('an upload', () => {
 
   it('whose sender goes away half-way leaves what was confirmed, and no more is published', async () => {
     const queue = await freshQueue(gateway)
-    const { outgoing, answered, lines } = upload(queue)
+    const { outgoing, answered, results, until } = upload(queue)
     for (let n = 0; n < 3000; n++) outgoing.write(`{"payload": ${n}}\n`)
     outgoing.write('{"payload": "half of a li')
-    await eventually(() => assert.ok(lines().length > 500, `${lines().length} results`))
+    await until(500)
     outgoing.destroy()
     ;(await answered).destroy()
-    const confirmed = lines().length
+    const confirmed = results().length
     // Its publishes end: the count stands still, and holds all that was answered, in order and without a gap.
     let last = -1
     await eventually(async () => {

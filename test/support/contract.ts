@@ -69,6 +69,9 @@ export function violations({ method, path, status, contentType, body }: Answer):
   return check(`/paths/${inPointer(template.path)}/${method}/responses/${status}/content/${inPointer(type)}/schema`, body)
 }
 
+/** What is wrong with a value that is to be one of the document's schemas, for answers that are lines of them. */
+export const checkSchema = (name: string, value: unknown): string[] => check(`/components/schemas/${name}`, value)
+
 function check(pointer: string, body: unknown): string[] {
   const validate = validator(pointer)
   return validate(body) ? [] : (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`)
