@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
+import { createMetrics } from '../../src/metrics.js'
 
 const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
 
@@ -73,6 +74,24 @@ describe('the documents', () => {
       }
     }
     assert.ok(commands > 5, `${commands} commands`)
+  })
+
+  it('explain every metric, and no other', async () => {
+    const metrics = createMetrics()
+    const none = () => 0
+    metrics.observe({
+      connections: () => [],
+      leases: none,
+      waiters: none,
+      streams: none,
+      calls: none,
+      channels: none,
+      unconfirmedBytes: none,
+      remembered: none,
+    })
+    const names = metrics.registry.getMetricsAsArray().map(({ name }) => name)
+    const documented = readFileSync('docs/operations.md', 'utf8').matchAll(/^\| `(gateway_\w+)` \|/gm)
+    assert.deepEqual([...documented].map(([, name]) => name).sort(), names.filter((name) => name.startsWith('gateway_')).sort())
   })
 
   it('name every decision in the list of decisions', () => {
