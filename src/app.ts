@@ -15,6 +15,9 @@ import { createServices, type Services } from './services.js'
 const MAX_NAME = 1024
 const MAX_HEADERS = 128 * 1024
 
+/** Connections that wait to be accepted: of a burst of long polls more than Node.js' 511; the kernel may allow fewer. */
+export const LISTEN_BACKLOG = 4096
+
 export interface App {
   readonly http: FastifyInstance
   readonly services: Services

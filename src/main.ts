@@ -12,7 +12,7 @@ if (config.WORKERS > 1 && cluster.isPrimary) supervise(config.WORKERS, pino({ le
 else await serve()
 
 async function serve(): Promise<void> {
-  const { buildApp } = await import('./app.js') // which a primary never needs
+  const { buildApp, LISTEN_BACKLOG } = await import('./app.js') // which a primary never needs
   const app = await buildApp(config)
   if (cluster.isWorker) sumMetrics(app.services.metrics)
   const options = { delay: config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log }
@@ -23,7 +23,7 @@ async function serve(): Promise<void> {
     await shutDown(app, err ? 0 : config.SHUTDOWN_DRAIN)
   })
   if (cluster.isWorker) obeyPrimary(closing.close)
-  await app.http.listen({ host: config.HOST, port: config.PORT })
+  await app.http.listen({ host: config.HOST, port: config.PORT, backlog: LISTEN_BACKLOG })
 }
 
 function configuration(): Config {

@@ -4,7 +4,7 @@
 import type { AddressInfo } from 'node:net'
 import { after } from 'node:test'
 import supertest from 'supertest'
-import { type App, buildApp } from '../../src/app.js'
+import { type App, buildApp, LISTEN_BACKLOG } from '../../src/app.js'
 import { loadConfig } from '../../src/config.js'
 import { checkResponse } from './contract.js'
 import { eventually } from './eventually.js'
@@ -28,7 +28,7 @@ export interface Gateway {
 /** Starts a gateway on a port of its own, ready to serve; it is closed after the tests of the file, or the test it is started in. */
 export async function startGateway(env: Record<string, string> = {}): Promise<Gateway> {
   const app = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env }))
-  await app.http.listen({ host: '127.0.0.1', port: 0 })
+  await app.http.listen({ host: '127.0.0.1', port: 0, backlog: LISTEN_BACKLOG })
   const url = `http://127.0.0.1:${(app.http.server.address() as AddressInfo).port}`
   const call: Gateway['call'] = (method, path) => supertest(url)[method](path).expect(checkResponse)
   let closing: Promise<void> | undefined
