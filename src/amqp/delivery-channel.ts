@@ -126,6 +126,11 @@ export class DeliveryChannel {
     await within(this.#hooks.timeout, 'basic.cancel', this.#channel.cancel(tag))
   }
 
+  /** How many messages the queue has for consumers. */
+  async ready(queue: string): Promise<number> {
+    return (await within(this.#hooks.timeout, 'queue.declare', this.#channel.checkQueue(queue))).messageCount
+  }
+
   /** The receive is over: from here on the channel only holds what it delivered. */
   received(): void {
     this.#receiving = false

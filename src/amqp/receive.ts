@@ -30,6 +30,9 @@ export class Interrupt {
   }
 }
 
+/** Milliseconds for a queue that has messages to send the first. */
+const PATIENCE = 250
+
 let tags = 0
 
 /**
@@ -53,7 +56,8 @@ export async function receive(channel: DeliveryChannel, options: ReceiveOptions)
 
 async function collect(channel: DeliveryChannel, { queue, max, wait, interrupt }: ReceiveOptions): Promise<Delivery[]> {
   const deliveries: Delivery[] = []
-  const end = Date.now() + wait
+  let end = Date.now() + wait
+  let looked = false
   for (;;) {
     let ended = false
     let wake: () => void = () => undefined
@@ -68,7 +72,7 @@ async function collect(channel: DeliveryChannel, { queue, max, wait, interrupt }
       wake()
     })
     const rest = end - Date.now()
-    if (wait > 0 && rest > 0 && deliveries.length === 0 && !ended && !interrupt.reason) {
+    if (rest > 0 && deliveries.length === 0 && !ended && !interrupt.reason) {
       const timer = setTimeout(wake, rest)
       interrupt.listen(wake)
       await awake
@@ -78,7 +82,11 @@ async function collect(channel: DeliveryChannel, { queue, max, wait, interrupt }
     if (channel.closed) throw channel.failure()
     if (!ended) {
       await channel.cancel(tag)
-      return deliveries
+      if (deliveries.length > 0 || looked || interrupt.reason || (await channel.ready(queue)) === 0) return deliveries
+      // A busy quorum queue may not have sent what it has before the cancel: once more, with a little patience.
+      looked = true
+      end = Date.now() + PATIENCE
+      continue
     }
     // The broker ended the consumer: the queue was deleted, or its node went away. Asking again tells.
     if (deliveries.length > 0)
