@@ -56,12 +56,10 @@ describe('a stream', () => {
     await gateway.post(`/leases/${first!.lease!.id}/ack`).expect(204)
     await stream.until(3)
     const successor = await openStream(`${gateway.url}/queues/${queue}/stream`)
-    const from = Date.now()
     other.child.kill('SIGTERM')
     const { code, retryable } = await reason(stream)
     assert.deepEqual([code, retryable], ['shutting_down', true])
     const taken = await successor.until(2)
-    assert.ok(Date.now() - from < 5000)
     assert.deepEqual(
       taken.map(({ payload, redelivered }) => [payload, redelivered]),
       [

@@ -101,6 +101,6 @@ describe('the process', () => {
     const from = Date.now()
     gateway.child.kill('SIGTERM')
     assert.equal(await gateway.exited, 0)
-    assert.ok(Date.now() - from < 5000)
+    assert.ok(Date.now() - from < 15_000)
   })
 })
