@@ -40,7 +40,7 @@ const total = async (gateway: GatewayProcess, name: string): Promise<number> => 
   return Number(value)
 }
 
-describe('several workers', () => {
+describe('several workers', { timeout: 300_000 }, () => {
   it('serve one port, settle each other’s leases, and sum their metrics', async () => {
     const gateway = await start()
     assert.equal(workersOf(gateway).length, 3)
@@ -62,7 +62,7 @@ describe('several workers', () => {
     assert.equal(await gateway.exited, 0)
   })
 
-  it('are replaced when they die, and their messages go to others', { timeout: 60_000 }, async () => {
+  it('are replaced when they die, and their messages go to others', { timeout: 120_000 }, async () => {
     const gateway = await start()
     const queue = await freshQueue(witness)
     await witness.post(`/queues/${queue}/messages`).type('text/plain').send('kept').expect(201)

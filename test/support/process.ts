@@ -40,7 +40,7 @@ export async function listeningGateway(env: Record<string, string>): Promise<Gat
     const url = /Server listening at (http:\/\/[\d.:]+)/.exec(gateway.output())
     if (!url) throw new Error(`it does not listen: ${gateway.output()}`)
     gateway.url = url[1]!
-  })
+  }, 30_000)
   return gateway
 }
 
@@ -50,6 +50,6 @@ export async function readyGateway(env: Record<string, string>): Promise<Gateway
   await eventually(async () => {
     const ready = await fetch(`${gateway.url}/health/ready`)
     if (!ready.ok) throw new Error(await ready.text())
-  })
+  }, 30_000)
   return gateway
 }
