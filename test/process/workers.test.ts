@@ -9,9 +9,17 @@ import { AMQP_URL, freshQueue, startGateway } from '../support/gateway.js'
 import { type GatewayProcess, readyGateway, spawnGateway } from '../support/process.js'
 
 const witness = await startGateway()
-// On a port that stays the same when all of them die.
-const start = async (env: Record<string, string> = {}) =>
-  readyGateway({ AMQP_URL, PORT: String(await freePort()), WORKERS: '3', SHUTDOWN_DRAIN: '5s', ...env })
+/** On a port that stays the same when all of them die; each of the workers is ready. */
+async function start(env: Record<string, string> = {}): Promise<GatewayProcess> {
+  const port = String(await freePort())
+  const gateway = await readyGateway({ AMQP_URL, PORT: port, WORKERS: '3', SHUTDOWN_DRAIN: '5s', ...env })
+  await eventually(async () => {
+    assert.equal(workersOf(gateway).length, 3)
+    for (let n = 0; n < 20; n++) assert.equal((await ask(gateway, 'GET', '/health/ready')).status, 200)
+    assert.equal(gateway.output().match(/Server listening/g)?.length, 3)
+  }, 30_000)
+  return gateway
+}
 
 /** Each request on a connection of its own, so that the workers take turns. */
 const ask = (gateway: GatewayProcess, method: string, path: string, body?: string) =>
