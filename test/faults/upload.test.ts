@@ -36,9 +36,10 @@ async function stored(queue: string): Promise<number> {
 describe('a client that goes away while the broker is slow', () => {
   const payload = 'x'.repeat(100 * KiB)
 
-  for (const [what, type, body] of [
-    ['an upload', 'application/x-ndjson', `${JSON.stringify({ payload })}\n`.repeat(50)],
-    ['a batch', 'application/json', JSON.stringify({ messages: Array.from({ length: 50 }, () => ({ payload })) })],
+  // Ten of 100 KiB fit into 1 MiB. Of an upload that it has stopped reading the gateway hears only when it goes on.
+  for (const [what, most, type, body] of [
+    ['an upload', 12, 'application/x-ndjson', `${JSON.stringify({ payload })}\n`.repeat(50)],
+    ['a batch', 10, 'application/json', JSON.stringify({ messages: Array.from({ length: 50 }, () => ({ payload })) })],
   ] as const) {
     it(`has no more of ${what} published than was on its way`, async () => {
       const queue = await freshQueue(gateway)
@@ -51,11 +52,11 @@ describe('a client that goes away while the broker is slow', () => {
       const [socket] = (await connected) as [Socket]
       await eventually(() => assert.ok(unconfirmed() > 900 * KiB, `${unconfirmed()} bytes on their way`))
       outgoing.destroy()
-      await eventually(() => assert.ok(socket.destroyed))
+      await eventually(() => assert.ok(socket.destroyed), 30_000)
       proxy.thaw()
       await eventually(async () => assert.equal(await openBatches(), 0))
-      // Ten of 100 KiB fit into 1 MiB.
-      assert.equal(await stored(queue), 10)
+      const published = await stored(queue)
+      assert.ok(published >= 10 && published <= most, `${published} were published`)
     })
   }
 
