@@ -47,7 +47,7 @@ describe('a client that goes away while the broker is slow', () => {
       const outgoing = request(batchPath(queue), { method: 'POST', headers: { 'content-type': type }, agent: false })
       outgoing.on('error', () => undefined)
       // So slow that no message is through before the client has gone, and finding the queue takes no time.
-      proxy.slow(20_000)
+      proxy.slow(50_000)
       outgoing.end(body)
       const [socket] = (await connected) as [Socket]
       await eventually(() => assert.ok(unconfirmed() > 900 * KiB, `${unconfirmed()} bytes on their way`))
