@@ -109,8 +109,6 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
     const type = request.headers['content-type'] ?? ''
     if (/^application\/x-ndjson/i.test(type)) {
       const out = new PassThrough({ writableHighWaterMark: RESULT_BUFFER })
-      // The client may have gone while the queue was looked up.
-      if (!batch.wanted) out.destroy()
       reply.raw.once('close', () => out.destroy())
       publishLines(batch, request.raw, out, config).catch((error) => out.destroy(error as Error))
       return reply.type('application/x-ndjson; charset=utf-8').send(out)

@@ -1,6 +1,7 @@
 // CloudEvents in binary mode: `ce-*` HTTP headers and `cloudEvents:*` AMQP headers, one for one.
 // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md (3.1) and amqp-protocol-binding.md
 
+import type { IncomingHttpHeaders } from 'node:http'
 import { type FieldValue, TypedValue } from '../amqp/field-table.js'
 
 /** `ce-`, and what the AMQP binding and its JMS-safe variant write. */
@@ -25,6 +26,20 @@ export function attributeText(value: FieldValue): string | undefined {
   const isTime = value instanceof TypedValue && value['!'] === 'timestamp'
   const time = isTime ? new Date(Number(value.value) * 1000) : undefined
   return time && !Number.isNaN(time.getTime()) ? time.toISOString() : undefined
+}
+
+/** What every event has; `id` first, which names it. */
+export const REQUIRED = ['id', 'specversion', 'source', 'type'] as const
+
+/**
+ * Which attributes a message lacks that is an event in binary mode. It says that it is one by `ce-specversion`, unless its
+ * content type says that it is in structured mode; other `ce-*` headers alone are headers like any other.
+ * @param headers the message's AMQP headers, as far as they were read
+ * https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md (required attributes: strings that are not empty)
+ */
+export function missingAttributes(http: IncomingHttpHeaders, headers: Record<string, unknown>): string[] {
+  if (http['ce-specversion'] === undefined || /^application\/cloudevents/i.test(http['content-type'] ?? '')) return []
+  return REQUIRED.map((name) => `ce-${name}`).filter((name) => !headers[toAmqpName(name)])
 }
 
 /** HTTP header values are percent-encoded where they are not plain visible ASCII; undefined for a broken encoding. */

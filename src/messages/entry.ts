@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import type { OutgoingMessage, Properties } from '../amqp/message.js'
 import { type FieldError, Problem } from '../problems.js'
+import { REQUIRED } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson } from './headers.js'
 import { checkTogether, properties as known, propertyNames, routingKeyError } from './properties.js'
@@ -141,8 +142,6 @@ function readProperties(text: string, username: string, errors: FieldError[]): P
   errors.push(...checkTogether(values, username, pointer))
   return values
 }
-
-const REQUIRED = ['id', 'specversion', 'source', 'type']
 
 /**
  * Reads one event of a CloudEvents batch: it travels in structured mode, as it was written.

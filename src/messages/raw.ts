@@ -6,7 +6,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { FieldTable } from '../amqp/field-table.js'
 import type { IncomingMessage, Properties } from '../amqp/message.js'
 import { type FieldError, Problem } from '../problems.js'
-import { attributeText, decodeValue, encodeValue, toAmqpName, toHttpName } from './cloudevents.js'
+import { attributeText, decodeValue, encodeValue, missingAttributes, toAmqpName, toHttpName } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson, tableToJson } from './headers.js'
 import { checkTogether, headersOf, properties, propertyNames } from './properties.js'
@@ -81,6 +81,10 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
     } else if (TRACE.includes(name)) {
       json[name] ??= fromHttp(value)
     }
+  }
+  for (const name of missingAttributes(http, json)) {
+    // A broken encoding has been told already.
+    if (!http[name]) errors.push({ pointer: `/header/${name}`, detail: 'is missing or empty' })
   }
   return tableFromJson(json, '/header/amqp-headers', errors)
 }

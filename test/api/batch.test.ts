@@ -2,18 +2,12 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 import { rawClient } from '../support/http.js'
+import { openUpload, type Result } from '../support/upload.js'
 
-const gateway = await startGateway({ MAX_MESSAGE_SIZE: '1MiB', MAX_BATCH_SIZE: '8MiB' })
-
-interface Result {
-  index: number
-  id?: string
-  status: string
-  message_id?: string
-  problem?: { code: string; errors?: { pointer: string }[] }
-}
+const gateway = await startGateway({ MAX_MESSAGE_SIZE: '1MiB', MAX_BATCH_SIZE: '8MiB', PUBLISH_BUFFER: '2MiB' })
 
 const count = async (queue: string): Promise<number> => (await gateway.get(`/queues/${queue}`).expect(200)).body.message_count
 
@@ -112,6 +106,10 @@ describe('a batch', () => {
       [{ payload: 1, payload_encoding: 'string' }, '/payload'],
       [{ payload: 'not base64!', payload_encoding: 'base64' }, '/payload'],
       [{ payload: 'x', payload_encoding: 'hex' }, '/payload_encoding'],
+      [{ payload: 'x', payload_encoding: null }, '/payload_encoding'],
+      [JSON.parse('{"payload": 1, "__proto__": {"id": "x"}}'), '/__proto__'],
+      [{ payload: 'x', properties: JSON.parse('{"__proto__": {"priority": 1}}') }, '/properties/__proto__'],
+      [{ payload: 'x', properties: { message_id: null } }, '/properties/message_id'],
       [{ payload: '\ud800' }, '/payload'],
       [{ payload: 'x', id: 5 }, '/id'],
       [{ payload: 'x', id: 'x'.repeat(256) }, '/id'],
@@ -147,6 +145,98 @@ describe('a batch', () => {
     assert.equal(await count(queue), bad.length)
   })
 
+  it('says which message was bad by the id that it has', async () => {
+    const queue = await freshQueue(gateway)
+    const large = 'x'.repeat(1024 * 1024 + 1)
+    const { results } = await publish(queue, [
+      { id: 'a' },
+      { id: 5, payload: 1 },
+      { id: 'c', payload: large },
+      { id: 'd', payload: 1 },
+    ])
+    assert.deepEqual(
+      results.map(({ id, status }) => [id, status]),
+      [
+        ['a', 'invalid'],
+        [undefined, 'invalid'],
+        ['c', 'invalid'],
+        ['d', 'confirmed'],
+      ],
+    )
+  })
+
+  it('takes the last of two members of a name, as every reader of JSON does', async () => {
+    const queue = await freshQueue(gateway)
+    const twice = '{"payload": 1, "properties": {"type": "a"}, "payload": 2, "properties": {"priority": 1, "priority": 2}}'
+    const { body } = await gateway
+      .post(`/queues/${queue}/messages/batch`)
+      .type('application/json')
+      .send(`{"messages": [], "messages": [${twice}]}`)
+      .expect(200)
+    assert.equal(body.published, 1)
+    const [{ payload, properties }] = (await receive(queue)) as [Awaited<ReturnType<typeof receive>>[0]]
+    assert.deepEqual([payload, properties['priority'], properties['type']], [2, 2, undefined])
+  })
+
+  it('tells messages of one message id apart by where they go', async () => {
+    const queue = await freshQueue(gateway)
+    const properties = { message_id: 'same' }
+    const { body } = await gateway
+      .post(`/exchanges/amq.default/messages/batch?routing_key=${queue}`)
+      .send({
+        messages: [
+          { payload: 0, properties },
+          { payload: 1, properties, routing_key: freshName() },
+          { payload: 2, properties },
+          { payload: 3, properties, routing_key: '' },
+        ],
+      })
+      .expect(200)
+    assert.deepEqual(
+      body.results.map(({ status, message_id, problem }: Result) => [status, message_id, problem?.code]),
+      [
+        ['confirmed', 'same', undefined],
+        ['unroutable', 'same', 'queue_not_found'],
+        ['confirmed', 'same', undefined],
+        ['unroutable', 'same', 'queue_not_found'],
+      ],
+    )
+    assert.deepEqual(
+      (await receive(queue)).map(({ payload }) => payload),
+      [0, 2],
+    )
+  })
+
+  it('may nest a payload as deep as it likes, and nothing else', async () => {
+    const queue = await freshQueue(gateway)
+    const deep = '['.repeat(100_000) + ']'.repeat(100_000)
+    const messages = [
+      `{"payload": ${deep}}`,
+      `{"payload": 1, "properties": {"headers": {"x": ${deep}}}}`,
+      `{"payload": 1, "id": ${deep}}`,
+    ]
+    const { body } = await gateway
+      .post(`/queues/${queue}/messages/batch`)
+      .type('application/json')
+      .send(`{"messages": [${messages}]}`)
+      .expect(200)
+    assert.deepEqual(
+      body.results.map(({ status }: Result) => status),
+      ['confirmed', 'invalid', 'invalid'],
+    )
+    const { text } = await rawClient(gateway.url).send({ method: 'get', path: `/queues/${queue}/messages?ack=auto&format=raw` })
+    assert.equal(text, deep)
+  })
+
+  it('larger than what may be on its way at once is published whole, whatever its characters take as bytes', async () => {
+    const queue = await freshQueue(gateway)
+    const { published, failed } = await publish(
+      queue,
+      Array.from({ length: 8 }, () => ({ payload: '漢'.repeat(300_000) })),
+    )
+    assert.deepEqual([published, failed], [8, 0])
+  })
+
   it('of the exact limit is taken, of a byte more not', async () => {
     const queue = await freshQueue(gateway)
     const { results } = await publish(queue, [{ payload: 'x'.repeat(1024 * 1024) }, { payload: 'x'.repeat(1024 * 1024 + 1) }])
@@ -165,6 +255,16 @@ describe('a batch', () => {
       const { body: problem } = await gateway.post(path).type('application/json').send(body).expect(400)
       assert.equal(problem.code, 'invalid_request', body)
     }
+    const broken = Buffer.concat([Buffer.from('{"messages": [{"payload": "'), Buffer.of(0xff), Buffer.from('"}]}')])
+    const client = rawClient(gateway.url)
+    const { status, body: problem } = await client.send({
+      method: 'post',
+      path,
+      headers: { 'content-type': 'application/json' },
+      body: broken,
+    })
+    assert.deepEqual([status, (problem as { code: string }).code], [400, 'invalid_request'])
+    client.close()
     await gateway.post(path).type('text/plain').send('x').expect(415)
     await gateway
       .post(`${path}?nonsense=1`)
@@ -252,15 +352,37 @@ describe('a batch', () => {
 })
 
 describe('the metrics', () => {
-  it('count what batches published', async () => {
+  it('count what batches published, and what became of their messages', async () => {
     const queue = await freshQueue(gateway)
-    const confirmed = async () => {
+    const read = async () => {
       const { text } = await gateway.get('/metrics').expect(200)
-      return Number(/^gateway_publishes_total\{outcome="confirmed"\} (\d+)$/m.exec(text)?.[1])
+      const value = (line: string) =>
+        Number(
+          text
+            .split('\n')
+            .find((one) => one.startsWith(`${line} `))
+            ?.split(' ')[1] ?? 0,
+        )
+      return {
+        published: value('gateway_publishes_total{outcome="confirmed"}'),
+        confirmed: value('gateway_batch_messages_total{status="confirmed"}'),
+        invalid: value('gateway_batch_messages_total{status="invalid"}'),
+        open: value('gateway_batches_open'),
+      }
     }
-    const before = await confirmed()
-    assert.ok(before >= 0)
+    const before = await read()
+    assert.ok(before.published > 0 && before.confirmed > 0)
     await publish(queue, [{ payload: 1 }, { payload: 2 }, {}])
-    assert.equal(await confirmed(), before + 2)
+    await gateway.post(`/queues/${queue}/messages/batch`).send({ messages: [] }).expect(400)
+    await gateway.post(`/queues/${freshName()}/messages/batch`).send({ messages: [] }).expect(404)
+    const { published, confirmed, invalid } = before
+    assert.deepEqual(await read(), { published: published + 2, confirmed: confirmed + 2, invalid: invalid + 1, open: 0 })
+    const upload = openUpload(`${gateway.url}/queues/${queue}/messages/batch`)
+    upload.outgoing.write('{"payload": 3}\n')
+    await upload.until(1)
+    assert.equal((await read()).open, 1)
+    upload.outgoing.end()
+    await upload.whole()
+    await eventually(async () => assert.equal((await read()).open, 0))
   })
 })

@@ -8,6 +8,7 @@ import { eventually } from '../support/eventually.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
 import { rawClient } from '../support/http.js'
 import { startPika } from '../support/peers.js'
+import type { Result } from '../support/upload.js'
 
 const gateway = await startGateway()
 const client = rawClient(gateway.url)
@@ -29,6 +30,10 @@ const events: [what: string, event: CloudEvent<unknown>][] = [
   ['text', new CloudEvent({ ...attributes, datacontenttype: 'text/plain', data: 'Grüße 🐇' })],
   ['no data', new CloudEvent({ id: 'e-2', type: 't', source: '/s' })],
 ]
+
+/** As `events`, of bytes that are no text: the SDK reads these back from the structured form alone. */
+const bytes = Buffer.from([0, 1, 2, 0xfe, 0xff, 10, 13, 0x22])
+const binary = new CloudEvent({ ...attributes, datacontenttype: 'application/octet-stream', data: new Uint8Array(bytes) })
 
 /** Publishes what the SDK made of an event, as an HTTP client would. */
 async function send(queue: string, { headers, body }: Message): Promise<void> {
@@ -76,6 +81,82 @@ describe('an event in binary mode', () => {
       if (event.data !== undefined) assert.deepEqual(back.data, event.data)
     })
   }
+
+  it('has its extensions and its time as they were written', async () => {
+    const queue = await freshQueue(gateway)
+    const extensions = { count: 7, flag: false, comexampleother: 'https://example.com/?a=b&c', sequence: '00042' }
+    const time = '2026-11-23T11:30:00.123456789+01:30'
+    const headers = {
+      'ce-specversion': '1.0',
+      'ce-id': 'e-1',
+      'ce-source': '/s',
+      'ce-type': 't',
+      'ce-time': time,
+      ...Object.fromEntries(Object.entries(extensions).map(([name, value]) => [`ce-${name}`, String(value)])),
+    }
+    await send(queue, { headers, body: 'x' })
+    const { headers: back } = await client.send({ method: 'get', path: `/queues/${queue}/messages?format=raw&ack=auto&wait=5s` })
+    for (const [name, value] of Object.entries(headers)) assert.equal(back[name], value, name)
+    const event = HTTP.toEvent({ headers: { ...headers, 'ce-time': String(back['ce-time']) }, body: 'x' }) as CloudEvent<unknown>
+    assert.equal(new Date(event.time!).getTime(), Date.parse('2026-11-23T10:00:00.123Z'))
+  })
+
+  it('has data of any bytes', async () => {
+    const queue = await freshQueue(gateway)
+    const { headers } = HTTP.binary(binary)
+    const { status } = await client.send({
+      method: 'post',
+      path: `/queues/${queue}/messages`,
+      headers: { ...(headers as Record<string, string>), 'ce-subject': 'x' },
+      body: bytes,
+    })
+    assert.equal(status, 201)
+    const message = await eventually(async () => {
+      const got = await pika.get(queue)
+      assert.ok(got)
+      return got
+    })
+    assert.deepEqual(Buffer.from(message.body, 'base64'), bytes)
+    assert.equal(message.headers['cloudEvents:tenant'], 'a')
+    await pika.publish({
+      routing_key: queue,
+      body: bytes,
+      properties: { content_type: 'application/octet-stream' },
+      headers: message.headers,
+    })
+    const answer = await eventually(async () => {
+      const response = await fetch(`${gateway.url}/queues/${queue}/messages?format=raw&ack=auto`)
+      assert.equal(response.status, 200)
+      return response
+    })
+    assert.deepEqual([answer.headers.get('ce-id'), answer.headers.get('ce-tenant')], ['e-1', 'a'])
+    assert.deepEqual(Buffer.from(await answer.arrayBuffer()), bytes)
+  })
+
+  it('that lacks a required attribute is a 400 that names it', async () => {
+    const queue = await freshQueue(gateway)
+    const whole = { 'ce-specversion': '1.0', 'ce-id': 'e-1', 'ce-source': '/s', 'ce-type': 't' }
+    const post = (headers: Record<string, string>) =>
+      gateway.post(`/queues/${queue}/messages`).set(headers).type('text').send('x')
+    for (const name of ['ce-id', 'ce-source', 'ce-type'] as const) {
+      const { [name]: _, ...others } = whole
+      for (const headers of [others, { ...whole, [name]: '' }]) {
+        const { body } = await post(headers).expect(400)
+        assert.deepEqual(
+          [body.code, body.errors.map((error: { pointer: string }) => error.pointer)],
+          ['invalid_message', [`/header/${name}`]],
+        )
+      }
+    }
+    const { body } = await post({ 'ce-specversion': '' }).expect(400)
+    assert.equal(body.errors.length, 4)
+    assert.equal((await gateway.get(`/queues/${queue}`).expect(200)).body.message_count, 0)
+    // Where the rest stands among the exact headers, or it is no event, nothing is missing.
+    const { 'ce-specversion': specversion, ...rest } = whole
+    const exact = Object.fromEntries(Object.entries(rest).map(([name, value]) => [name.replace('ce-', 'cloudEvents:'), value]))
+    await post({ 'ce-specversion': specversion, 'amqp-headers': JSON.stringify(exact) }).expect(201)
+    await post({ 'ce-type': 't' }).expect(201)
+  })
 
   it('is written to AMQP as its binding says: headers named cloudEvents:…, the data as the body', async () => {
     const queue = await freshQueue(gateway)
@@ -150,12 +231,21 @@ describe('an event in binary mode', () => {
 })
 
 describe('an event in structured mode', () => {
-  for (const [what, event] of events) {
+  for (const [what, event] of [...events, ['bytes', binary] as const]) {
     it(`comes out byte for byte, with ${what}`, async () => {
       const queue = await freshQueue(gateway)
-      await send(queue, HTTP.structured(event))
+      const sent = HTTP.structured(event)
+      assert.equal(what === 'bytes', String(sent.body).includes('"data_base64"'))
+      await send(queue, sent)
+      await send(queue, sent)
       const back = await receive(queue)
       assert.deepEqual(back.toJSON(), event.toJSON())
+      const { headers, text } = await client.send({
+        method: 'get',
+        path: `/queues/${queue}/messages?format=raw&ack=auto&wait=5s`,
+      })
+      assert.equal(text, sent.body)
+      assert.equal(headers['content-type'], sent.headers['content-type'])
     })
   }
 
@@ -180,12 +270,12 @@ describe('a batch of events', () => {
 
   it('becomes a message each, in structured mode, in order', async () => {
     const queue = await freshQueue(gateway)
-    const made = events.map(([, event], n) => event.cloneWith({ id: `b-${n}` }))
+    const made = [...events.map(([, event]) => event), binary].map((event, n) => event.cloneWith({ id: `b-${n}` }))
     const { body } = await batch(queue, made).expect(200)
-    assert.deepEqual([body.published, body.failed], [3, 0])
+    assert.deepEqual([body.published, body.failed], [4, 0])
     assert.deepEqual(
       body.results.map(({ id }: { id: string }) => id),
-      ['b-0', 'b-1', 'b-2'],
+      ['b-0', 'b-1', 'b-2', 'b-3'],
     )
     for (const event of made) assert.deepEqual((await receive(queue)).toJSON(), event.toJSON())
   })
@@ -211,7 +301,43 @@ describe('a batch of events', () => {
       body.results.map(({ status }: { status: string }) => status),
       ['confirmed', 'invalid', 'invalid', 'invalid', 'invalid', 'invalid', 'confirmed'],
     )
-    assert.equal(body.results[1].problem.errors[0].pointer, '/id')
+    assert.deepEqual(
+      body.results.map(({ id }: { id?: string }) => id),
+      ['g', undefined, 'g', 'g', undefined, undefined, 'g'],
+    )
+    assert.deepEqual(
+      body.results.slice(1, 4).map(({ problem }: Result) => problem!.errors!.map(({ pointer }) => pointer)),
+      [['/id'], ['/type'], ['/source']],
+    )
+  })
+
+  it('has an event that is too large fail alone', async () => {
+    const small = await startGateway({ MAX_MESSAGE_SIZE: '1KiB' })
+    const queue = await freshQueue(small)
+    const event = (id: string, data: string) => ({ specversion: '1.0', id, source: '/s', type: 't', data })
+    const { body } = await small
+      .post(`/queues/${queue}/messages/batch`)
+      .type('application/cloudevents-batch+json')
+      .send(JSON.stringify([event('large', 'x'.repeat(1024)), event('small', 'x')]))
+      .expect(200)
+    assert.deepEqual(
+      body.results.map(({ id, status, problem }: Result) => [id, status, problem?.code]),
+      [
+        ['large', 'invalid', 'message_too_large'],
+        ['small', 'confirmed', undefined],
+      ],
+    )
+  })
+
+  it('goes to an exchange by one routing key', async () => {
+    const queue = await freshQueue(gateway)
+    const { body } = await gateway
+      .post(`/exchanges/amq.default/messages/batch?routing_key=${queue}`)
+      .type('application/cloudevents-batch+json')
+      .send(JSON.stringify([events[0]![1], events[1]![1]]))
+      .expect(200)
+    assert.equal(body.published, 2)
+    assert.deepEqual((await receive(queue)).toJSON(), events[0]![1].toJSON())
   })
 
   it('that is none, or has none, is a 400', async () => {
@@ -219,5 +345,15 @@ describe('a batch of events', () => {
     for (const body of ['', '{', '{}', '[]', 'null', '{"messages": []}']) {
       assert.equal((await batch(queue, body).expect(400)).body.code, 'invalid_request', body)
     }
+    const good = JSON.stringify({ specversion: '1.0', id: 'g', source: '/s', type: 't', data: 'ü' })
+    const latin1 = await client.send({
+      method: 'post',
+      path: `/queues/${queue}/messages/batch`,
+      headers: { 'content-type': 'application/cloudevents-batch+json' },
+      body: Buffer.from(`[${good}]`, 'latin1'),
+    })
+    assert.equal((latin1.body as { code: string }).code, 'invalid_request')
+    const many = (await batch(queue, `[${Array(10_001).fill(good)}]`).expect(400)).body
+    assert.equal(many.code, 'invalid_request')
   })
 })

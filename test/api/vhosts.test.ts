@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
 import { freshName, startGateway } from '../support/gateway.js'
 import { management } from '../support/management.js'
+import { openUpload } from '../support/upload.js'
 
 const gateway = await startGateway({ VHOST_IDLE: '1s' })
 const vhost = freshName('vhost/with slash')
@@ -42,6 +43,35 @@ describe('a vhost in the path', () => {
     await gateway.put(`/vhosts/${encoded}/queues/q`).expect(200)
     await eventually(() => assert.equal(gateway.app.services.vhosts.all().length, 1))
     await gateway.put(`/vhosts/${encoded}/queues/q`).expect(200)
+  })
+
+  it('takes a batch as the first thing that is asked of it', async () => {
+    const messages = [{ payload: 1 }]
+    await gateway.put(`/vhosts/${encoded}/queues/batch`).expect(201)
+    await gateway.put(`/vhosts/${encoded}/exchanges/batch`).send({ type: 'fanout' }).expect(201)
+    for (const path of ['queues', 'exchanges']) {
+      await eventually(() => assert.equal(gateway.app.services.vhosts.all().length, 1))
+      const { body } = await gateway.post(`/vhosts/${encoded}/${path}/batch/messages/batch`).send({ messages }).expect(200)
+      assert.equal(body.results[0].status, path === 'queues' ? 'confirmed' : 'unroutable')
+    }
+  })
+
+  it('is kept for as long as an upload to it goes on', async () => {
+    await gateway.put(`/vhosts/${encoded}/queues/q`)
+    const { outgoing, until, whole } = openUpload(`${gateway.url}/vhosts/${encoded}/queues/q/messages/batch`)
+    outgoing.write('{"payload": 1}\n')
+    await until(1)
+    // Another vhost, in use after this one, is let go before it.
+    const witness = freshName('vhost')
+    await management(`vhosts/${witness}`, { method: 'PUT' })
+    gateway.cleanups.push(() => management(`vhosts/${witness}`, { method: 'DELETE' }))
+    await management(`permissions/${witness}/guest`, { method: 'PUT', body: '{"configure": ".*", "write": ".*", "read": ".*"}' })
+    await gateway.put(`/vhosts/${witness}/queues/q`).expect(201)
+    const names = () => gateway.app.services.vhosts.all().map(({ name }) => name)
+    await eventually(() => assert.ok(!names().includes(witness)))
+    outgoing.end('{"payload": 2}\n')
+    assert.deepEqual((await whole()).totals, { published: 2, failed: 0 })
+    await eventually(() => assert.equal(names().length, 1))
   })
 
   it('that is not there is a 404, for everything', async () => {

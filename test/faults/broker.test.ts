@@ -8,6 +8,7 @@ import { after, describe, it } from 'node:test'
 import { startBroker } from '../../scripts/broker.mjs'
 import { eventually } from '../support/eventually.js'
 import { freshName, startGateway } from '../support/gateway.js'
+import { openUpload } from '../support/upload.js'
 
 const dir = await mkdtemp(join(tmpdir(), 'gateway-faults-'))
 const broker = await startBroker({ dir })
@@ -45,6 +46,36 @@ describe('a memory alarm', () => {
     await broker.ctl('set_vm_memory_high_watermark', '0.4')
     await ready()
     await publish(queue, 201)
+  })
+
+  it('ends no upload and holds none up: each line is told what became of it', { timeout: 60_000 }, async () => {
+    const small = await startGateway({
+      AMQP_URL: broker.url,
+      PUBLISH_TIMEOUT: '2s',
+      PUBLISH_BUFFER: '1MiB',
+      MAX_MESSAGE_SIZE: '1MiB',
+    })
+    const queue = freshName()
+    await small.put(`/queues/${queue}`).expect(201)
+    const { outgoing, until, whole } = openUpload(`${small.url}/queues/${queue}/messages/batch`)
+    outgoing.write('{"payload": "before"}\n')
+    await until(1)
+    await broker.ctl('set_vm_memory_high_watermark', '0.00001')
+    // More than may be on its way.
+    for (let n = 0; n < 40; n++) outgoing.write(`{"payload": "${'x'.repeat(100_000)}"}\n`)
+    await until(41, 30_000)
+    await broker.ctl('set_vm_memory_high_watermark', '0.4')
+    await eventually(() => assert.equal(small.app.services.notReady(), undefined), 30_000)
+    outgoing.end('{"payload": "after"}\n')
+    const { results } = await whole()
+    assert.equal(results.at(0)!.status, 'confirmed')
+    assert.equal(results.at(-1)!.status, 'confirmed')
+    const during = results.slice(1, -1).map(({ status, problem }) => `${status} ${problem?.code}`)
+    for (const what of during) assert.ok(['unknown publish_outcome_unknown', 'rejected broker_blocked'].includes(what), what)
+    const refused = during.filter((what) => what.startsWith('rejected')).length
+    assert.ok(refused > 0)
+    const stored = (await small.get(`/queues/${queue}`).expect(200)).body.message_count
+    assert.ok(stored <= results.length - refused, `${stored} are there, ${refused} were refused`)
   })
 
   it('never says of a publish that was on its way that it failed', async () => {
