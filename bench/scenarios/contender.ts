@@ -79,13 +79,16 @@ export async function leaseAndAck(client: GatewayClient, connection: number, que
   return ids.length
 }
 
-const WARM_UP = { connections: 16, seconds: 2.5, messages: 10_000 }
+/** So many messages for each process, or so many seconds. */
+const WARM_UP = { connections: 32, seconds: 6, messages: 5000 }
 
 /** A fresh instance works for a while, so that V8 has compiled what the cases need before one of them is timed. */
-export async function warmUp(bench: Bench, server: Server): Promise<void> {
+export async function warmUp(bench: Bench, server: Server, workers = 1): Promise<void> {
   const { connections, seconds, messages } = WARM_UP
+  let rest = messages * workers
   const fill = Buffer.from(document(1024))
   const operation: Work<GatewayClient>['operation'] = async (client, n, queue) => {
+    if (rest-- <= 0) return 0
     await client.publish(n, queue, fill)
     return leaseAndAck(client, n, queue)
   }
@@ -96,7 +99,7 @@ export async function warmUp(bench: Bench, server: Server): Promise<void> {
     open: () => new GatewayClient([server], connections),
     operation,
   })
-  await work.prepare(messages)
-  await work.run(seconds)
+  await work.prepare(connections)
+  await work.run(seconds * workers)
   await work.close()
 }

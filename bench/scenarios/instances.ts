@@ -75,7 +75,7 @@ async function beside(
   env: Record<string, string> = {},
 ): Promise<Contender[]> {
   const second = await bench.startInstance(bench.gateway, env)
-  await warmUp(bench, second)
+  await warmUp(bench, second, Number(env['WORKERS'] ?? 1))
   const all = await Promise.all(open(second))
   const last = all.at(-1)!
   const { close } = last
