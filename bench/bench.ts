@@ -89,6 +89,7 @@ function startGateway(
     folder,
     args: [...profiling, program],
     path: '/health/ready',
+    workers: Number(env?.['WORKERS'] ?? 1),
     env: { PORT: '0', AMQP_URL: broker.amqpUrl, SHUTDOWN_DRAIN: '0s', ...env },
   })
 }

@@ -11,6 +11,7 @@ import { type Profile, profileTables } from './report/profile.js'
 import { Progress } from './report/progress.js'
 import { aimsTable, printed, tableOf } from './report/table.js'
 import type { Result } from './result.js'
+import { warmUp } from './scenarios/contender.js'
 import { cases, chosen } from './scenarios/index.js'
 
 const options = readOptions()
@@ -37,6 +38,10 @@ console.log()
 
 const progress = new Progress(wanted.length)
 const bench = await Bench.start(options, broker, progress)
+for (const { name, server } of bench.builds) {
+  progress.detail(`warming up: ${name}`)
+  await warmUp(bench, server)
+}
 const results: Result[] = []
 for (const one of wanted) {
   progress.begin(one.name)

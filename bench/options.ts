@@ -26,8 +26,8 @@ export const usage = `npm run bench -- [options]
   --only <text>      only cases whose name has this text in it; may be given more than once
   --list             print the names of the cases and end
   --report <file>    write a page (.html) or a chart (.svg), and the numbers as .json beside it
-  --rounds <n>       rounds per case (5; quick 3)
-  --seconds <n>      seconds per contender and round (2; quick 0.5)
+  --rounds <n>       rounds per case (7; quick 3); more of them where they disagree
+  --seconds <n>      seconds per contender and round (1.5; quick 0.5)
   --against <folder> measure another, built copy of this project in the same rounds
   --profile <folder> write a processor profile of the gateway there, and print where its time went
 `
@@ -57,8 +57,8 @@ export function parseOptions(args: string[]): Options {
     only,
     list,
     help,
-    rounds: positive('rounds', values.rounds, quick ? 3 : 5),
-    seconds: positive('seconds', values.seconds, quick ? 0.5 : 2),
+    rounds: positive('rounds', values.rounds, quick ? 3 : 7),
+    seconds: positive('seconds', values.seconds, quick ? 0.5 : 1.5),
     report,
     against,
     profile,

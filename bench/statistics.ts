@@ -15,8 +15,10 @@ export interface Ratio extends Spread {
   agree: boolean
 }
 
-/** So wide may the middle half of the rounds be, relative to their median. */
-const MAX_DISAGREEMENT = 0.3
+/** So wide may the interval be in which the true median probably lies, relative to the median seen. */
+const MAX_DISAGREEMENT = 0.4
+/** How probably it has to lie there; three or four rounds can't say it so well, and then all of them have to lie there. */
+const CONFIDENCE = 0.85
 const MIN_ROUNDS = 3
 
 /**
@@ -48,11 +50,29 @@ export function ratio(ours: readonly number[], theirs: readonly number[]): Ratio
   return { ...spread(values), agree: agree(values) }
 }
 
-/** Whether the middle half of the rounds lies close enough together. */
+/** Whether the rounds say well enough where the median is: more rounds make up for a restless machine. */
 export function agree(values: readonly number[]): boolean {
   if (values.length < MIN_ROUNDS || values.some((value) => !Number.isFinite(value))) return false
+  const [low, high] = medianInterval(values)
+  return high - low <= MAX_DISAGREEMENT * Math.abs(spread(values).median)
+}
+
+/**
+ * Where the median of all possible rounds lies, judged by these: between two of them that have as many below as above. Each
+ * round falls on either side of it like a coin, so that the binomial distribution tells how probably (the sign test).
+ */
+export function medianInterval(values: readonly number[]): [low: number, high: number] {
   const sorted = Float64Array.from(values).sort()
-  return quantile(sorted, 0.75) - quantile(sorted, 0.25) <= MAX_DISAGREEMENT * Math.abs(quantile(sorted, 0.5))
+  const { length } = sorted
+  let cut = 0
+  let ways = 1 // to have exactly `cut` rounds on one side
+  let outside = 2 * 0.5 ** length
+  for (;;) {
+    ways = (ways * (length - cut)) / (cut + 1)
+    outside += 2 * ways * 0.5 ** length
+    if (1 - outside < CONFIDENCE) return [sorted[cut]!, sorted[length - 1 - cut]!]
+    cut++
+  }
 }
 
 /** The same values in an order of chance (Fisher and Yates). */

@@ -2,7 +2,7 @@
 
 import type { Bench, Build } from '../bench.js'
 import type { Contender } from '../contest.js'
-import { drive } from '../drive.js'
+import { document, drive } from '../drive.js'
 import { AmqpGetter, AmqpPublisher } from '../targets/amqp.js'
 import { GatewayClient } from '../targets/gateway.js'
 import { ManagementClient } from '../targets/management.js'
@@ -70,4 +70,36 @@ export function amqpPublish(bench: Bench, work: Rest<AmqpPublisher>): Promise<Co
 
 export function amqpGet(bench: Bench, work: Rest<AmqpGetter>): Promise<Contender> {
   return contender(bench, { name: 'amqplib', ...work, open: () => AmqpGetter.open(bench.broker.amqpUrl, work.connections) })
+}
+
+/** Receives a message under a lease and acknowledges it in a second request. */
+export async function leaseAndAck(client: GatewayClient, connection: number, queue: string): Promise<number> {
+  const ids = await client.lease(connection, queue, 1)
+  for (const id of ids) await client.ack(connection, id)
+  return ids.length
+}
+
+/** So many messages for each process, or so many seconds. */
+const WARM_UP = { connections: 32, seconds: 6, messages: 5000 }
+
+/** A fresh instance works for a while, so that V8 has compiled what the cases need before one of them is timed. */
+export async function warmUp(bench: Bench, server: Server, workers = 1): Promise<void> {
+  const { connections, seconds, messages } = WARM_UP
+  let rest = messages * workers
+  const fill = Buffer.from(document(1024))
+  const operation: Work<GatewayClient>['operation'] = async (client, n, queue) => {
+    if (rest-- <= 0) return 0
+    await client.publish(n, queue, fill)
+    return leaseAndAck(client, n, queue)
+  }
+  const work = await contender(bench, {
+    name: 'warming up',
+    connections,
+    fill,
+    open: () => new GatewayClient([server], connections),
+    operation,
+  })
+  await work.prepare(connections)
+  await work.run(seconds * workers)
+  await work.close()
 }

@@ -9,10 +9,9 @@ import { AmqpGetter, AmqpPublisher } from '../targets/amqp.js'
 import { GatewayClient } from '../targets/gateway.js'
 import { Polls } from '../targets/polls.js'
 import type { Server } from '../targets/server.js'
-import { contender } from './contender.js'
+import { contender, leaseAndAck, warmUp } from './contender.js'
 
 const CONNECTIONS = 16
-const WARM_UP_SECONDS = 3
 const body = Buffer.from(document(1024))
 
 interface Growth {
@@ -107,12 +106,7 @@ async function measure(bench: Bench, stage: Stage, size: number): Promise<Growth
 /** Two fresh instances: one that will have much to hold, and one that will not. Both have worked for a while. */
 async function twoInstances(bench: Bench, env: Record<string, string> = {}): Promise<[Server, Server]> {
   const servers = await Promise.all([bench.startInstance(bench.gateway, env), bench.startInstance(bench.gateway, env)])
-  for (const server of servers) {
-    const work = await leaseAndAck(bench, server, 'warming up')
-    await work.prepare(10_000)
-    await work.run(WARM_UP_SECONDS)
-    await work.close()
-  }
+  for (const server of servers) await warmUp(bench, server)
   return servers as [Server, Server]
 }
 
@@ -127,7 +121,7 @@ async function openLeases(bench: Bench): Promise<Stage> {
       await bench.queues.fill(held, size - open, Buffer.from(document(100)))
       while (open < size) open += (await holder.lease(0, held, Math.min(1000, size - open), '25m')).length
     },
-    contenders: () => pair(servers, (server, name) => leaseAndAck(bench, server, name)),
+    contenders: () => pair(servers, (server, name) => settling(bench, server, name)),
     close: async () => {
       await holder.close()
       await Promise.all(servers.map((server) => server.stop()))
@@ -234,7 +228,7 @@ async function anHour(bench: Bench): Promise<Stage> {
   const start = Date.now()
   const operation = async (n: number) => {
     await client.publish(n, queue, body)
-    for (const id of await client.lease(n, queue, 1)) await client.ack(n, id)
+    await leaseAndAck(client, n, queue)
     return 1
   }
   return {
@@ -242,7 +236,7 @@ async function anHour(bench: Bench): Promise<Stage> {
       const seconds = (start + minutes * 60_000 - Date.now()) / 1000
       if (seconds > 0) await drive(CONNECTIONS, seconds, operation)
     },
-    contenders: () => pair(servers, (server, name) => leaseAndAck(bench, server, name)),
+    contenders: () => pair(servers, (server, name) => settling(bench, server, name)),
     close: async () => {
       await client.close()
       await Promise.all(servers.map((server) => server.stop()))
@@ -251,18 +245,14 @@ async function anHour(bench: Bench): Promise<Stage> {
   }
 }
 
-function leaseAndAck(bench: Bench, server: Server, name: string): Promise<Contender> {
+function settling(bench: Bench, server: Server, name: string): Promise<Contender> {
   return contender(bench, {
     name,
     servers: [server],
     connections: CONNECTIONS,
     fill: body,
     open: () => new GatewayClient([server], CONNECTIONS),
-    operation: async (client, n, queue) => {
-      const ids = await client.lease(n, queue, 1)
-      for (const id of ids) await client.ack(n, id)
-      return ids.length
-    },
+    operation: leaseAndAck,
   })
 }
 

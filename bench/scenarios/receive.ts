@@ -4,7 +4,7 @@ import { type Case, contest } from '../contest.js'
 import { document } from '../drive.js'
 import type { Aim } from '../result.js'
 import type { GatewayClient } from '../targets/gateway.js'
-import { amqpGet, bare, gateway, gateways, management } from './contender.js'
+import { amqpGet, bare, gateway, gateways, leaseAndAck, management } from './contender.js'
 
 const fill = Buffer.from(document(1024))
 
@@ -12,9 +12,9 @@ export const receiveCases: Case[] = [
   receive(1, 64, true, [{ of: 'rate', against: 'management', least: 4, goal: 8 }]),
   receive(10, 16, false, []),
   receive(100, 16, true, [{ of: 'rate', against: 'management', least: 1, goal: 2 }]),
-  leaseAndAck(1, 64, true),
-  leaseAndAck(1, 1, false),
-  leaseAndAck(100, 16, false),
+  leases(1, 64, true),
+  leases(1, 1, false),
+  leases(100, 16, false),
 ]
 
 function receive(max: number, connections: number, quick: boolean, aims: Aim[]): Case {
@@ -33,11 +33,10 @@ function receive(max: number, connections: number, quick: boolean, aims: Aim[]):
 }
 
 /** Both requests of a message's life, and the broker's word between: against receiving alone, which is one. */
-function leaseAndAck(max: number, connections: number, quick: boolean): Case {
+function leases(max: number, connections: number, quick: boolean): Case {
   const settled = async (client: GatewayClient, n: number, queue: string) => {
     const ids = await client.lease(n, queue, max)
-    if (max === 1 && ids.length === 1) await client.ack(n, ids[0]!)
-    else if (ids.length > 0) await client.settle(n, ids)
+    if (ids.length > 0) await client.settle(n, ids)
     return ids.length
   }
   const how = max === 1 ? 'lease and ack' : `lease ${max} and settle them together`
@@ -48,7 +47,7 @@ function leaseAndAck(max: number, connections: number, quick: boolean): Case {
     note: '"receive alone" is ack=auto: one request in place of two',
     contenders: (bench) =>
       Promise.all([
-        ...gateways(bench, { connections, fill, operation: settled }),
+        ...gateways(bench, { connections, fill, operation: max === 1 ? leaseAndAck : settled }),
         gateway(bench, bench.gateway, {
           name: 'receive alone',
           connections,

@@ -24,13 +24,16 @@ const MICROSECONDS_PER_TICK = 10_000
 
 /**
  * Starts a Node program that prints where it listens, and waits until `path` answers 200.
- * @param folder where its project is; node's own options may stand before the program
+ * @param options.folder where its project is
+ * @param options.args the program and what belongs to it; node's own options may stand before
+ * @param options.workers how many processes of it have to listen, 1 unless given
  */
 export async function startServer(options: {
   folder: string
   args: string[]
   path: string
   env?: Record<string, string>
+  workers?: number
 }): Promise<Server> {
   const args = ['--import', join(import.meta.dirname, 'probe.js'), ...options.args]
   const child = spawn(process.execPath, args, {
@@ -54,7 +57,7 @@ export async function startServer(options: {
     kill()
   }
   try {
-    const url = await listening(child, () => output, options.path)
+    const url = await listening(child, () => output, options)
     const held = async () => {
       child.send(QUESTION)
       const [bytes] = (await once(child, 'message')) as [number]
@@ -67,22 +70,25 @@ export async function startServer(options: {
   }
 }
 
-async function listening(child: ChildProcess, output: () => string, path: string): Promise<string> {
+async function listening(
+  child: ChildProcess,
+  output: () => string,
+  { path, workers = 1 }: { path: string; workers?: number },
+): Promise<string> {
   const end = Date.now() + START_TIMEOUT
   for (;;) {
-    const url = /listening (?:at|on) (http:\/\/[\d.:]+)/i.exec(output())?.[1]
-    if (
-      url &&
-      (await fetch(url + path).then(
-        ({ ok }) => ok,
-        () => false,
-      ))
-    )
-      return url
+    const urls = [...output().matchAll(/listening (?:at|on) (http:\/\/[\d.:]+)/gi)].map(([, url]) => url!)
+    if (urls.length >= workers && (await answers(urls[0]! + path))) return urls[0]!
     if (child.exitCode !== null || Date.now() > end) throw new Error(`a server did not start:\n${output()}`)
     await sleep(25)
   }
 }
+
+const answers = (url: string) =>
+  fetch(url).then(
+    ({ ok }) => ok,
+    () => false,
+  )
 
 /** Processor time that these processes and their children have used so far, in microseconds, to 10 milliseconds. */
 export function processorTime(pids: readonly number[]): number {

@@ -163,7 +163,7 @@ describe('a processor profile', () => {
 describe('the command line', () => {
   it('has sensible defaults, and others for a quick run', () => {
     const { rounds, seconds, only } = parseOptions([])
-    assert.deepEqual({ rounds, seconds, only }, { rounds: 5, seconds: 2, only: [] })
+    assert.deepEqual({ rounds, seconds, only }, { rounds: 7, seconds: 1.5, only: [] })
     assert.ok(parseOptions(['--quick']).seconds < 1)
     assert.equal(parseOptions(['--quick', '--rounds', '7']).rounds, 7)
   })

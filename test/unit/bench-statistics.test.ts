@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import { compare } from '../../bench/contest.js'
 import { document, drive, occurrences } from '../../bench/drive.js'
 import { type Comparison, type Measured, met } from '../../bench/result.js'
-import { agree, quantile, ratio, shuffled, spread } from '../../bench/statistics.js'
+import { agree, medianInterval, quantile, ratio, shuffled, spread } from '../../bench/statistics.js'
 
 const numbers = fc.array(fc.double({ min: 0.001, max: 1e6, noNaN: true }), { minLength: 1, maxLength: 50 })
 
@@ -59,10 +59,37 @@ describe('a ratio', () => {
     assert.equal(ratio([1, 1, 1], [1, 0, 1]).agree, false)
   })
 
-  it('bears one round out of five that is far off', () => {
-    assert.equal(agree([1, 1.1, 0.9, 1, 5]), true)
-    assert.equal(agree([1, 1.1, 0.2, 1, 5]), true)
-    assert.equal(agree([1, 3, 0.2, 1, 5]), false)
+  it('bears a round that is far off on either side, where there are seven', () => {
+    assert.equal(agree([1, 1.1, 0.9, 1, 1, 0.1, 5]), true)
+    assert.equal(agree([1, 1.1, 0.9, 1, 5, 0.1, 5]), false)
+    assert.equal(agree([1, 1.1, 0.9, 1, 5]), false)
+  })
+
+  it('is known better by more rounds that are as restless', () => {
+    const restless = [0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3]
+    assert.equal(agree(restless), true)
+    const wild = [0.5, 0.7, 0.9, 1, 1.1, 1.3, 1.5]
+    assert.equal(agree(wild), false)
+    assert.equal(agree([...wild, ...wild, ...wild, ...wild]), true)
+  })
+})
+
+describe('the interval of the median', () => {
+  it('is between the rounds that the sign test says, or between all where they are few', () => {
+    const first = (count: number) => Array.from({ length: count }, (_, n) => n + 1)
+    // Chances that the median is within: 0.75, 0.94, 0.875, 0.96, 0.88, 0.89
+    const expected = { 3: [1, 3], 5: [1, 5], 7: [2, 6], 9: [2, 8], 15: [5, 11], 25: [9, 17] }
+    for (const [count, interval] of Object.entries(expected)) assert.deepEqual(medianInterval(first(Number(count))), interval)
+  })
+
+  it('holds the median', () => {
+    fc.assert(
+      fc.property(numbers, (values) => {
+        const [low, high] = medianInterval(values)
+        const { median } = spread(values)
+        assert.ok(low <= median && median <= high)
+      }),
+    )
   })
 })
 
