@@ -3,12 +3,12 @@
 //
 //   ./worker.mjs QUEUE
 //
-// It takes one task at a time, a JSON text, and calls work(). SIGTERM and Ctrl-C end it after its present task.
+// It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C end it after its present task.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const GATEWAY = process.env.GATEWAY ?? 'http://127.0.0.1:8080'
-const LEASE = 30 // seconds
+const LEASE = Number(process.env.LEASE ?? 30) // seconds
 
 /** A task that will never succeed: it goes to the queue's dead-letter exchange. */
 class Unworkable extends Error {}
@@ -30,25 +30,32 @@ async function call(method, path, body) {
     })
     if (response.ok) return response.status === 204 ? undefined : response.json()
     const text = await response.text()
-    if (response.status !== 503 || attempt === 5) throw new Error(text)
+    if (![429, 503].includes(response.status) || attempt === 5) throw new Error(text)
     await sleep(Number(response.headers.get('retry-after') ?? 1) * 1000)
   }
 }
 
 async function handle({ payload, lease: { id } }) {
-  const renewal = setInterval(() => call('POST', `/leases/${id}/extend`).catch(console.error), (LEASE / 3) * 1000)
+  const renewal = setInterval(
+    () => call('POST', `/leases/${id}/extend`).catch((error) => console.error('not renewed:', error.message)),
+    (LEASE / 3) * 1000,
+  )
+  let verdict = 'ack'
+  let body
   try {
     // A JSON body comes as the value itself, any other as text or base64.
     if (typeof payload !== 'object' || payload === null) throw new Unworkable('not a JSON object')
     await work(payload)
   } catch (error) {
-    console.error(error instanceof Unworkable ? 'rejected:' : 'failed, for another try:', error.message)
-    await call('POST', `/leases/${id}/nack`, { requeue: !(error instanceof Unworkable) })
-    return
+    verdict = 'nack'
+    body = { requeue: !(error instanceof Unworkable) }
+    console.error(body.requeue ? 'failed, for another try:' : 'rejected:', error.message)
+    if (body.requeue) await sleep(1000) // it would be back at once, and keep everybody busy
   } finally {
     clearInterval(renewal)
   }
-  await call('POST', `/leases/${id}/ack`)
+  // 410: the lease ran out, and another worker has the task. It may be done twice: make your work repeatable.
+  await call('POST', `/leases/${id}/${verdict}`, body)
 }
 
 let stopping = false
@@ -64,8 +71,7 @@ while (!stopping) {
     const { messages } = await call('GET', `/queues/${encodeURIComponent(queue)}/messages?wait=5s&lease=${LEASE}s`)
     for (const message of messages) await handle(message)
   } catch (error) {
-    // Nobody answers; or the lease ran out before it was settled, and another worker has the task.
-    console.error(error.message)
+    console.error(error.message, error.cause?.message ?? '') // nobody answers, or the answer is no
     await sleep(1000)
   }
 }

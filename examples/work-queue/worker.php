@@ -4,13 +4,13 @@
 //
 //   ./worker.php QUEUE
 //
-// It takes one task at a time, a JSON text, and calls work(). SIGTERM ends it after its present task where PHP has the pcntl
-// extension, as it does on the command line of most systems.
+// It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C end it after its present task where PHP has
+// the pcntl extension, as it does on the command line of most systems.
 
 declare(strict_types=1);
 
-const LEASE = 30; // seconds
-$gateway = getenv('GATEWAY') ?: 'http://127.0.0.1:8080';
+define('GATEWAY', getenv('GATEWAY') ?: 'http://127.0.0.1:8080');
+define('LEASE', (int) (getenv('LEASE') ?: 30)); // seconds
 
 /** A task that will never succeed: it goes to the queue's dead-letter exchange. */
 class Unworkable extends Exception {}
@@ -18,17 +18,18 @@ class Unworkable extends Exception {}
 /** Your work. It returns: done. It throws: the task goes back, for another try. Long work calls $renew() now and then. */
 function work(array $task, callable $renew): void
 {
-    usleep((int) (($task['seconds'] ?? 0) * 1_000_000));
-    $renew();
+    for ($left = $task['seconds'] ?? 0; $left > 0; $left--) {
+        usleep((int) (min($left, 1) * 1_000_000));
+        $renew();
+    }
     echo 'done ', json_encode($task), "\n";
 }
 
 /** One request; tried again where the gateway says that this helps. */
 function call(string $method, string $path, ?array $body = null): ?array
 {
-    global $gateway;
     for ($attempt = 0; ; $attempt++) {
-        $curl = curl_init($gateway . $path);
+        $curl = curl_init(GATEWAY . $path);
         $wait = 1;
         curl_setopt_array($curl, [
             CURLOPT_CUSTOMREQUEST => $method,
@@ -47,7 +48,7 @@ function call(string $method, string $path, ?array $body = null): ?array
         $status = curl_getinfo($curl, CURLINFO_RESPONSE_CODE);
         if ($answer === false) throw new RuntimeException(curl_error($curl));
         if ($status < 300) return json_decode($answer, true);
-        if ($status !== 503 || $attempt === 5) throw new RuntimeException($answer);
+        if (!in_array($status, [429, 503]) || $attempt === 5) throw new RuntimeException($answer);
         sleep($wait);
     }
 }
@@ -55,16 +56,24 @@ function call(string $method, string $path, ?array $body = null): ?array
 function handle(array $message): void
 {
     $id = $message['lease']['id'];
+    $renewed = time();
+    $renew = function () use ($id, &$renewed): void {
+        if (time() - $renewed < LEASE / 3) return;
+        call('POST', "/leases/$id/extend");
+        $renewed = time();
+    };
     try {
         // A JSON body comes as the value itself, any other as text or base64.
         if (!is_array($message['payload'])) throw new Unworkable('not a JSON object');
-        work($message['payload'], fn () => call('POST', "/leases/$id/extend"));
+        work($message['payload'], $renew);
     } catch (Throwable $error) {
-        $unworkable = $error instanceof Unworkable;
-        fwrite(STDERR, ($unworkable ? 'rejected: ' : 'failed, for another try: ') . $error->getMessage() . "\n");
-        call('POST', "/leases/$id/nack", ['requeue' => !$unworkable]);
+        $requeue = !$error instanceof Unworkable;
+        fwrite(STDERR, ($requeue ? 'failed, for another try: ' : 'rejected: ') . $error->getMessage() . "\n");
+        if ($requeue) sleep(1); // it would be back at once, and keep everybody busy
+        call('POST', "/leases/$id/nack", ['requeue' => $requeue]);
         return;
     }
+    // 410: the lease ran out, and another worker has the task. It may be done twice: make your work repeatable.
     call('POST', "/leases/$id/ack");
 }
 
@@ -81,8 +90,7 @@ while (!$stopping) {
     try {
         foreach (call('GET', "/queues/$queue/messages?wait=5s&lease=" . LEASE . 's')['messages'] as $message) handle($message);
     } catch (RuntimeException $error) {
-        // Nobody answers; or the lease ran out before it was settled, and another worker has the task.
-        fwrite(STDERR, $error->getMessage() . "\n");
+        fwrite(STDERR, $error->getMessage() . "\n"); // nobody answers, or the answer is no
         sleep(1);
     }
 }

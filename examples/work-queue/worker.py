@@ -3,9 +3,10 @@
 
     ./worker.py QUEUE
 
-It takes one task at a time, a JSON text, and calls work(). SIGTERM and Ctrl-C end it after its present task.
+It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C end it after its present task.
 """
 
+import http.client
 import json
 import os
 import signal
@@ -17,11 +18,15 @@ import urllib.parse
 import urllib.request
 
 GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:8080")
-LEASE = 30  # seconds
+LEASE = int(os.environ.get("LEASE", "30"))  # seconds
 
 
 class Unworkable(Exception):
     """A task that will never succeed: it goes to the queue's dead-letter exchange."""
+
+
+class Refused(Exception):
+    """The gateway's no, with its reason."""
 
 
 def work(task):
@@ -39,38 +44,45 @@ def call(method, path, body=None):
             with urllib.request.urlopen(request, timeout=60) as response:
                 return json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
-            if error.code != 503 or attempt == 5:
-                raise
+            if error.code not in (429, 503) or attempt == 5:
+                raise Refused(error.read().decode()) from None
             time.sleep(float(error.headers.get("retry-after", 1)))
 
 
+# What call() raises: nobody answers, or not well, or the answer is no.
+FAILURES = (OSError, http.client.HTTPException, Refused)
+
+
 def renew(lease, done):
+    """Extends a lease until the work is done."""
     while not done.wait(LEASE / 3):
-        call("POST", f"/leases/{lease}/extend")
+        try:
+            call("POST", f"/leases/{lease}/extend")
+        except FAILURES as error:
+            print("not renewed:", error, file=sys.stderr)
 
 
 def handle(message):
     lease = message["lease"]["id"]
     done = threading.Event()
     threading.Thread(target=renew, args=(lease, done), daemon=True).start()
+    verdict, body = "ack", None
     try:
-        try:
-            # A JSON body comes as the value itself, any other as text or base64.
-            if not isinstance(message["payload"], dict):
-                raise Unworkable("not a JSON object")
-            work(message["payload"])
-        finally:
-            done.set()
-        call("POST", f"/leases/{lease}/ack")
+        # A JSON body comes as the value itself, any other as text or base64.
+        if not isinstance(message["payload"], dict):
+            raise Unworkable("not a JSON object")
+        work(message["payload"])
     except Unworkable as error:
         print("rejected:", error, file=sys.stderr)
-        call("POST", f"/leases/{lease}/nack", {"requeue": False})
-    except urllib.error.HTTPError as error:
-        # 410: the lease ran out, so another worker has the task. It may be done twice: make your work repeatable.
-        print("not settled:", error, file=sys.stderr)
+        verdict, body = "nack", {"requeue": False}
     except Exception as error:
-        print("failed, for another try:", error, file=sys.stderr)
-        call("POST", f"/leases/{lease}/nack")
+        print("failed, for another try:", repr(error), file=sys.stderr)
+        time.sleep(1)  # it would be back at once, and keep everybody busy
+        verdict, body = "nack", {"requeue": True}
+    finally:
+        done.set()
+    # 410: the lease ran out, and another worker has the task. It may be done twice: make your work repeatable.
+    call("POST", f"/leases/{lease}/{verdict}", body)
 
 
 def main(queue):
@@ -82,8 +94,8 @@ def main(queue):
         try:
             for message in call("GET", path)["messages"]:
                 handle(message)
-        except OSError as error:  # nobody answers, or not well
-            print("no answer:", error, file=sys.stderr)
+        except FAILURES as error:
+            print(error, file=sys.stderr)
             stopping.wait(1)
 
 

@@ -7,6 +7,7 @@
 # exchange. With anything else: it goes back, for another try. SIGTERM and Ctrl-C end the worker after its present task.
 set -eu
 GATEWAY=${GATEWAY:-http://127.0.0.1:8080}
+LEASE=${LEASE:-30} # seconds
 queue=$1
 shift
 
@@ -17,21 +18,28 @@ trap 'stop=1' TERM INT
 
 header() { sed -n "s/^$1: //p" "$dir/headers" | tr -d '\r'; }
 
+# Renews a lease, for as long as the work takes. If this script is killed, the lease runs out and another worker has the task.
+renew() {
+  while sleep $((LEASE / 3)) && kill -0 $$; do
+    curl -sS --fail --max-time 60 -o "$dir/renewed" -X POST "$GATEWAY/leases/$1/extend" || return 0
+  done
+}
+
 while [ -z "$stop" ]; do
-  if ! curl -sS --fail -D "$dir/headers" -o "$dir/task" \
-    "$GATEWAY/queues/$queue/messages?format=raw&wait=5s&lease=30s"; then
+  if ! curl -sS --fail --max-time 60 -D "$dir/headers" -o "$dir/task" \
+    "$GATEWAY/queues/$queue/messages?format=raw&wait=5s&lease=${LEASE}s"; then
     [ -n "$stop" ] || sleep 1
     continue
   fi
   lease=$(header lease-id)
   [ -n "$lease" ] || continue # nothing came
 
-  # The lease is renewed for as long as the work takes; if this script dies, it runs out and another worker has the task.
-  (while sleep 10; do curl -sS -X POST "$GATEWAY/leases/$lease/extend"; done) >"$dir/renewal" 2>&1 &
+  renew "$lease" 2>"$dir/renewal" &
   renewal=$!
   result=0
-  "$@" <"$dir/task" || result=$?
-  kill "$renewal"
+  # Ctrl-C in a terminal is for the worker, which lets the command finish.
+  (trap '' INT && exec "$@") <"$dir/task" || result=$?
+  kill "$renewal" 2>"$dir/renewal" || true
 
   case $result in
     0) verdict=ack body= ;;
@@ -39,6 +47,8 @@ while [ -z "$stop" ]; do
     *) verdict=nack body='{"requeue": true}' ;;
   esac
   # A 503 may be asked again. Whatever else fails, the lease ends by itself.
-  curl -sS --fail --retry 5 -H 'content-type: application/json' -X POST -d "$body" "$GATEWAY/leases/$lease/$verdict" ||
-    echo "not settled: $lease" >&2
+  curl -sS --fail --max-time 60 --retry 5 -H 'content-type: application/json' -X POST -d "$body" \
+    "$GATEWAY/leases/$lease/$verdict" || echo "not settled: $lease" >&2
+  # What fails would be back at once, and keep everybody busy.
+  case $result in 0 | 65) ;; *) [ -n "$stop" ] || sleep 1 ;; esac
 done
