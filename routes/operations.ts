@@ -2,7 +2,8 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { problems } from '../openapi/schemas/problem.js'
+import { openProblems } from '../openapi/schemas/problem.js'
+import { open } from '../src/access/requirements.js'
 import type { Services } from '../src/services.js'
 
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
@@ -12,11 +13,13 @@ export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, 
     '/health/live',
     {
       exposeHeadRoute: true,
+      config: { access: open },
       schema: {
         operationId: 'live',
         tags: ['operations'],
+        security: [],
         summary: 'Whether the process works',
-        response: { 200: json('Health', 'It does.'), ...problems() },
+        response: { 200: json('Health', 'It does.'), ...openProblems() },
       },
     },
     async () => ({ status: 'live' }),
@@ -26,12 +29,14 @@ export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, 
     '/health/ready',
     {
       exposeHeadRoute: true,
+      config: { access: open },
       schema: {
         operationId: 'ready',
         tags: ['operations'],
+        security: [],
         summary: 'Whether it should get traffic',
         description: 'Not while the broker is away or accepts no messages, nor while the gateway drains.',
-        response: { 200: json('Readiness', 'Ready.'), ...problems(), 503: json('Readiness', 'Not ready, and why.') },
+        response: { 200: json('Readiness', 'Ready.'), ...openProblems(), 503: json('Readiness', 'Not ready, and why.') },
       },
     },
     async (_request, reply) => {
@@ -48,13 +53,15 @@ export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, 
   app.get(
     '/metrics',
     {
+      config: { access: open },
       schema: {
         operationId: 'metrics',
         tags: ['operations'],
+        security: [],
         summary: 'Metrics for Prometheus',
         response: {
           200: { description: 'In the text format.', content: { 'text/plain': { schema: Type.String() } } },
-          ...problems(),
+          ...openProblems(),
         },
       },
     },

@@ -5,6 +5,7 @@ import type { IncomingMessage } from 'node:http'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import { routes } from '../routes/index.js'
 import type { Config } from './config.js'
+import { access } from './plugins/access.js'
 import { context } from './plugins/context.js'
 import { docs, openapi } from './plugins/docs.js'
 import { clientError, errors, frameworkError } from './plugins/errors.js'
@@ -22,7 +23,10 @@ export interface App {
   readonly close: () => Promise<void>
 }
 
-/** Builds the application and begins to connect to the broker. Resolves without waiting for it. */
+/**
+ * Builds the application and begins to connect to the broker. Resolves without waiting for it.
+ * @throws ConfigError where files that the configuration names have mistakes
+ */
 export async function buildApp(config: Config): Promise<App> {
   const http: FastifyInstance = Fastify({
     logger:
@@ -46,6 +50,7 @@ export async function buildApp(config: Config): Promise<App> {
   const services = createServices(config, http.log)
   await http.register(context, services)
   await http.register(errors)
+  await http.register(access, services)
   await http.register(parsers)
   await http.register(openapi)
   await http.register(routes, services)

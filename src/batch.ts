@@ -1,5 +1,7 @@
 // Many messages at once. One bad message fails alone; a result says no more than is known.
 
+import type { Identity } from './access/identity.js'
+import { admit } from './access/publishing.js'
 import type { Vhost, Vhosts } from './amqp/vhost.js'
 import type { Config } from './config.js'
 import { type Entry, type EntryTarget, readEntry, readEvent } from './messages/entry.js'
@@ -17,6 +19,7 @@ export interface BatchResult {
 }
 
 export interface BatchRequest {
+  author: Identity
   vhost: string | undefined
   to: 'queue' | 'exchange'
   exchange: string
@@ -46,11 +49,12 @@ export class Batch {
    */
   static async begin(vhosts: Vhosts, config: Config, request: BatchRequest): Promise<Batch> {
     const vhost = await vhosts.get(request.vhost)
-    const { to, exchange, routingKey } = request
+    const { author, to, exchange, routingKey } = request
+    const username = author.setsUserId ? vhosts.username : undefined
     if (to === 'queue') await vhost.topology.queue(routingKey)
     else await vhost.topology.exchange(exchange)
     vhost.publisher.check()
-    return new Batch(vhost, request, { to, exchange, routingKey, username: vhosts.username, maxSize: config.MAX_MESSAGE_SIZE })
+    return new Batch(vhost, request, { to, exchange, routingKey, username, maxSize: config.MAX_MESSAGE_SIZE })
   }
 
   /** Publishes what `read` gives, and resolves with its result: never a rejection. */
@@ -58,6 +62,7 @@ export class Batch {
     let entry: Entry | undefined
     try {
       entry = read()
+      admit(this.#author(), this.#vhost.name, entry.message)
       const routed = await this.#vhost.publisher.publish(entry.message)
       return routed ? this.#result(index, entry, 'confirmed') : this.#result(index, entry, 'unroutable', this.#unroutable(entry))
     } catch (error) {
@@ -70,6 +75,13 @@ export class Batch {
   /** Resolves when a message of that size may be written without piling up. */
   async room(bytes: number): Promise<void> {
     await this.#vhost.publisher.room(bytes)
+  }
+
+  /** Who he is by now: a batch of lines lasts as long as its client likes. */
+  #author(): Identity {
+    const author = this.#request.author.current()
+    if (!author) throw new Problem('unauthorized', 'The credentials of the request are over.')
+    return author
   }
 
   #unroutable({ message: { exchange, routingKey } }: Entry): Problem {

@@ -55,13 +55,16 @@ function secretText(name: string, env: Record<string, string | undefined>): stri
   }
 }
 
-function contradictions({ HOST, AUTH, MAX_LEASE, BROKER_CONSUMER_TIMEOUT }: Partial<Config>): string[] {
+function contradictions({ HOST, AUTH, API_KEYS_FILE, MAX_LEASE, BROKER_CONSUMER_TIMEOUT }: Partial<Config>): string[] {
   const mistakes: string[] = []
-  if (HOST !== undefined && !isLoopback(HOST) && AUTH === '') {
+  if (HOST !== undefined && !isLoopback(HOST) && AUTH?.length === 0) {
     mistakes.push(
-      `HOST ${HOST} lets other machines in, and AUTH is not set: listen on 127.0.0.1, or write AUTH=none out if everyone who can reach the port may publish and receive`,
+      `HOST ${HOST} lets other machines in, and AUTH is not set: set AUTH=keys to ask everyone for a key, or listen on 127.0.0.1, or write AUTH=none out if everyone who can reach the port may publish and receive`,
     )
   }
+  if (AUTH?.includes('keys') && API_KEYS_FILE === '') mistakes.push('API_KEYS_FILE is missing: AUTH=keys needs it')
+  if (AUTH && API_KEYS_FILE && !AUTH.includes('keys'))
+    mistakes.push('API_KEYS_FILE is set, and nobody is asked for a key: set AUTH=keys')
   if (MAX_LEASE !== undefined && BROKER_CONSUMER_TIMEOUT !== undefined && MAX_LEASE > longestLease({ BROKER_CONSUMER_TIMEOUT })) {
     mistakes.push('MAX_LEASE is longer than BROKER_CONSUMER_TIMEOUT less a minute, after which RabbitMQ takes the message back')
   }

@@ -2,21 +2,25 @@
 
 import closeWithGrace from 'close-with-grace'
 import { type App, buildApp } from './app.js'
-import { type Config, ConfigError, loadConfig } from './config.js'
+import { ConfigError, loadConfig } from './config.js'
 
-const config = configuration()
-const app = await buildApp(config)
+const app = await build()
+const { config, access } = app.services
 await app.http.listen({ host: config.HOST, port: config.PORT })
 
-closeWithGrace({ delay: config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log }, async ({ err, signal }) => {
+// Where files are read that may change it means that they did; elsewhere what it always meant: the terminal is gone.
+if (!access.isOpen) process.on('SIGHUP', () => access.reload())
+const skip = access.isOpen ? [] : ['SIGHUP' as const]
+
+closeWithGrace({ delay: config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log, skip }, async ({ err, signal }) => {
   if (err) app.http.log.error({ err }, 'shutting down after a defect')
   else app.http.log.info({ signal }, 'shutting down')
   await shutDown(app, err ? 0 : config.SHUTDOWN_DRAIN)
 })
 
-function configuration(): Config {
+async function build(): Promise<App> {
   try {
-    return loadConfig(process.env)
+    return await buildApp(loadConfig(process.env))
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     console.error(error.message)

@@ -63,6 +63,8 @@ export interface ProblemOptions {
   status?: number
   /** The methods for the `allow` header of a 405. */
   allow?: string[]
+  /** The `www-authenticate` header of a 401. */
+  challenge?: string
   /** Members beside the standard ones, such as the `message_id` of a publish whose outcome is unknown. */
   extra?: Record<string, unknown>
   cause?: unknown

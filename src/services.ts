@@ -1,5 +1,6 @@
 // Everything behind the routes, put together once per app.
 
+import { Access } from './access/access.js'
 import { settled } from './amqp/deadline.js'
 import { Vhosts } from './amqp/vhost.js'
 import type { Config } from './config.js'
@@ -13,6 +14,7 @@ export interface Services {
   readonly config: Config
   readonly log: Log
   readonly metrics: Metrics
+  readonly access: Access
   readonly vhosts: Vhosts
   readonly leases: Leases
   readonly receiver: Receiver
@@ -26,7 +28,9 @@ export interface Services {
   close: () => Promise<void>
 }
 
+/** @throws ConfigError where files that the configuration names have mistakes */
 export function createServices(config: Config, log: Log): Services {
+  const access = new Access({ config, log })
   const metrics = createMetrics()
   let vhosts: Vhosts
   const leases = new Leases({ config, metrics, log, vhosts: () => vhosts })
@@ -52,6 +56,7 @@ export function createServices(config: Config, log: Log): Services {
     config,
     log,
     metrics,
+    access,
     vhosts,
     leases,
     receiver,
@@ -64,6 +69,7 @@ export function createServices(config: Config, log: Log): Services {
       streams.drain()
     },
     close: async () => {
+      access.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
       await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())
     },

@@ -1,6 +1,6 @@
 // The table of all settings: name, meaning, default, and how its text is read.
 
-import { brokerAddresses, duration, host, integer, MiB, oneOf, size, text } from './values.js'
+import { authModes, brokerAddresses, duration, host, integer, MiB, oneOf, size, text } from './values.js'
 
 export interface Setting<T> {
   /** What stands in `.env.example` and docs/operations.md. */
@@ -17,10 +17,11 @@ export const settings = {
   HOST: { doc: 'address to listen on', default: '127.0.0.1', parse: host },
   PORT: { doc: 'port to listen on; 0 picks a free one', default: '8080', parse: integer(0, 65535) },
   AUTH: {
-    doc: 'who may come in; none: everyone who can reach the port, so it must be written out when HOST is not loopback',
+    doc: 'who may come in: keys, or none, which is everyone who can reach the port and has to be written out when HOST is not loopback',
     default: '',
-    parse: oneOf('', 'none'),
+    parse: authModes,
   },
+  API_KEYS_FILE: { doc: 'the API keys, as JSON; read again on SIGHUP and when it changes', default: '', parse: text },
   AMQP_URL: {
     doc: 'RabbitMQ, as amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas',
     default: 'amqp://guest:guest@127.0.0.1:5672/',

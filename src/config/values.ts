@@ -85,3 +85,13 @@ export const host = (text: string) => {
 
 export const text = (value: string) => value
 export const MiB = 1024 ** 2
+
+export type AuthMode = 'none' | 'keys'
+
+/** Who may come in; empty where it was not written out, which is none. */
+export function authModes(text: string): readonly AuthMode[] {
+  if (text === '') return []
+  const modes = text.split(',').map((mode) => oneOf('none', 'keys')(mode.trim()))
+  if (modes.length > 1 && modes.includes('none')) throw new Error('is none and something else')
+  return modes
+}

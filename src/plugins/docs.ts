@@ -5,6 +5,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { document } from '../../openapi/document.js'
+import { open } from '../access/requirements.js'
 import { catalogue } from '../problems.js'
 
 /** Swagger UI writes style elements into its page; all else is from here. */
@@ -13,6 +14,12 @@ const CSP =
 
 /** Generates the document; has to come before the routes. */
 export const openapi = fp(async (app: FastifyInstance) => {
+  app.addHook('onRoute', (route) => {
+    const access = route.config?.access
+    if (!access || access.kind === 'open') return
+    const description = [route.schema?.description, `Right: ${access.says}.`].filter(Boolean).join('\n\n')
+    route.schema = { ...route.schema, description }
+  })
   await app.register(swagger, {
     openapi: document as never,
     refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.$id ?? `def-${i}`) },
@@ -21,6 +28,10 @@ export const openapi = fp(async (app: FastifyInstance) => {
 
 /** Serves it: /openapi.json, /docs, and /problems, where the `type` of every problem leads. */
 export const docs = async (app: FastifyInstance) => {
+  // They have a switch of their own, and a browser that opens a page sends no key.
+  app.addHook('onRoute', (route) => {
+    route.config = { ...route.config, access: open }
+  })
   let json: string | undefined
   app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) => {
     json ??= JSON.stringify(app.swagger())

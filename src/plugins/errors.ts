@@ -53,8 +53,10 @@ function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest,
   const fields = { request_id: request.id, method: request.method, url: request.url, code, detail: problem.message }
   if (code === 'internal_error') app.log.error({ ...fields, err: problem.cause }, 'a defect')
   else if (status >= 500) app.log.warn(fields, 'a request failed')
+  else if (REFUSALS.includes(status)) logRefusal(app, problem, request)
   reply.code(status)
   if (problem.retryAfter !== undefined) reply.header('retry-after', String(problem.retryAfter))
+  if (problem.options.challenge) reply.header('www-authenticate', problem.options.challenge)
   if (problem.options.allow) reply.header('allow', problem.options.allow.join(', '))
   // The framework would close the connection under a client that still sends its body, which then never reads the answer.
   if (status === 413) reply.removeHeader('connection')
@@ -62,6 +64,15 @@ function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest,
     .type('application/problem+json')
     .serializer(asIs)
     .send(JSON.stringify(problem.body(pathOf(request), request.id)))
+}
+
+const REFUSALS = [401, 403, 429]
+
+/** Who was refused, and from where; not the query, where somebody may have put his key. */
+function logRefusal(app: FastifyInstance, { status, code, message }: Problem, request: FastifyRequest): void {
+  const { id, method, ip, identity } = request
+  const fields = { request_id: id, method, path: pathOf(request), status, code, detail: message, address: ip }
+  app.log.info({ ...fields, ...(identity?.name && { identity: identity.name }) }, 'a request was refused')
 }
 
 const asIs = (text: unknown): string => text as string

@@ -44,6 +44,7 @@ const base = /^src\/((problems|config|units|log|metrics)\.ts$|config\/)/
 const amqp = /^src\/amqp\//
 const messages = /^src\/messages\//
 const leases = /^src\/leases\//
+const access = /^src\/access\//
 
 describe('the arrows', () => {
   it('start from every file and end at one that is there', () => {
@@ -95,6 +96,13 @@ describe('the arrows', () => {
   it('lead from leases to the broker side and the base, not to messages or HTTP', () => {
     assert.deepEqual(
       violations(leases, (to) => !ours(to) || leases.test(to) || amqp.test(to) || base.test(to)),
+      [],
+    )
+  })
+
+  it('lead from access to the broker side and the base, not to messages, leases or HTTP', () => {
+    assert.deepEqual(
+      violations(access, (to) => !ours(to) || access.test(to) || amqp.test(to) || base.test(to)),
       [],
     )
   })
