@@ -8,7 +8,7 @@ import type { Services } from '../src/services.js'
 
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
 
-export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { config, metrics, notReady }) => {
+export const healthRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { notReady }) => {
   app.get(
     '/health/live',
     {
@@ -48,7 +48,9 @@ export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, 
         .send({ status: 'not_ready' as const, reason })
     },
   )
+}
 
+export const metricRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { config, metrics }) => {
   if (config.METRICS === 'off') return
   app.get(
     '/metrics',

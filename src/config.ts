@@ -1,13 +1,13 @@
 // The environment in, one frozen Config out, or the list of everything that is wrong with it. Imports nothing that runs.
 
 import { readFileSync } from 'node:fs'
-import { type Setting, settings } from './config/settings.js'
+import { contradictions, longestLease } from './config/contradictions.js'
+import { type Config, type Name, type Setting, settings } from './config/settings.js'
 
+export { isOpen, longestLease } from './config/contradictions.js'
+export type { Config } from './config/settings.js'
 export { settings } from './config/settings.js'
 export type { BrokerAddress } from './config/values.js'
-
-type Name = keyof typeof settings
-export type Config = { readonly [N in Name]: ReturnType<(typeof settings)[N]['parse']> }
 
 /** Everything wrong with the environment, a sentence each. */
 export class ConfigError extends Error {
@@ -53,32 +53,6 @@ function secretText(name: string, env: Record<string, string | undefined>): stri
   } catch (error) {
     throw new Error(`can't be read from ${name}_FILE: ${(error as NodeJS.ErrnoException).code}`)
   }
-}
-
-function contradictions({ HOST, AUTH, API_KEYS_FILE, MAX_LEASE, BROKER_CONSUMER_TIMEOUT }: Partial<Config>): string[] {
-  const mistakes: string[] = []
-  if (HOST !== undefined && !isLoopback(HOST) && AUTH?.length === 0) {
-    mistakes.push(
-      `HOST ${HOST} lets other machines in, and AUTH is not set: set AUTH=keys to ask everyone for a key, or listen on 127.0.0.1, or write AUTH=none out if everyone who can reach the port may publish and receive`,
-    )
-  }
-  if (AUTH?.includes('keys') && API_KEYS_FILE === '') mistakes.push('API_KEYS_FILE is missing: AUTH=keys needs it')
-  if (AUTH && API_KEYS_FILE && !AUTH.includes('keys'))
-    mistakes.push('API_KEYS_FILE is set, and nobody is asked for a key: set AUTH=keys')
-  if (MAX_LEASE !== undefined && BROKER_CONSUMER_TIMEOUT !== undefined && MAX_LEASE > longestLease({ BROKER_CONSUMER_TIMEOUT })) {
-    mistakes.push('MAX_LEASE is longer than BROKER_CONSUMER_TIMEOUT less a minute, after which RabbitMQ takes the message back')
-  }
-  return mistakes
-}
-
-/** How long a lease may last in all its extensions: the broker's consumer timeout less a minute (of short ones, half). */
-export function longestLease(config: Pick<Config, 'BROKER_CONSUMER_TIMEOUT'>): number {
-  const timeout = config.BROKER_CONSUMER_TIMEOUT
-  return timeout - Math.min(60_000, timeout / 2)
-}
-
-function isLoopback(hostname: string): boolean {
-  return hostname === 'localhost' || hostname === '::1' || /^127\.\d+\.\d+\.\d+$/.test(hostname)
 }
 
 /** Names that look like settings and are none: one or two letters off, or with a prefix that none of ours has. */

@@ -7,6 +7,7 @@ import { ConfigError, loadConfig } from './config.js'
 const app = await build()
 const { config, access } = app.services
 await app.http.listen({ host: config.HOST, port: config.PORT })
+await app.operations?.listen({ host: config.OPERATIONS_HOST ?? config.HOST, port: config.OPERATIONS_PORT! })
 
 // Where files are read that may change it means that they did; elsewhere what it always meant: the terminal is gone.
 if (!access.isOpen) process.on('SIGHUP', () => access.reload())

@@ -1,6 +1,6 @@
 // The entrance: finds out who a request comes from. What he may do is his rights' to say, and the route's to ask.
 
-import { type Config, ConfigError } from '../config.js'
+import { type Config, ConfigError, isOpen } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
 import { readCredentials } from './credentials.js'
@@ -23,7 +23,7 @@ export class Access {
 
   /** @throws ConfigError with every mistake in the files that the configuration names */
   constructor({ config, log }: AccessOptions) {
-    this.isOpen = config.AUTH.length === 0 || config.AUTH.includes('none')
+    this.isOpen = isOpen(config.AUTH)
     if (config.AUTH.includes('keys')) this.#keys = readKeys(config.API_KEYS_FILE, log)
   }
 

@@ -1,6 +1,21 @@
 // The table of all settings: name, meaning, default, and how its text is read.
 
-import { authModes, brokerAddresses, duration, host, integer, MiB, oneOf, size, text } from './values.js'
+import {
+  authModes,
+  brokerAddresses,
+  duration,
+  host,
+  integer,
+  list,
+  MiB,
+  oneOf,
+  optional,
+  origin,
+  proxy,
+  rate,
+  size,
+  text,
+} from './values.js'
 
 export interface Setting<T> {
   /** What stands in `.env.example` and docs/operations.md. */
@@ -22,6 +37,42 @@ export const settings = {
     parse: authModes,
   },
   API_KEYS_FILE: { doc: 'the API keys, as JSON; read again on SIGHUP and when it changes', default: '', parse: text },
+  RATE_LIMIT: {
+    doc: 'requests of one identity, or of one address where nobody is asked who he is, as in 100/s, 6000/m or 50/10s; no limit when not set',
+    default: '',
+    parse: optional(rate),
+  },
+  CORS_ORIGINS: {
+    doc: 'origins whose pages may use the gateway, separated by commas, or *; none when not set',
+    default: '',
+    parse: list(origin),
+  },
+  ALLOWED_HOSTS: {
+    doc: 'names that the gateway is called by, separated by commas; checked where it is set, and on loopback without AUTH, where localhost and addresses are known anyway',
+    default: '',
+    parse: list(host),
+  },
+  TRUST_PROXY: {
+    doc: 'proxies whose X-Forwarded headers count, as addresses and ranges separated by commas; none when not set',
+    default: '',
+    parse: list(proxy),
+  },
+  HEADERS_TIMEOUT: { doc: "how long a request's headers may take", default: '20s', parse: duration('100ms', '10m') },
+  BODY_TIMEOUT: {
+    doc: 'how long a body may stand still, one of lines ten times as long, and how long an answer may wait to be read',
+    default: '30s',
+    parse: duration('100ms', '1h'),
+  },
+  KEEP_ALIVE_TIMEOUT: {
+    doc: 'how long a connection is kept that nobody uses',
+    default: '72s',
+    parse: duration('1s', '1h'),
+  },
+  MAX_CONNECTIONS: {
+    doc: 'open connections from clients; more are closed at once',
+    default: '10000',
+    parse: integer(1, 1_000_000),
+  },
   AMQP_URL: {
     doc: 'RabbitMQ, as amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas',
     default: 'amqp://guest:guest@127.0.0.1:5672/',
@@ -91,6 +142,15 @@ export const settings = {
     default: 'failed',
     parse: oneOf('failed', 'all'),
   },
+  OPERATIONS_PORT: {
+    doc: 'port for health and metrics alone; the metrics are then nowhere else',
+    default: '',
+    parse: optional(integer(0, 65535)),
+  },
+  OPERATIONS_HOST: { doc: 'address for it; HOST when not set', default: '', parse: optional(host) },
   DOCS: { doc: 'on or off: Swagger UI at /docs, /openapi.json', default: 'on', parse: oneOf('on', 'off') },
   METRICS: { doc: 'on or off: Prometheus metrics at /metrics', default: 'on', parse: oneOf('on', 'off') },
 } as const satisfies Record<string, Setting<unknown>>
+
+export type Name = keyof typeof settings
+export type Config = { readonly [N in Name]: ReturnType<(typeof settings)[N]['parse']> }

@@ -83,6 +83,22 @@ export const host = (text: string) => {
   return text
 }
 
+/** Comma-separated. */
+export const list =
+  <T>(item: (text: string) => T) =>
+  (text: string): readonly T[] =>
+    text
+      .split(',')
+      .map((one) => one.trim())
+      .filter(Boolean)
+      .map(item)
+
+/** Where a setting may be left out. */
+export const optional =
+  <T>(parse: (text: string) => T) =>
+  (text: string): T | undefined =>
+    text === '' ? undefined : parse(text)
+
 export const text = (value: string) => value
 export const MiB = 1024 ** 2
 
@@ -94,4 +110,37 @@ export function authModes(text: string): readonly AuthMode[] {
   const modes = text.split(',').map((mode) => oneOf('none', 'keys')(mode.trim()))
   if (modes.length > 1 && modes.includes('none')) throw new Error('is none and something else')
   return modes
+}
+
+/** `*`, or an origin as browsers write it: scheme, host, and the port where it is not the scheme's own. */
+export function origin(text: string): string {
+  if (text === '*') return text
+  if (!URL.canParse(text) || new URL(text).origin !== text || text.includes('*'))
+    throw new Error(`has ${text} in it, which is not an origin like https://app.example`)
+  return text
+}
+
+const PROXY_WORDS = ['loopback', 'linklocal', 'uniquelocal']
+
+/** An address, a range of addresses, or a word for the ranges of private networks: a proxy whose X-Forwarded headers count. */
+export function proxy(text: string): string {
+  const [address, bits, more] = text.split('/') as [string, string?, string?]
+  const version = isIP(address)
+  const isRange = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 6 ? 128 : 32))
+  if ((version === 0 || !isRange || more !== undefined) && !PROXY_WORDS.includes(text))
+    throw new Error(`has ${text} in it, which is no address and no range like 10.0.0.0/8`)
+  return text
+}
+
+/** So many requests in so many milliseconds, from `100/s`, `6000/m`, `50/10s`. */
+export function rate(text: string): { requests: number; window: number } {
+  const match = /^(\d{1,9})\/(\d*(?:ms|s|m|h))$/.exec(text)
+  const window = match ? parseDuration(/^\d/.test(match[2]!) ? match[2]! : `1${match[2]}`) : undefined
+  const requests = Number(match?.[1])
+  if (!(requests > 0) || window === undefined || window < 1000) throw new Error('is not a rate like 100/s, 6000/m or 50/10s')
+  return { requests, window }
+}
+
+export function isLoopback(hostname: string): boolean {
+  return hostname === 'localhost' || hostname === '::1' || /^127\.\d+\.\d+\.\d+$/.test(hostname)
 }

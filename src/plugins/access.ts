@@ -46,8 +46,7 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
     const found = access.identify(request.raw.rawHeaders)
     if (found instanceof Problem) request.refusal = found
     else request.identity = found
-    // What routes there are is for those who are let in; whoever is gets told that there is none.
-    done(request.is404 && request.refusal ? request.refusal : undefined)
+    done()
   })
 })
 

@@ -18,6 +18,11 @@ export const errors = fp(async (app: FastifyInstance) => {
 
   app.setErrorHandler((error: FastifyError, request, reply) => answer(app, problemFor(error), request, reply))
   app.setNotFoundHandler((request, reply) => {
+    // What routes there are is for those who are let in; whoever is gets told that there is none.
+    if (request.refusal) {
+      answer(app, request.refusal, request, reply)
+      return
+    }
     const path = request.raw.url!.split('?', 1)[0]!.split('/')
     const allow = routes
       .filter(
