@@ -1,29 +1,27 @@
 // The HTTP application: plugins, then routes. Listens to nothing by itself.
 
-import { randomUUID } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
-import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { operationRoutes, routes } from '../routes/index.js'
+import { serverCertificates } from './certificates.js'
 import type { Config } from './config.js'
 import { access } from './plugins/access.js'
 import { browsers } from './plugins/browsers.js'
 import { context } from './plugins/context.js'
 import { docs, openapi } from './plugins/docs.js'
-import { clientError, errors, frameworkError } from './plugins/errors.js'
+import { errors } from './plugins/errors.js'
 import { parsers } from './plugins/parsers.js'
 import { rateLimit } from './plugins/rate-limit.js'
 import { slowClients } from './plugins/slow-clients.js'
+import { createServer, renewCertificates } from './server.js'
 import { createServices, type Services } from './services.js'
-
-/** AMQP names have 255 bytes, each up to three characters in a path; a 60 KiB header table is the most in a header. */
-const MAX_NAME = 1024
-const MAX_HEADERS = 128 * 1024
 
 export interface App {
   readonly http: FastifyInstance
   /** Health and metrics on a port of their own, where OPERATIONS_PORT is set. */
   readonly operations: FastifyInstance | undefined
   readonly services: Services
+  /** Reads the files again that may change: keys, certificates. undefined: there are none. */
+  readonly reload: (() => void) | undefined
   /** Answers what is under way, gives every lease back, closes all connections; each step has its deadline. */
   readonly close: () => Promise<void>
 }
@@ -33,7 +31,8 @@ export interface App {
  * @throws ConfigError where files that the configuration names have mistakes
  */
 export async function buildApp(config: Config): Promise<App> {
-  const http = server(config)
+  const certificates = serverCertificates(config)
+  const http = createServer(config, certificates)
   const services = createServices(config, http.log)
   await http.register(context, services)
   await http.register(errors)
@@ -46,48 +45,31 @@ export async function buildApp(config: Config): Promise<App> {
   await http.register(routes, services)
   if (config.DOCS === 'on') await http.register(docs)
   const operations = config.OPERATIONS_PORT === undefined ? undefined : await operationsServer(config, services)
-  return { http, operations, services, close: () => close(http, operations, services) }
+  const certificate = certificates && renewCertificates(http, config)
+  const reload = () => {
+    services.access.reload()
+    certificate?.reload()
+  }
+  return {
+    http,
+    operations,
+    services,
+    reload: services.access.isOpen && !certificate ? undefined : reload,
+    close: async () => {
+      certificate?.close()
+      await close(http, operations, services)
+    },
+  }
 }
 
 /** Health and metrics alone, for those who watch: nobody is asked who he is. */
 async function operationsServer(config: Config, services: Services): Promise<FastifyInstance> {
-  const http = server(config)
+  const http = createServer(config)
   await http.register(context, services)
   await http.register(errors)
   await http.register(slowClients, services)
   await http.register(parsers)
   await http.register(operationRoutes, services)
-  return http
-}
-
-function server(config: Config): FastifyInstance {
-  const http: FastifyInstance = Fastify({
-    logger:
-      config.LOG_LEVEL === 'silent'
-        ? false
-        : { level: config.LOG_LEVEL, redact: ['req.headers.authorization', 'req.headers.cookie'] },
-    logController: new LogController({ disableRequestLogging: true }),
-    // One logger for all: every line that belongs to a request names its id itself.
-    childLoggerFactory: (logger) => logger,
-    genReqId: requestId,
-    exposeHeadRoutes: false,
-    return503OnClosing: false,
-    forceCloseConnections: 'idle',
-    bodyLimit: 1024 * 1024,
-    trustProxy: config.TRUST_PROXY.length > 0 && [...config.TRUST_PROXY],
-    keepAliveTimeout: config.KEEP_ALIVE_TIMEOUT,
-    routerOptions: { maxParamLength: 16 * MAX_NAME },
-    http: {
-      maxHeaderSize: MAX_HEADERS,
-      headersTimeout: config.HEADERS_TIMEOUT,
-      // How often Node looks for those that took too long.
-      connectionsCheckingInterval: Math.min(5000, config.HEADERS_TIMEOUT / 2),
-    },
-    clientErrorHandler: clientError,
-    frameworkErrors: (error, request, reply) => frameworkError(() => http, error, request as never, reply as never),
-  }) as unknown as FastifyInstance
-  http.server.maxHeadersCount = 0 // their bytes are limited; of more lines than this Node would drop the rest in silence
-  http.server.maxConnections = config.MAX_CONNECTIONS
   return http
 }
 
@@ -104,10 +86,4 @@ async function close(http: FastifyInstance, operations: FastifyInstance | undefi
   clearInterval(idle)
   clearTimeout(late)
   await services.close()
-}
-
-/** The client's own id where it is one, so that its log and ours meet. */
-function requestId(request: IncomingMessage): string {
-  const given = request.headers['x-request-id']
-  return typeof given === 'string' && /^[A-Za-z0-9._-]{1,128}$/.test(given) ? given : randomUUID()
 }

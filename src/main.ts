@@ -5,13 +5,13 @@ import { type App, buildApp } from './app.js'
 import { ConfigError, loadConfig } from './config.js'
 
 const app = await build()
-const { config, access } = app.services
+const { config } = app.services
 await app.http.listen({ host: config.HOST, port: config.PORT })
 await app.operations?.listen({ host: config.OPERATIONS_HOST ?? config.HOST, port: config.OPERATIONS_PORT! })
 
 // Where files are read that may change it means that they did; elsewhere what it always meant: the terminal is gone.
-if (!access.isOpen) process.on('SIGHUP', () => access.reload())
-const skip = access.isOpen ? [] : ['SIGHUP' as const]
+if (app.reload) process.on('SIGHUP', app.reload)
+const skip = app.reload ? ['SIGHUP' as const] : []
 
 closeWithGrace({ delay: config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log, skip }, async ({ err, signal }) => {
   if (err) app.http.log.error({ err }, 'shutting down after a defect')

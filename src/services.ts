@@ -3,6 +3,7 @@
 import { Access } from './access/access.js'
 import { settled } from './amqp/deadline.js'
 import { Vhosts } from './amqp/vhost.js'
+import { brokerCertificates } from './certificates.js'
 import type { Config } from './config.js'
 import { Leases } from './leases/leases.js'
 import { Receiver } from './leases/receiver.js'
@@ -30,6 +31,7 @@ export interface Services {
 
 /** @throws ConfigError where files that the configuration names have mistakes */
 export function createServices(config: Config, log: Log): Services {
+  brokerCertificates(config)
   const access = new Access({ config, log })
   const metrics = createMetrics()
   let vhosts: Vhosts

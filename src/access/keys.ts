@@ -2,10 +2,10 @@
 
 import { hash, timingSafeEqual } from 'node:crypto'
 import type { Log } from '../log.js'
+import { readWhole, watch } from '../watched-file.js'
 import type { Identity } from './identity.js'
 import { type KeyEntry, KeyFileError, readKeyFile } from './key-file.js'
 import { Rights } from './rights.js'
-import { readWhole, watch } from './watched-file.js'
 
 interface Key {
   digest: Buffer

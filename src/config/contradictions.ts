@@ -20,6 +20,20 @@ const rules: Rule[] = [
     isOpen(AUTH) &&
     CORS_ORIGINS?.includes('*') &&
     'CORS_ORIGINS is *, and nobody is asked who he is: every page that anybody here looks at could publish and receive. Name the origins',
+  ({ TLS_CERT_FILE, TLS_KEY_FILE }) => TLS_CERT_FILE && !TLS_KEY_FILE && 'TLS_KEY_FILE is missing: the key of TLS_CERT_FILE',
+  ({ TLS_CERT_FILE, TLS_KEY_FILE }) =>
+    TLS_KEY_FILE && !TLS_CERT_FILE && 'TLS_CERT_FILE is missing: the certificate of TLS_KEY_FILE',
+  ({ TLS_CERT_FILE, TLS_CLIENT_CA_FILE }) =>
+    TLS_CLIENT_CA_FILE &&
+    !TLS_CERT_FILE &&
+    'TLS_CLIENT_CA_FILE is set, and TLS_CERT_FILE is not: clients show certificates over TLS only',
+  ({ AMQP_TLS_CERT_FILE, AMQP_TLS_KEY_FILE }) =>
+    Boolean(AMQP_TLS_CERT_FILE) !== Boolean(AMQP_TLS_KEY_FILE) &&
+    'AMQP_TLS_CERT_FILE and AMQP_TLS_KEY_FILE are for each other: one is missing',
+  ({ AMQP_URL, AMQP_TLS_CA_FILE, AMQP_TLS_CERT_FILE }) =>
+    AMQP_URL?.every(({ protocol }) => protocol === 'amqp') &&
+    (AMQP_TLS_CA_FILE || AMQP_TLS_CERT_FILE) &&
+    'AMQP_TLS_CA_FILE or AMQP_TLS_CERT_FILE is set, and AMQP_URL speaks no TLS: it would begin with amqps://',
   ({ PORT, OPERATIONS_PORT }) =>
     PORT !== 0 && PORT !== undefined && PORT === OPERATIONS_PORT && 'OPERATIONS_PORT is the same as PORT: give it one of its own',
   ({ OPERATIONS_HOST, OPERATIONS_PORT }) =>

@@ -37,6 +37,13 @@ export const settings = {
     parse: authModes,
   },
   API_KEYS_FILE: { doc: 'the API keys, as JSON; read again on SIGHUP and when it changes', default: '', parse: text },
+  TLS_CERT_FILE: { doc: 'certificate, with its chain, to speak HTTPS with (PEM); HTTP when not set', default: '', parse: text },
+  TLS_KEY_FILE: { doc: 'its private key (PEM)', default: '', parse: text },
+  TLS_CLIENT_CA_FILE: {
+    doc: 'authority of client certificates (PEM): where it is set, nobody comes in without one',
+    default: '',
+    parse: text,
+  },
   RATE_LIMIT: {
     doc: 'requests of one identity, or of one address where nobody is asked who he is, as in 100/s, 6000/m or 50/10s; no limit when not set',
     default: '',
@@ -79,6 +86,17 @@ export const settings = {
     parse: brokerAddresses,
     secret: true,
   },
+  AMQP_TLS_CA_FILE: {
+    doc: "the authority that RabbitMQ's certificate is from, where it is none of the usual ones (PEM)",
+    default: '',
+    parse: text,
+  },
+  AMQP_TLS_CERT_FILE: {
+    doc: "the gateway's own certificate for RabbitMQ, where that asks for one (PEM)",
+    default: '',
+    parse: text,
+  },
+  AMQP_TLS_KEY_FILE: { doc: 'its private key (PEM)', default: '', parse: text },
   AMQP_HEARTBEAT: {
     doc: 'AMQP heartbeat; a silent broker is given up after three',
     default: '10s',

@@ -19,11 +19,12 @@ const HEADERS = {
 }
 
 export const browsers = fp(async (app: FastifyInstance, { config, access }: Services) => {
-  const { CORS_ORIGINS, ALLOWED_HOSTS, HOST } = config
+  const { CORS_ORIGINS, ALLOWED_HOSTS, HOST, TLS_CERT_FILE } = config
   const headers = {
     ...HEADERS,
     // An origin that may ask may use the answer; for every other page there is none, not as an image either.
     'cross-origin-resource-policy': CORS_ORIGINS.length > 0 ? 'cross-origin' : 'same-origin',
+    ...(TLS_CERT_FILE && { 'strict-transport-security': 'max-age=31536000' }),
   }
   app.addHook('onRequest', (_request, reply, done) => {
     reply.headers(headers)

@@ -130,7 +130,8 @@ const CLIENT_ERRORS: Record<string, [status: string, detail: string]> = {
 
 /** For what is no HTTP at all: there is no request to answer, so the answer is written to the socket. */
 export function clientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  // Where no TLS came about there is nobody to write to, and an answer would wait for ever.
+  if (error.code === 'ECONNRESET' || /^ERR_(SSL|TLS)_/.test(error.code ?? '') || !socket.writable) {
     socket.destroy()
     return
   }

@@ -40,7 +40,7 @@ const violations = (from: RegExp, allowed: (to: string, found: Import) => boolea
   imports.filter((found) => from.test(found.from) && !allowed(found.to, found)).map(described)
 
 /** Rooms by their depth: nobody imports what stands above, or beside where that is not allowed. */
-const base = /^src\/((problems|config|units|log|metrics)\.ts$|config\/)/
+const base = /^src\/((problems|config|units|log|metrics|certificates|watched-file)\.ts$|config\/)/
 const amqp = /^src\/amqp\//
 const messages = /^src\/messages\//
 const leases = /^src\/leases\//
@@ -60,6 +60,13 @@ describe('the arrows', () => {
     )
     assert.deepEqual(
       violations(/^src\/config(\.ts$|\/)/, (to) => !ours(to) || to === 'src/units.ts' || to.startsWith('src/config/')),
+      [],
+    )
+  })
+
+  it('leave the certificates and the watch on files to the configuration alone', () => {
+    assert.deepEqual(
+      violations(/^src\/(certificates|watched-file)\.ts$/, (to) => !ours(to) || to === 'src/config.ts'),
       [],
     )
   })
@@ -126,7 +133,10 @@ describe('the arrows', () => {
   it('lead to the plugins and the app from where the process is put together', () => {
     assert.deepEqual(
       imports
-        .filter(({ from, to }) => to.startsWith('src/plugins/') && !from.startsWith('src/plugins/') && from !== 'src/app.ts')
+        .filter(
+          ({ from, to }) =>
+            to.startsWith('src/plugins/') && !from.startsWith('src/plugins/') && !/^src\/(app|server)\.ts$/.test(from),
+        )
         .map(described),
       [],
     )
@@ -141,7 +151,9 @@ describe('the arrows', () => {
   })
 
   it('lead to the HTTP framework from the routes, the plugins and the app', () => {
-    const others = imports.filter(({ from, to }) => /fastify/.test(to) && !/^(routes\/|src\/plugins\/|src\/app\.ts$)/.test(from))
+    const others = imports.filter(
+      ({ from, to }) => /fastify/.test(to) && !/^(routes\/|src\/plugins\/|src\/(app|server)\.ts$)/.test(from),
+    )
     assert.deepEqual(others.map(described), [])
   })
 
