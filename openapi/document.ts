@@ -49,7 +49,7 @@ export const document = {
     version: '0.1.0',
     summary: 'RabbitMQ for everything that speaks HTTP.',
     description:
-      'Publish, receive under a lease, and settle in a later call.\n\nEvery path works on the connection’s own vhost as it is, and under `/vhosts/{vhost}` on any other. Every error is an `application/problem+json` with a stable `code`. Every response carries `x-request-id`.',
+      'Publish, receive under a lease, and settle in a later call.\n\nEvery path works on the connection’s own vhost as it is, and under `/vhosts/{vhost}` on any other. Every error is an `application/problem+json` with a stable `code`. Every response carries `x-request-id`.\n\nWhere the gateway asks who calls, each operation wants a right: `configure`, `write` or `read` on a name in a vhost.',
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
   servers: [
@@ -60,6 +60,13 @@ export const document = {
       variables: { vhost: { default: '%2F', description: 'Percent-encoded.' } },
     },
   ],
-  security: [],
+  components: {
+    securitySchemes: {
+      bearer: { type: 'http' as const, scheme: 'bearer', description: 'An API key.' },
+      basic: { type: 'http' as const, scheme: 'basic', description: 'An API key as the password, with any user name.' },
+    },
+  },
+  // The last one is no credentials at all, for where nobody is asked.
+  security: [{ bearer: [] }, { basic: [] }, {}],
   tags,
 }

@@ -6,6 +6,7 @@ import type { FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastif
 import { Type } from 'typebox'
 import { ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { publishManyToExchange, publishToQueue } from '../src/access/requirements.js'
 import { Batch, publishAll } from '../src/batch.js'
 import { publishLines, RESULT_BUFFER } from '../src/ndjson.js'
 import type { Services } from '../src/services.js'
@@ -53,6 +54,7 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
   app.post(
     '/queues/:queue/messages/batch',
     {
+      config: { access: publishToQueue },
       schema: {
         operationId: 'publishBatchToQueue',
         tags: ['messages'],
@@ -71,6 +73,7 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
   app.post(
     '/exchanges/:exchange/messages/batch',
     {
+      config: { access: publishManyToExchange },
       schema: {
         operationId: 'publishBatchToExchange',
         tags: ['messages'],
@@ -99,6 +102,7 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
   ) {
     const instance = request.url.split('?', 1)[0]!
     const batch = await Batch.begin(services, {
+      author: request.identity!,
       vhost: vhostOf(request.params as object),
       to,
       ...target,

@@ -4,6 +4,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { bindExchange, bindQueue, configure, declareExchange, look } from '../src/access/requirements.js'
 import type { Binding } from '../src/amqp/topology.js'
 import type { Services } from '../src/services.js'
 import { argumentsInQuery, argumentsOf, nameOf, routingKeyOf, vhostOf } from './request.js'
@@ -24,6 +25,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
   app.put(
     '/exchanges/:exchange',
     {
+      config: { access: declareExchange },
       schema: {
         operationId: 'declareExchange',
         tags: ['exchanges'],
@@ -62,6 +64,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
   app.get(
     '/exchanges/:exchange',
     {
+      config: { access: look('exchange') },
       schema: {
         operationId: 'getExchange',
         tags: ['exchanges'],
@@ -81,6 +84,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
   app.delete(
     '/exchanges/:exchange',
     {
+      config: { access: configure('exchange') },
       schema: {
         operationId: 'deleteExchange',
         tags: ['exchanges'],
@@ -116,6 +120,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
       app.route({
         method,
         url,
+        config: { access: to === 'queue' ? bindQueue : bindExchange },
         schema: {
           operationId: `${verb}${to === 'queue' ? 'Queue' : 'Exchange'}`,
           tags: ['exchanges'],

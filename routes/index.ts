@@ -8,7 +8,7 @@ import { batchRoutes } from './batch.js'
 import { exchangeRoutes } from './exchanges.js'
 import { leaseRoutes } from './leases.js'
 import { messageRoutes } from './messages.js'
-import { operationRoutes } from './operations.js'
+import { healthRoutes, metricRoutes } from './operations.js'
 import { queueRoutes } from './queues.js'
 import { rpcRoutes } from './rpc.js'
 import { streamRoutes } from './stream.js'
@@ -21,7 +21,8 @@ export async function routes(app: FastifyInstance, services: Services): Promise<
     route.schema = { ...route.schema, querystring: route.schema?.querystring ?? Type.Object({}, strict) }
   })
   for (const plugin of inVhosts) await app.register(plugin, services)
-  await app.register(operationRoutes, services)
+  await app.register(healthRoutes, services)
+  if (services.config.OPERATIONS_PORT === undefined) await app.register(metricRoutes, services)
 
   // The same once more for every other vhost; the document says so with a server variable instead of every path twice.
   await app.register(
@@ -33,4 +34,10 @@ export async function routes(app: FastifyInstance, services: Services): Promise<
     },
     { prefix: '/vhosts/:vhost' },
   )
+}
+
+/** What is on the port for operations. */
+export async function operationRoutes(app: FastifyInstance, services: Services): Promise<void> {
+  await app.register(healthRoutes, services)
+  await app.register(metricRoutes, services)
 }

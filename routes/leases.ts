@@ -1,10 +1,13 @@
 // Settle, extend, look at; one or many.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { LeaseIdParam } from '../openapi/schemas/lease.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { readOfLease } from '../src/access/requirements.js'
 import type { LeaseCommand, LeaseResult } from '../src/leases/commands.js'
+import type { Asker } from '../src/leases/leases.js'
 import { catalogue, invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { durationOf, vhostOf } from './request.js'
@@ -28,8 +31,13 @@ const MAX_BULK = 1000
 const FOREVER = 10 * 365 * 24 * 3_600_000
 
 export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { leases }) => {
-  async function one(request: { params: object }, command: LeaseCommand) {
-    const [result] = await leases.run([command], vhostOf(request.params))
+  const askerOf = ({ params, identity }: FastifyRequest): Asker => ({
+    vhost: vhostOf(params as object),
+    mayRead: (vhost, queue) => identity!.rights.allows('read', vhost, queue),
+  })
+
+  async function one(request: FastifyRequest, command: LeaseCommand) {
+    const [result] = await leases.run([command], askerOf(request))
     if (!result!.ok) throw new Problem(result!.code, result!.detail)
     return result!.view
   }
@@ -37,6 +45,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
   app.post(
     '/leases/:id/ack',
     {
+      config: { access: readOfLease },
       schema: {
         operationId: 'ack',
         tags: ['leases'],
@@ -56,6 +65,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
   app.post(
     '/leases/:id/nack',
     {
+      config: { access: readOfLease },
       schema: {
         operationId: 'nack',
         tags: ['leases'],
@@ -77,6 +87,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
   app.post(
     '/leases/:id/extend',
     {
+      config: { access: readOfLease },
       schema: {
         operationId: 'extend',
         tags: ['leases'],
@@ -95,6 +106,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
   app.get(
     '/leases/:id',
     {
+      config: { access: readOfLease },
       schema: {
         operationId: 'getLease',
         tags: ['leases'],
@@ -109,6 +121,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
   app.post(
     '/leases/settle',
     {
+      config: { access: readOfLease },
       schema: {
         operationId: 'settleMany',
         tags: ['leases'],
@@ -134,7 +147,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
       ]
       if (commands.length > MAX_BULK)
         throw invalidRequest('/body', `names ${commands.length} leases, and ${MAX_BULK} is the limit`)
-      const results = await leases.run(commands, vhostOf(request.params as object))
+      const results = await leases.run(commands, askerOf(request))
       const settled = results.filter(({ ok }) => ok).length
       return {
         settled,
@@ -161,7 +174,8 @@ function described(command: LeaseCommand, result: LeaseResult) {
   return { id, status: statusOf(code), problem: { code, detail, retryable: 'retryAfter' in catalogue[code] } }
 }
 
-function statusOf(code: keyof typeof catalogue): 'gone' | 'conflict' | 'unknown' {
+function statusOf(code: keyof typeof catalogue): 'gone' | 'conflict' | 'refused' | 'unknown' {
+  if (code === 'access_refused') return 'refused'
   if (code === 'lease_gone' || code === 'lease_not_found') return 'gone'
   return code === 'already_settled' || code === 'max_lease_exceeded' ? 'conflict' : 'unknown'
 }

@@ -6,6 +6,7 @@ import { Type } from 'typebox'
 import { Duration, ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
 import { MessageHeaders } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { publishToExchange, publishToQueue, read } from '../src/access/requirements.js'
 import { Interrupt } from '../src/amqp/receive.js'
 import type { Client, Received } from '../src/leases/receiver.js'
 import { messageToJson } from '../src/messages/json.js'
@@ -14,7 +15,7 @@ import { invalidRequest } from '../src/problems.js'
 import { type PublishOptions, publish } from '../src/publish.js'
 import type { Services } from '../src/services.js'
 import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
-import { durationOf, leaseOf, nameOf, routingKeyOf, vhostOf } from './request.js'
+import { durationOf, leaseOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './request.js'
 
 const confirm = Type.Optional(
   Type.Boolean({ default: true, description: 'false: 202 as soon as the message is written to the broker connection.' }),
@@ -47,6 +48,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
     raw.post(
       '/queues/:queue/messages',
       {
+        config: { access: publishToQueue },
         schema: {
           operationId: 'publishToQueue',
           tags: ['messages'],
@@ -70,6 +72,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
     raw.post(
       '/exchanges/:exchange/messages',
       {
+        config: { access: publishToExchange },
         schema: {
           operationId: 'publishToExchange',
           tags: ['messages'],
@@ -105,18 +108,20 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
     request: FastifyRequest,
     reply: FastifyReply,
     target: { exchange: string; routingKey: string },
-    options: Omit<PublishOptions, 'vhost'>,
+    options: Omit<PublishOptions, 'vhost' | 'author'>,
   ) {
-    const properties = readProperties(request.raw.headers, vhosts.username)
+    const author = request.identity!
+    const properties = readProperties(request.raw.headers, userIdOf(author, vhosts))
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
     const vhost = vhostOf(request.params as object)
-    const receipt = await publish(vhosts, { ...target, properties, body }, { ...options, vhost })
+    const receipt = await publish(vhosts, { ...target, properties, body }, { ...options, vhost, author })
     return reply.code(options.confirm ? 201 : 202).send(receipt)
   }
 
   app.get(
     '/queues/:queue/messages',
     {
+      config: { access: read('queue') },
       onSend: keepType,
       schema: {
         operationId: 'receive',

@@ -2,21 +2,24 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { problems } from '../openapi/schemas/problem.js'
+import { openProblems } from '../openapi/schemas/problem.js'
+import { open } from '../src/access/requirements.js'
 import type { Services } from '../src/services.js'
 
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
 
-export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { config, metrics, notReady }) => {
+export const healthRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { notReady }) => {
   app.get(
     '/health/live',
     {
       exposeHeadRoute: true,
+      config: { access: open },
       schema: {
         operationId: 'live',
         tags: ['operations'],
+        security: [],
         summary: 'Whether the process works',
-        response: { 200: json('Health', 'It does.'), ...problems() },
+        response: { 200: json('Health', 'It does.'), ...openProblems() },
       },
     },
     async () => ({ status: 'live' }),
@@ -26,12 +29,14 @@ export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, 
     '/health/ready',
     {
       exposeHeadRoute: true,
+      config: { access: open },
       schema: {
         operationId: 'ready',
         tags: ['operations'],
+        security: [],
         summary: 'Whether it should get traffic',
         description: 'Not while the broker is away or accepts no messages, nor while the gateway drains.',
-        response: { 200: json('Readiness', 'Ready.'), ...problems(), 503: json('Readiness', 'Not ready, and why.') },
+        response: { 200: json('Readiness', 'Ready.'), ...openProblems(), 503: json('Readiness', 'Not ready, and why.') },
       },
     },
     async (_request, reply) => {
@@ -43,18 +48,22 @@ export const operationRoutes: FastifyPluginAsyncTypebox<Services> = async (app, 
         .send({ status: 'not_ready' as const, reason })
     },
   )
+}
 
+export const metricRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { config, metrics }) => {
   if (config.METRICS === 'off') return
   app.get(
     '/metrics',
     {
+      config: { access: open },
       schema: {
         operationId: 'metrics',
         tags: ['operations'],
+        security: [],
         summary: 'Metrics for Prometheus',
         response: {
           200: { description: 'In the text format.', content: { 'text/plain': { schema: Type.String() } } },
-          ...problems(),
+          ...openProblems(),
         },
       },
     },

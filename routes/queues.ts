@@ -4,6 +4,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { configure, declareQueue, look, purge } from '../src/access/requirements.js'
 import type { Services } from '../src/services.js'
 import { argumentsOf, nameOf, vhostOf } from './request.js'
 
@@ -14,6 +15,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
   app.put(
     '/queues/:queue',
     {
+      config: { access: declareQueue },
       schema: {
         operationId: 'declareQueue',
         tags: ['queues'],
@@ -45,6 +47,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
   app.get(
     '/queues/:queue',
     {
+      config: { access: look('queue') },
       schema: {
         operationId: 'getQueue',
         tags: ['queues'],
@@ -64,6 +67,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
   app.delete(
     '/queues/:queue',
     {
+      config: { access: configure('queue') },
       schema: {
         operationId: 'deleteQueue',
         tags: ['queues'],
@@ -96,6 +100,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
   app.delete(
     '/queues/:queue/messages',
     {
+      config: { access: purge('queue') },
       schema: {
         operationId: 'purgeQueue',
         tags: ['queues'],

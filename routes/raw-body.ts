@@ -28,8 +28,8 @@ const types = new WeakMap<FastifyReply, string>()
 
 /** Sets the headers of an answer that is a message as it came. */
 export function answerRaw(reply: FastifyReply, headers: Record<string, string>): void {
-  // A stored HTML page is not to run as one of the gateway's own.
-  reply.header('x-content-type-options', 'nosniff').header('content-security-policy', 'sandbox')
+  // A stored HTML page is not to run as one of the gateway's own; neither is it to be guessed at, as no answer is.
+  reply.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'; sandbox")
   reply.headers(headers)
   types.set(reply, headers['content-type'] ?? 'application/octet-stream')
 }

@@ -1,6 +1,8 @@
 // What several doors read from a request in the same way.
 
+import type { Identity } from '../src/access/identity.js'
 import type { FieldTable } from '../src/amqp/field-table.js'
+import type { Vhosts } from '../src/amqp/vhost.js'
 import { parseExact } from '../src/messages/exact-json.js'
 import { tableFromJson } from '../src/messages/headers.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
@@ -12,6 +14,11 @@ interface Params {
   queue?: string
   exchange?: string
   destination?: string
+}
+
+/** The only `user_id` that RabbitMQ lets a message carry; undefined where its author may set none. */
+export function userIdOf({ setsUserId }: Identity, { username }: Vhosts): string | undefined {
+  return setsUserId ? username : undefined
 }
 
 /** A name from the path. @throws Problem invalid_request */

@@ -6,13 +6,14 @@ import { Type } from 'typebox'
 import { Duration, ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
 import { MessageHeaders } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { publishToExchange, publishToQueue } from '../src/access/requirements.js'
 import type { IncomingMessage } from '../src/amqp/message.js'
 import { call } from '../src/call.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
 import { Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
-import { durationOf, nameOf, routingKeyOf, vhostOf } from './request.js'
+import { durationOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './request.js'
 
 const MAX_TIMEOUT = 10 * 60_000
 const timeout = Type.Optional(Duration('How long to wait for the reply, up to 10m.', { default: '30s' }))
@@ -45,7 +46,8 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
     const received = await call(vhosts, metrics, {
       vhost: vhostOf(request.params as object),
       ...target,
-      properties: readProperties(request.raw.headers, vhosts.username),
+      author: request.identity!,
+      properties: readProperties(request.raw.headers, userIdOf(request.identity!, vhosts)),
       body: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
       timeout: durationOf(given, '/query/timeout', 1, MAX_TIMEOUT),
     })
@@ -56,6 +58,7 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
   app.post(
     '/queues/:queue/rpc',
     {
+      config: { access: publishToQueue },
       schema: {
         operationId: 'callQueue',
         tags: ['rpc'],
@@ -75,6 +78,7 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
   app.post(
     '/exchanges/:exchange/rpc',
     {
+      config: { access: publishToExchange },
       schema: {
         operationId: 'callExchange',
         tags: ['rpc'],

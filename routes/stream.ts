@@ -5,20 +5,22 @@ import type { FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import { Duration, QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { read } from '../src/access/requirements.js'
 import { type FieldValue, TypedValue } from '../src/amqp/field-table.js'
 import type { Sink } from '../src/leases/stream.js'
 import { messageToJson } from '../src/messages/json.js'
-import { invalidRequest } from '../src/problems.js'
+import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { leaseOf, nameOf, vhostOf } from './request.js'
 
 const HEARTBEAT = 15_000
 const text = (description: string) => ({ schema: Type.String({ description }) })
 
-export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, config }) => {
+export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, vhosts, config }) => {
   app.get(
     '/queues/:queue/stream',
     {
+      config: { access: read('queue') },
       schema: {
         operationId: 'stream',
         tags: ['messages'],
@@ -79,7 +81,11 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       // It may have gone while the broker was asked.
       if (reply.raw.destroyed) stream.end()
       const lines = /application\/x-ndjson/i.test(request.headers.accept ?? '')
-      stream.start(open(reply, lines ? new Lines() : new Events(), encoding, request.id))
+      const vhost = vhostOf(request.params) ?? vhosts.defaultName
+      // Keys are taken away, and tokens run out, while a stream goes on.
+      const stillMay = () => request.identity!.current()?.rights.allows('read', vhost, request.params.queue) === true
+      const beat = () => stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream are over.'))
+      stream.start(open(reply, lines ? new Lines() : new Events(), { encoding, requestId: request.id, beat }))
       return reply
     },
   )
@@ -111,14 +117,24 @@ class Lines implements Format {
   end = (json: string) => `${json}\n`
 }
 
-function open(reply: FastifyReply, format: Format, encoding: 'auto' | 'string' | 'base64', requestId: string): Sink {
+interface Opening {
+  encoding: 'auto' | 'string' | 'base64'
+  requestId: string
+  /** Called with every heartbeat. */
+  beat: () => void
+}
+
+function open(reply: FastifyReply, format: Format, { encoding, requestId, beat }: Opening): Sink {
   reply.hijack()
   const { raw } = reply
   const headers = { ...reply.getHeaders(), 'content-type': format.type, 'x-accel-buffering': 'no' }
   raw.writeHead(200, headers as Record<string, string>)
   raw.flushHeaders()
   if (format.beginning) raw.write(format.beginning)
-  const heartbeat = setInterval(() => raw.write(format.heartbeat), HEARTBEAT)
+  const heartbeat = setInterval(() => {
+    raw.write(format.heartbeat)
+    beat()
+  }, HEARTBEAT)
   raw.once('close', () => clearInterval(heartbeat))
   return {
     write: (messages, flushed) => {

@@ -10,7 +10,17 @@ import { join } from 'node:path'
 import { startBroker } from './broker.mjs'
 import { build, ensurePackages, ensureSystemPackages, root, say } from './project.mjs'
 
-const SYSTEM_PACKAGES = ['rabbitmq-server', 'python3', 'python3-pika', 'amqp-tools', 'chromium', 'php-cli', 'php-curl', 'curl']
+const SYSTEM_PACKAGES = [
+  'rabbitmq-server',
+  'python3',
+  'python3-pika',
+  'amqp-tools',
+  'chromium',
+  'php-cli',
+  'php-curl',
+  'curl',
+  'openssl',
+]
 
 const unitOnly = process.argv.includes('--unit')
 const filters = process.argv.slice(2).filter((word) => !word.startsWith('--'))

@@ -1,63 +1,82 @@
 // The HTTP application: plugins, then routes. Listens to nothing by itself.
 
-import { randomUUID } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
-import Fastify, { type FastifyInstance, LogController } from 'fastify'
-import { routes } from '../routes/index.js'
+import type { FastifyInstance } from 'fastify'
+import { operationRoutes, routes } from '../routes/index.js'
+import { serverCertificates } from './certificates.js'
 import type { Config } from './config.js'
+import { access } from './plugins/access.js'
+import { browsers } from './plugins/browsers.js'
 import { context } from './plugins/context.js'
 import { docs, openapi } from './plugins/docs.js'
-import { clientError, errors, frameworkError } from './plugins/errors.js'
+import { errors } from './plugins/errors.js'
 import { parsers } from './plugins/parsers.js'
+import { rateLimit } from './plugins/rate-limit.js'
+import { slowClients } from './plugins/slow-clients.js'
+import { createServer, renewCertificates } from './server.js'
 import { createServices, type Services } from './services.js'
-
-/** AMQP names have 255 bytes, each up to three characters in a path; a 60 KiB header table is the most in a header. */
-const MAX_NAME = 1024
-const MAX_HEADERS = 128 * 1024
 
 /** Connections that wait to be accepted: of a burst of long polls more than Node.js' 511; the kernel may allow fewer. */
 export const LISTEN_BACKLOG = 4096
 
 export interface App {
   readonly http: FastifyInstance
+  /** Health and metrics on a port of their own, where OPERATIONS_PORT is set. */
+  readonly operations: FastifyInstance | undefined
   readonly services: Services
+  /** Reads the files again that may change: keys, certificates. */
+  readonly reload: () => void
   /** Answers what is under way, gives every lease back, closes all connections; each step has its deadline. */
   readonly close: () => Promise<void>
 }
 
-/** Builds the application and begins to connect to the broker. Resolves without waiting for it. */
+/**
+ * Builds the application and begins to connect to the broker. Resolves without waiting for it.
+ * @throws ConfigError where files that the configuration names have mistakes
+ */
 export async function buildApp(config: Config): Promise<App> {
-  const http: FastifyInstance = Fastify({
-    logger:
-      config.LOG_LEVEL === 'silent'
-        ? false
-        : { level: config.LOG_LEVEL, redact: ['req.headers.authorization', 'req.headers.cookie'] },
-    logController: new LogController({ disableRequestLogging: true }),
-    // One logger for all: every line that belongs to a request names its id itself.
-    childLoggerFactory: (logger) => logger,
-    genReqId: requestId,
-    exposeHeadRoutes: false,
-    return503OnClosing: false,
-    forceCloseConnections: 'idle',
-    bodyLimit: 1024 * 1024,
-    routerOptions: { maxParamLength: 16 * MAX_NAME },
-    http: { maxHeaderSize: MAX_HEADERS },
-    clientErrorHandler: clientError,
-    frameworkErrors: (error, request, reply) => frameworkError(() => http, error, request as never, reply as never),
-  }) as unknown as FastifyInstance
-  http.server.maxHeadersCount = 0 // their bytes are limited; of more lines than this Node would drop the rest in silence
+  const certificates = serverCertificates(config)
+  const http = createServer(config, certificates)
   const services = createServices(config, http.log)
   await http.register(context, services)
   await http.register(errors)
+  await http.register(slowClients, services)
+  await http.register(browsers, services)
+  await http.register(access, services)
+  await http.register(rateLimit, services)
   await http.register(parsers)
   await http.register(openapi)
   await http.register(routes, services)
   if (config.DOCS === 'on') await http.register(docs)
-  return { http, services, close: () => close(http, services) }
+  const operations = config.OPERATIONS_PORT === undefined ? undefined : await operationsServer(config, services)
+  const certificate = certificates && renewCertificates(http, config)
+  return {
+    http,
+    operations,
+    services,
+    reload: () => {
+      services.access.reload()
+      certificate?.reload()
+    },
+    close: async () => {
+      certificate?.close()
+      await close(http, operations, services)
+    },
+  }
+}
+
+/** Health and metrics alone, for those who watch: nobody is asked who he is. */
+async function operationsServer(config: Config, services: Services): Promise<FastifyInstance> {
+  const http = createServer(config)
+  await http.register(context, services)
+  await http.register(errors)
+  await http.register(slowClients, services)
+  await http.register(parsers)
+  await http.register(operationRoutes, services)
+  return http
 }
 
 /** Requests first: they still need the broker. A connection that turns idle after its answer is not waited for. */
-async function close(http: FastifyInstance, services: Services): Promise<void> {
+async function close(http: FastifyInstance, operations: FastifyInstance | undefined, services: Services): Promise<void> {
   services.drain()
   const idle = setInterval(() => http.server.closeIdleConnections(), 20)
   const late = setTimeout(
@@ -65,13 +84,8 @@ async function close(http: FastifyInstance, services: Services): Promise<void> {
     services.config.PUBLISH_TIMEOUT + services.config.BROKER_TIMEOUT,
   )
   await http.close()
+  await operations?.close()
   clearInterval(idle)
   clearTimeout(late)
   await services.close()
-}
-
-/** The client's own id where it is one, so that its log and ours meet. */
-function requestId(request: IncomingMessage): string {
-  const given = request.headers['x-request-id']
-  return typeof given === 'string' && /^[A-Za-z0-9._-]{1,128}$/.test(given) ? given : randomUUID()
 }

@@ -1,6 +1,8 @@
 // Many messages at once. One bad message fails alone; a result says no more than is known.
 
 import { isUtf8 } from 'node:buffer'
+import type { Identity } from './access/identity.js'
+import { admit } from './access/publishing.js'
 import type { Vhost, Vhosts } from './amqp/vhost.js'
 import type { Config } from './config.js'
 import { type Entry, EntryProblem, type EntryTarget, readEntry, readEvent } from './messages/entry.js'
@@ -17,6 +19,7 @@ export interface BatchResult {
 }
 
 export interface BatchRequest {
+  author: Identity
   vhost: string | undefined
   to: 'queue' | 'exchange'
   exchange: string
@@ -59,9 +62,10 @@ export class Batch {
    */
   static async begin({ vhosts, config, metrics }: BatchServices, request: BatchRequest): Promise<Batch> {
     const vhost = await vhosts.get(request.vhost)
-    const { to, exchange, routingKey } = request
+    const { author, to, exchange, routingKey } = request
+    const username = author.setsUserId ? vhosts.username : undefined
     const maxSize = config.MAX_MESSAGE_SIZE
-    const batch = new Batch(vhost, metrics, request, { to, exchange, routingKey, username: vhosts.username, maxSize })
+    const batch = new Batch(vhost, metrics, request, { to, exchange, routingKey, username, maxSize })
     try {
       if (to === 'queue') await vhost.topology.queue(routingKey)
       else await vhost.topology.exchange(exchange)
@@ -86,6 +90,7 @@ export class Batch {
     let entry: Entry | undefined
     try {
       entry = read()
+      admit(this.#author(), this.#vhost.name, entry.message)
       const { confirmed } = await this.#vhost.publisher.write(entry.message, this.#request.wanted)
       return { result: this.#outcome(index, entry, confirmed) }
     } catch (error) {
@@ -113,6 +118,13 @@ export class Batch {
     const problem =
       error instanceof Problem ? error : new Problem('internal_error', 'This is a defect of the gateway.', { cause: error })
     return this.#result(index, statusOf(problem), entry ?? { id: error instanceof EntryProblem ? error.id : undefined }, problem)
+  }
+
+  /** Who he is by now: a batch of lines lasts as long as its client likes. */
+  #author(): Identity {
+    const author = this.#request.author.current()
+    if (!author) throw new Problem('unauthorized', 'The credentials of the request are over.')
+    return author
   }
 
   #unroutable({ message: { exchange, routingKey } }: Entry): Problem {

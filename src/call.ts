@@ -1,5 +1,7 @@
 // Request and reply over a queue or an exchange.
 
+import type { Identity } from './access/identity.js'
+import { admit } from './access/publishing.js'
 import type { IncomingMessage, Properties } from './amqp/message.js'
 import { areIndigestible } from './amqp/perils.js'
 import type { Vhosts } from './amqp/vhost.js'
@@ -9,6 +11,7 @@ import { Problem } from './problems.js'
 const MAX_PENDING = 20_000
 
 export interface CallRequest {
+  author: Identity
   vhost: string | undefined
   /** `''`: straight to the queue that the routing key names. */
   exchange: string
@@ -21,10 +24,11 @@ export interface CallRequest {
 
 /**
  * Publishes a request and resolves with its reply, which keeps the client's own correlation id.
- * @throws Problem queue_not_found, unroutable, exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable, overloaded
+ * @throws Problem queue_not_found, unroutable, exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable, overloaded, access_refused
  */
 export async function call(vhosts: Vhosts, metrics: Metrics, request: CallRequest): Promise<IncomingMessage> {
   const { exchange, routingKey, properties, body, timeout } = request
+  admit(request.author, request.vhost ?? vhosts.defaultName, request)
   const vhost = await vhosts.get(request.vhost)
   await vhost.vetExchange(exchange)
   if (vhost.rpc.pending >= MAX_PENDING) throw new Problem('overloaded', `As many calls wait for a reply as may (${MAX_PENDING}).`)

@@ -3,6 +3,7 @@
 
 import cluster, { type Worker } from 'node:cluster'
 import { AggregatorRegistry } from 'prom-client'
+import { type Config, rereadsFiles } from './config.js'
 import type { Log } from './log.js'
 import type { Metrics } from './metrics.js'
 
@@ -10,17 +11,17 @@ import type { Metrics } from './metrics.js'
 const RESTART_DELAY = 1000
 const METRICS_TIMEOUT = 5000
 
-type ToWorker = { gateway: 'shutdown' } | { gateway: 'metrics'; id: number; text?: string }
+type ToWorker = { gateway: 'shutdown' | 'reload' } | { gateway: 'metrics'; id: number; text?: string }
 type ToPrimary = { gateway: 'metrics'; id: number }
 
 const isOurs = <T extends { gateway: string }>(message: unknown): message is T =>
   typeof message === 'object' && message !== null && 'gateway' in message
 
 /**
- * Runs `count` workers until a signal ends this process: then it waits for all of them, and exits as the worst of them did.
+ * Runs WORKERS workers until a signal ends this process: then it waits for all of them, and exits as the worst of them did.
  * A worker that dies by itself is replaced; where the first one can't even start, nothing is.
  */
-export function supervise(count: number, log: Log): void {
+export function supervise(config: Config, log: Log): void {
   // The kernel hands connections out. Round robin would have each pass through here, and one that is on its way to a worker
   // which dies would hang.
   cluster.schedulingPolicy = cluster.SCHED_NONE
@@ -36,6 +37,10 @@ export function supervise(count: number, log: Log): void {
     for (const worker of workers()) worker.send({ gateway: 'shutdown' } satisfies ToWorker)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, end)
+  const reload = () => {
+    for (const worker of workers()) worker.send({ gateway: 'reload' } satisfies ToWorker)
+  }
+  process.on('SIGHUP', rereadsFiles(config) ? reload : end)
 
   cluster.on('listening', (worker) => {
     started = true
@@ -59,17 +64,19 @@ export function supervise(count: number, log: Log): void {
     worst = 0
     setTimeout(() => ending || cluster.fork(), RESTART_DELAY)
   })
-  for (let n = 0; n < count; n++) cluster.fork()
+  for (let n = 0; n < config.WORKERS; n++) cluster.fork()
 }
 
 /**
  * In a worker: the primary's word ends it; signals, which a terminal sends to all, do not. Where the primary dies, Node.js ends
  * its workers itself.
  */
-export function obeyPrimary(shutDown: () => void): void {
+export function obeyPrimary(orders: { shutDown: () => void; reload: () => void }): void {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => undefined)
   process.on('message', (message: unknown) => {
-    if (isOurs<ToWorker>(message) && message.gateway === 'shutdown') shutDown()
+    if (!isOurs<ToWorker>(message)) return
+    if (message.gateway === 'shutdown') orders.shutDown()
+    else if (message.gateway === 'reload') orders.reload()
   })
 }
 

@@ -63,6 +63,10 @@ export interface ProblemOptions {
   status?: number
   /** The methods for the `allow` header of a 405. */
   allow?: string[]
+  /** Seconds until it is worth another try, where that is known better than the catalogue does. */
+  retryAfter?: number
+  /** The `www-authenticate` header of a 401. */
+  challenge?: string
   /** Members beside the standard ones, such as the `message_id` of a publish whose outcome is unknown. */
   extra?: Record<string, unknown>
   cause?: unknown
@@ -85,7 +89,7 @@ export class Problem extends Error {
   }
 
   get retryAfter(): number | undefined {
-    return catalogue[this.code].retryAfter
+    return this.options.retryAfter ?? catalogue[this.code].retryAfter
   }
 
   /** The body of the response, with every required member set. */

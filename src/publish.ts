@@ -1,10 +1,13 @@
 // Publishing to a queue or an exchange: what the broker's word on a message means to who asked.
 
+import type { Identity } from './access/identity.js'
+import { admit } from './access/publishing.js'
 import type { OutgoingMessage } from './amqp/message.js'
 import type { Vhosts } from './amqp/vhost.js'
 import { Problem } from './problems.js'
 
 export interface PublishOptions {
+  author: Identity
   vhost: string | undefined
   /** false: the answer comes once the message is written, and says nothing of its fate. */
   confirm: boolean
@@ -20,13 +23,14 @@ export interface Receipt {
 
 /**
  * Publishes one message, checked before.
- * @throws Problem as Publisher.publish(), queue_not_found, unroutable
+ * @throws Problem as Publisher.publish(), queue_not_found, unroutable, access_refused
  */
 export async function publish(
   vhosts: Vhosts,
   message: OutgoingMessage,
-  { vhost: name, confirm, unrouted }: PublishOptions,
+  { author, vhost: name, confirm, unrouted }: PublishOptions,
 ): Promise<Receipt> {
+  admit(author, name ?? vhosts.defaultName, message)
   const vhost = await vhosts.get(name)
   await vhost.vetExchange(message.exchange)
   const { headers, messageId } = message.properties

@@ -1,7 +1,9 @@
 // Everything behind the routes, put together once per app.
 
+import { Access } from './access/access.js'
 import { settled } from './amqp/deadline.js'
 import { Vhosts } from './amqp/vhost.js'
+import { brokerCertificates } from './certificates.js'
 import type { Config } from './config.js'
 import { Leases } from './leases/leases.js'
 import { Receiver } from './leases/receiver.js'
@@ -13,6 +15,7 @@ export interface Services {
   readonly config: Config
   readonly log: Log
   readonly metrics: Metrics
+  readonly access: Access
   readonly vhosts: Vhosts
   readonly leases: Leases
   readonly receiver: Receiver
@@ -26,7 +29,10 @@ export interface Services {
   close: () => Promise<void>
 }
 
+/** @throws ConfigError where files that the configuration names have mistakes */
 export function createServices(config: Config, log: Log): Services {
+  brokerCertificates(config)
+  const access = new Access({ config, log })
   const metrics = createMetrics()
   let vhosts: Vhosts
   const leases = new Leases({ config, metrics, log, vhosts: () => vhosts })
@@ -54,6 +60,7 @@ export function createServices(config: Config, log: Log): Services {
     config,
     log,
     metrics,
+    access,
     vhosts,
     leases,
     receiver,
@@ -66,6 +73,7 @@ export function createServices(config: Config, log: Log): Services {
       streams.drain()
     },
     close: async () => {
+      access.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
       await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())
     },

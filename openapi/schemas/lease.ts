@@ -50,7 +50,7 @@ export const SettleResults = Type.Object(
       Type.Object(
         {
           id: Type.String(),
-          status: Type.Enum(['acked', 'nacked', 'extended', 'gone', 'conflict', 'unknown']),
+          status: Type.Enum(['acked', 'nacked', 'extended', 'gone', 'conflict', 'refused', 'unknown']),
           expires_at: Type.Optional(Type.String({ format: 'date-time' })),
           problem: Type.Optional(
             Type.Object(
@@ -61,7 +61,10 @@ export const SettleResults = Type.Object(
         },
         strict,
       ),
-      { description: 'In the order ack, nack, extend. `unknown`: whether the broker took it is not known; ask again.' },
+      {
+        description:
+          'In the order ack, nack, extend. `refused`: that needs the right to read its queue. `unknown`: whether the broker took it is not known; ask again.',
+      },
     ),
   },
   { $id: 'SettleResults', ...strict },

@@ -24,10 +24,17 @@ export const Problem = Type.Object(
 )
 
 /** What any request may be answered, whatever it asks for. */
-const ALWAYS: ProblemCode[] = ['invalid_request', 'internal_error', 'overloaded', 'shutting_down']
+const ALWAYS: ProblemCode[] = ['invalid_request', 'access_refused', 'internal_error', 'overloaded', 'shutting_down']
+/** What any request may be answered that is not open to everybody. */
+const GUARDED: ProblemCode[] = ['unauthorized', 'rate_limited']
 
 /** The responses of a route that fails with these codes, by status. */
 export function problems(...codes: ProblemCode[]) {
+  return openProblems(...GUARDED, ...codes)
+}
+
+/** The same for a route that asks nobody who he is. */
+export function openProblems(...codes: ProblemCode[]) {
   const byStatus: Record<number, ReturnType<typeof response>> = {}
   const all = [...new Set([...ALWAYS, ...codes])]
   for (const status of new Set(all.map((code) => catalogue[code].status))) {

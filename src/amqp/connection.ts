@@ -3,6 +3,7 @@
 
 import type { Socket } from 'node:net'
 import { hostname } from 'node:os'
+import { brokerCertificates } from '../certificates.js'
 import type { BrokerAddress, Config } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
@@ -164,6 +165,8 @@ async function open(config: Config, address: BrokerAddress, vhost: string, name:
       heartbeat: Math.round(config.AMQP_HEARTBEAT / 1000),
     },
     {
+      // As they are now: certificates are renewed while the gateway runs.
+      ...(address.protocol === 'amqps' && brokerCertificates(config)),
       timeout: config.CONNECT_TIMEOUT,
       noDelay: true,
       keepAlive: true,

@@ -14,6 +14,14 @@ import { type Lease, LeaseTable } from './table.js'
 
 const FORWARD_MARGIN = 500
 
+/** Whose commands they are. */
+export interface Asker {
+  /** The only vhost whose leases are meant, where the request named one. */
+  vhost?: string | undefined
+  /** Whether he may read a queue, and so settle its leases; absent: every one. */
+  mayRead?: (vhost: string, queue: string) => boolean
+}
+
 export class Leases {
   readonly #config: Config
   readonly #metrics: Metrics
@@ -58,7 +66,7 @@ export class Leases {
     const now = Date.now()
     return deliveries.map((delivery) => {
       const lease: Lease = {
-        id: this.#ids.create(epoch, vhost),
+        id: this.#ids.create(epoch, vhost, queue),
         vhost,
         queue,
         delivery,
@@ -96,9 +104,8 @@ export class Leases {
   /**
    * Carries the commands out, each on its own, and resolves with a result each, in order. Success is told only after the
    * broker has taken it. Never throws for a single command's sake.
-   * @param vhost the only one whose leases are meant, where the request named one
    */
-  async run(commands: LeaseCommand[], vhost?: string): Promise<LeaseResult[]> {
+  async run(commands: LeaseCommand[], { vhost, mayRead }: Asker = {}): Promise<LeaseResult[]> {
     const results: LeaseResult[] = new Array(commands.length)
     const here: number[] = []
     const elsewhere = new Map<string, { vhost: string; epoch: string; indexes: number[] }>()
@@ -107,6 +114,9 @@ export class Leases {
       const leasedIn = parsed?.vhost ?? this.#vhosts().defaultName
       if (!parsed || (vhost !== undefined && vhost !== leasedIn)) {
         results[index] = failed('lease_not_found', 'No lease ever had that id here.')
+      } else if (mayRead && !mayRead(leasedIn, parsed.queue)) {
+        // Before it is known whether the lease is still there, and the same at every instance.
+        results[index] = failed('access_refused', "This wants `read` on the lease's queue.")
       } else if (this.#table.get(id) || this.#table.memory(id) || this.#knows(leasedIn, parsed.epoch)) {
         here.push(index)
       } else {

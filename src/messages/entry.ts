@@ -15,8 +15,8 @@ export interface EntryTarget {
   exchange: string
   /** Of a message that names none itself. */
   routingKey: string
-  /** The user of the AMQP connection. */
-  username: string
+  /** The only `user_id` that a message may have: the user of the AMQP connection; undefined: none. */
+  username: string | undefined
   maxSize: number
 }
 
@@ -116,7 +116,7 @@ function readPayload(
   return Buffer.alloc(0)
 }
 
-function readProperties(text: string, username: string, errors: FieldError[]): Properties {
+function readProperties(text: string, username: string | undefined, errors: FieldError[]): Properties {
   const json = parseExact(text, { doubles: true })
   const values: Properties = { deliveryMode: 2 }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {

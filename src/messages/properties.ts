@@ -66,12 +66,19 @@ export const propertyNames = Object.keys(properties) as Name[]
 
 /**
  * Checks what has to be the broker's way, beyond each value's own form.
- * @param username the AMQP connection's user: the only `user_id` that the broker lets through
+ * @param username the AMQP connection's user: the only `user_id` that the broker lets through; undefined: the author may set none
  */
-export function checkTogether(values: Properties, username: string, pointer: (name: Name | 'headers') => string): FieldError[] {
+export function checkTogether(
+  values: Properties,
+  username: string | undefined,
+  pointer: (name: Name | 'headers') => string,
+): FieldError[] {
   const errors: FieldError[] = []
   if (values.userId !== undefined && values.userId !== username) {
-    errors.push({ pointer: pointer('userId'), detail: "must be the user of the gateway's own connection" })
+    errors.push({
+      pointer: pointer('userId'),
+      detail: username === undefined ? 'is not for these credentials to set' : "must be the user of the gateway's own connection",
+    })
   }
   for (const name of ['CC', 'BCC']) {
     const keys = values.headers?.[name]

@@ -17,9 +17,10 @@ const byHttpName = new Map(propertyNames.map((name) => [properties[name].http, n
 
 /**
  * The properties that a request's headers say, with a message id: the client's, or a new UUID.
+ * @param username as in checkTogether()
  * @throws Problem invalid_message that lists everything wrong with them
  */
-export function readProperties(http: IncomingHttpHeaders, username: string): Properties & { messageId: string } {
+export function readProperties(http: IncomingHttpHeaders, username: string | undefined): Properties & { messageId: string } {
   const values: Properties & { messageId: string } = { deliveryMode: 2, messageId: '' }
   const errors: FieldError[] = []
   let headers: FieldTable | undefined

@@ -5,14 +5,24 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { document } from '../../openapi/document.js'
+import { open } from '../access/requirements.js'
 import { catalogue } from '../problems.js'
 
 /** Swagger UI writes style elements into its page; all else is from here. */
 const CSP =
   "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
 
+/** A page of text, and an icon that keeps browsers from asking for one. */
+const PLAIN = "default-src 'none'; img-src data:; frame-ancestors 'none'"
+
 /** Generates the document; has to come before the routes. */
 export const openapi = fp(async (app: FastifyInstance) => {
+  app.addHook('onRoute', (route) => {
+    const access = route.config?.access
+    if (!access || access.kind === 'open') return
+    const description = [route.schema?.description, `Right: ${access.says}.`].filter(Boolean).join('\n\n')
+    route.schema = { ...route.schema, description }
+  })
   await app.register(swagger, {
     openapi: document as never,
     refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.$id ?? `def-${i}`) },
@@ -21,13 +31,17 @@ export const openapi = fp(async (app: FastifyInstance) => {
 
 /** Serves it: /openapi.json, /docs, and /problems, where the `type` of every problem leads. */
 export const docs = async (app: FastifyInstance) => {
+  // They have a switch of their own, and a browser that opens a page sends no key.
+  app.addHook('onRoute', (route) => {
+    route.config = { ...route.config, access: open }
+  })
   let json: string | undefined
   app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) => {
     json ??= JSON.stringify(app.swagger())
     reply.type('application/json').send(json)
   })
   app.get('/problems', { schema: { hide: true } }, (_request, reply) =>
-    reply.type('text/html; charset=utf-8').send(problemsPage()),
+    reply.header('content-security-policy', PLAIN).type('text/html; charset=utf-8').send(problemsPage()),
   )
   app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('/docs'))
 

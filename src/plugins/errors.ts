@@ -18,6 +18,11 @@ export const errors = fp(async (app: FastifyInstance) => {
 
   app.setErrorHandler((error: FastifyError, request, reply) => answer(app, problemFor(error), request, reply))
   app.setNotFoundHandler((request, reply) => {
+    // What routes there are is for those who are let in; whoever is gets told that there is none.
+    if (request.refusal) {
+      answer(app, request.refusal, request, reply)
+      return
+    }
     const path = request.raw.url!.split('?', 1)[0]!.split('/')
     const allow = routes
       .filter(
@@ -53,8 +58,10 @@ function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest,
   const fields = { request_id: request.id, method: request.method, url: request.url, code, detail: problem.message }
   if (code === 'internal_error') app.log.error({ ...fields, err: problem.cause }, 'a defect')
   else if (status >= 500) app.log.warn(fields, 'a request failed')
+  else if (REFUSALS.includes(status)) logRefusal(app, problem, request)
   reply.code(status)
   if (problem.retryAfter !== undefined) reply.header('retry-after', String(problem.retryAfter))
+  if (problem.options.challenge) reply.header('www-authenticate', problem.options.challenge)
   if (problem.options.allow) reply.header('allow', problem.options.allow.join(', '))
   // The framework would close the connection under a client that still sends its body, which then never reads the answer.
   if (status === 413) reply.removeHeader('connection')
@@ -62,6 +69,15 @@ function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest,
     .type('application/problem+json')
     .serializer(asIs)
     .send(JSON.stringify(problem.body(pathOf(request), request.id)))
+}
+
+const REFUSALS = [401, 403, 429]
+
+/** Who was refused, and from where; not the query, where somebody may have put his key. */
+function logRefusal(app: FastifyInstance, { status, code, message }: Problem, request: FastifyRequest): void {
+  const { id, method, ip, identity } = request
+  const fields = { request_id: id, method, path: pathOf(request), status, code, detail: message, address: ip }
+  app.log.info({ ...fields, ...(identity?.name && { identity: identity.name }) }, 'a request was refused')
 }
 
 const asIs = (text: unknown): string => text as string
@@ -114,7 +130,8 @@ const CLIENT_ERRORS: Record<string, [status: string, detail: string]> = {
 
 /** For what is no HTTP at all: there is no request to answer, so the answer is written to the socket. */
 export function clientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  // Where no TLS came about there is nobody to write to, and an answer would wait for ever.
+  if (error.code === 'ECONNRESET' || /^ERR_(SSL|TLS)_/.test(error.code ?? '') || !socket.writable) {
     socket.destroy()
     return
   }

@@ -41,10 +41,11 @@ const violations = (from: RegExp, allowed: (to: string, found: Import) => boolea
   imports.filter((found) => from.test(found.from) && !allowed(found.to, found)).map(described)
 
 /** Rooms by their depth: nobody imports what stands above, or beside where that is not allowed. */
-const base = /^src\/(problems|config|units|log|metrics)\.ts$/
+const base = /^src\/((problems|config|units|log|metrics|certificates|watched-file)\.ts$|config\/)/
 const amqp = /^src\/amqp\//
 const messages = /^src\/messages\//
 const leases = /^src\/leases\//
+const access = /^src\/access\//
 
 describe('the arrows', () => {
   it('start from every file and end at one that is there', () => {
@@ -59,7 +60,14 @@ describe('the arrows', () => {
       [],
     )
     assert.deepEqual(
-      violations(/^src\/config\.ts$/, (to) => !ours(to) || to === 'src/units.ts'),
+      violations(/^src\/config(\.ts$|\/)/, (to) => !ours(to) || to === 'src/units.ts' || to.startsWith('src/config/')),
+      [],
+    )
+  })
+
+  it('leave the certificates and the watch on files to the configuration alone', () => {
+    assert.deepEqual(
+      violations(/^src\/(certificates|watched-file)\.ts$/, (to) => !ours(to) || to === 'src/config.ts'),
       [],
     )
   })
@@ -100,6 +108,13 @@ describe('the arrows', () => {
     )
   })
 
+  it('lead from access to the broker side and the base, not to messages, leases or HTTP', () => {
+    assert.deepEqual(
+      violations(access, (to) => !ours(to) || access.test(to) || amqp.test(to) || base.test(to)),
+      [],
+    )
+  })
+
   it('lead to the routes from the app alone', () => {
     assert.deepEqual(
       imports
@@ -119,7 +134,10 @@ describe('the arrows', () => {
   it('lead to the plugins and the app from where the process is put together', () => {
     assert.deepEqual(
       imports
-        .filter(({ from, to }) => to.startsWith('src/plugins/') && !from.startsWith('src/plugins/') && from !== 'src/app.ts')
+        .filter(
+          ({ from, to }) =>
+            to.startsWith('src/plugins/') && !from.startsWith('src/plugins/') && !/^src\/(app|server)\.ts$/.test(from),
+        )
         .map(described),
       [],
     )
@@ -134,7 +152,9 @@ describe('the arrows', () => {
   })
 
   it('lead to the HTTP framework from the routes, the plugins and the app', () => {
-    const others = imports.filter(({ from, to }) => /fastify/.test(to) && !/^(routes\/|src\/plugins\/|src\/app\.ts$)/.test(from))
+    const others = imports.filter(
+      ({ from, to }) => /fastify/.test(to) && !/^(routes\/|src\/plugins\/|src\/(app|server)\.ts$)/.test(from),
+    )
     assert.deepEqual(others.map(described), [])
   })
 

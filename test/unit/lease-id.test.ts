@@ -14,29 +14,33 @@ const epoch = () => randomBytes(EPOCH_BYTES).toString('base64url')
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 
 describe('a lease id', () => {
-  it('says its epoch and its vhost, whatever its name', () => {
+  it('says its epoch, its vhost and its queue, whatever their names', () => {
     const made = ids()
     fc.assert(
-      fc.property(name, (vhost) => {
+      fc.property(name, name, (vhost, queue) => {
         const of = epoch()
-        assert.deepEqual(made.read(made.create(of, vhost)), { epoch: of, vhost: vhost === '/' ? undefined : vhost })
+        assert.deepEqual(made.read(made.create(of, vhost, queue)), { epoch: of, vhost: vhost === '/' ? undefined : vhost, queue })
       }),
     )
     const longest = 'ü'.repeat(127)
-    assert.equal(made.read(made.create(epoch(), longest))?.vhost, longest)
+    assert.deepEqual(made.read(made.create('AAAAAAAAAAA', longest, longest)), {
+      epoch: 'AAAAAAAAAAA',
+      vhost: longest,
+      queue: longest,
+    })
   })
 
   it('is shorter where the vhost is the connection’s own', () => {
     const made = ids({ AMQP_URL: 'amqp://localhost/orders' })
-    const id = made.create(epoch(), 'orders')
+    const id = made.create(epoch(), 'orders', 'q')
     assert.equal(made.read(id)?.vhost, undefined)
-    assert.ok(id.length < made.create(epoch(), 'other').length)
+    assert.ok(id.length < made.create(epoch(), 'other', 'q').length)
   })
 
   it('fits into a path and is never the same twice', () => {
     const made = ids()
     const of = epoch()
-    const some = Array.from({ length: 1000 }, () => made.create(of, 'a/b ü'))
+    const some = Array.from({ length: 1000 }, () => made.create(of, 'a/b ü', 'q'))
     assert.equal(new Set(some).size, 1000)
     for (const id of some) assert.match(id, /^[A-Za-z0-9_-]+$/)
   })
@@ -44,7 +48,7 @@ describe('a lease id', () => {
   it('is refused after the change of any one character', () => {
     const made = ids()
     for (const vhost of ['/', 'v', 'ü/ ']) {
-      const id = made.create(epoch(), vhost)
+      const id = made.create(epoch(), vhost, 'q')
       for (let at = 0; at < id.length; at++) {
         for (const character of ALPHABET) {
           if (character === id[at]) continue
@@ -59,7 +63,7 @@ describe('a lease id', () => {
 
   it('is refused with something before or behind it', () => {
     const made = ids()
-    const id = made.create(epoch(), '/')
+    const id = made.create(epoch(), '/', 'q')
     for (const changed of [
       `${id}A`,
       `A${id}`,
@@ -92,10 +96,10 @@ describe('a lease id', () => {
   })
 
   it('is understood by every instance with the same credentials or secret, and by no other', () => {
-    const id = ids({ AMQP_URL: 'amqp://u:p@one' }).create(epoch(), 'v')
+    const id = ids({ AMQP_URL: 'amqp://u:p@one' }).create(epoch(), 'v', 'q')
     assert.ok(ids({ AMQP_URL: 'amqp://u:p@two:5673' }).read(id))
     assert.equal(ids({ AMQP_URL: 'amqp://u:q@one' }).read(id), undefined)
-    const secret = ids({ LEASE_SECRET: 's', AMQP_URL: 'amqp://u:p@one' }).create(epoch(), 'v')
+    const secret = ids({ LEASE_SECRET: 's', AMQP_URL: 'amqp://u:p@one' }).create(epoch(), 'v', 'q')
     assert.ok(ids({ LEASE_SECRET: 's', AMQP_URL: 'amqp://x:y@two' }).read(secret))
     assert.equal(ids({ LEASE_SECRET: 't', AMQP_URL: 'amqp://u:p@one' }).read(secret), undefined)
   })

@@ -1,0 +1,35 @@
+// What somebody's message has to be, wherever it comes from, and what the gateway puts on it for him.
+
+import type { OutgoingMessage } from '../amqp/message.js'
+import { Problem } from '../problems.js'
+import type { Identity } from './identity.js'
+
+/**
+ * Lets a message through that its author may publish, with his headers on it.
+ * @throws Problem access_refused
+ */
+export function admit({ rights, headers }: Identity, vhost: string, { exchange, routingKey, properties }: OutgoingMessage): void {
+  const keys = [routingKey]
+  // RabbitMQ takes them for more routing keys, and so a queue for every queue of the vhost.
+  for (const name of ['CC', 'BCC']) {
+    const more = properties.headers?.[name]
+    if (Array.isArray(more)) keys.push(...more.map(String))
+  }
+  if (!keys.every((key) => rights.publishes(vhost, exchange, key))) {
+    throw new Problem(
+      'access_refused',
+      `This wants \`write\` on the ${exchange === '' ? 'queue' : 'exchange'}, for every routing key.`,
+    )
+  }
+  if (headers) properties.headers = stamped(properties.headers, headers)
+}
+
+type Headers = NonNullable<OutgoingMessage['properties']['headers']>
+
+/** What the author says in these names himself goes, in whatever case: some who read it know none. */
+function stamped(own: Headers | undefined, headers: Readonly<Record<string, string>>): Headers {
+  const names = Object.keys(headers).map((name) => name.toLowerCase())
+  const all: Headers = Object.create(null)
+  for (const name in own) if (!names.includes(name.toLowerCase())) all[name] = own[name]!
+  return Object.assign(all, headers)
+}

@@ -1,0 +1,127 @@
+// What a route wants of whoever calls it. A route says it in one line of its own, `config: { access: read('queue') }`; the
+// access plugin asks for it before the body is read, and for what only the body tells once that is valid.
+
+import { DEFAULT_EXCHANGE, type Right, type Rights } from './rights.js'
+
+/** What is asked for, as the HTTP framework has it. */
+export interface Asked {
+  params: unknown
+  query: unknown
+  body?: unknown
+}
+
+export interface Requirement {
+  /** open: nobody is asked who he is. known: anybody who is let in. */
+  readonly kind: 'open' | 'known' | 'rights'
+  /** For people, in the OpenAPI document and in refusals. */
+  readonly says: string
+  readonly allows: (rights: Rights, vhost: string, asked: Asked) => boolean
+  /** The part that stands in the body. */
+  readonly allowsBody?: (rights: Rights, vhost: string, asked: Asked) => boolean
+}
+
+/** A route with what it wants. */
+export interface Door {
+  method: string
+  url: string
+  requirement: Requirement
+}
+
+/** The path parameters that are names. */
+type Part = 'queue' | 'exchange' | 'destination' | 'name'
+
+const named = ({ params }: Asked, part: Part): string => (params as Partial<Record<Part, string>>)[part] ?? ''
+const keyed = ({ query }: Asked): string => {
+  const { routing_key: key } = query as { routing_key?: string | string[] }
+  return typeof key === 'string' ? key : ''
+}
+const yes = () => true
+const rights = (says: string, allows: Requirement['allows']): Requirement => ({ kind: 'rights', says, allows })
+
+/** Health, and what has a switch of its own. */
+export const open: Requirement = { kind: 'open', says: 'nothing', allows: yes }
+
+/** Whoever is let in at all; what the request is about decides the rest. */
+export const known: Requirement = { kind: 'known', says: 'to be known', allows: yes }
+
+/** `read` on the queue of each lease, which its id tells: asked where leases are looked up. */
+export const readOfLease: Requirement = { kind: 'known', says: "`read` on the lease's queue", allows: yes }
+
+const one =
+  (right: Right) =>
+  (part: Part): Requirement =>
+    rights(`\`${right}\` on the ${part}`, (rights, vhost, asked) => rights.allows(right, vhost, named(asked, part)))
+
+export const configure = one('configure')
+export const read = one('read')
+
+/** Dropping all messages: whoever may take each of them, or delete their queue, may do that too. */
+export const purge = (part: Part): Requirement =>
+  rights(
+    `\`read\` or \`configure\` on the ${part}`,
+    (rights, vhost, asked) =>
+      rights.allows('read', vhost, named(asked, part)) || rights.allows('configure', vhost, named(asked, part)),
+  )
+
+/** Looking at it: any right that makes it known. */
+export const look = (part: Part): Requirement =>
+  rights(`any right on the ${part}`, (rights, vhost, asked) => rights.knows(vhost, named(asked, part)))
+
+/** Publishing straight to a queue. */
+export const publishToQueue: Requirement = rights('`write` on the queue', (rights, vhost, asked) =>
+  rights.publishes(vhost, '', named(asked, 'queue')),
+)
+
+/** Publishing to an exchange, with the routing key of the query. */
+export const publishToExchange: Requirement = rights('`write` on the exchange, for the routing key', (rights, vhost, asked) =>
+  rights.publishes(vhost, named(asked, 'exchange'), keyed(asked)),
+)
+
+/** Publishing to an exchange where each message of the body may have a routing key of its own, which is asked for with it. */
+export const publishManyToExchange: Requirement = rights(
+  '`write` on the exchange, for the routing key of each message',
+  (rights, vhost, asked) =>
+    named(asked, 'exchange') === DEFAULT_EXCHANGE || rights.allows('write', vhost, named(asked, 'exchange')),
+)
+
+/** Binding and unbinding: `read` on where messages come from, with the routing key, and `write` on where they go. */
+export const bindQueue: Requirement = rights(
+  '`read` on the exchange and `write` on the queue, for the routing key',
+  (rights, vhost, asked) =>
+    rights.allowsKey('read', vhost, named(asked, 'exchange'), keyed(asked)) &&
+    rights.allowsKey('write', vhost, named(asked, 'queue'), keyed(asked)),
+)
+
+/** The same between exchanges: what a source lets through has any routing key, whatever the binding's own is. */
+export const bindExchange: Requirement = rights(
+  '`read` on the source, for the routing key, and `write` on the destination, for every routing key',
+  (rights, vhost, asked) =>
+    rights.allowsKey('read', vhost, named(asked, 'exchange'), keyed(asked)) &&
+    rights.allowsKey('write', vhost, named(asked, 'destination'), undefined),
+)
+
+/**
+ * Declaring something that passes messages on by itself: what is named in the arguments is published to, and that needs the
+ * right, or a queue of one's own would be a way to everybody's.
+ */
+function declare(part: Part, argument: string, keyArgument: string | undefined): Requirement {
+  const { says, allows } = configure(part)
+  return {
+    kind: 'rights',
+    says: `${says}; with \`${argument}\` also \`read\` on it and \`write\` there`,
+    allows,
+    allowsBody: (rights, vhost, asked) => {
+      const args = (asked.body as { arguments?: Record<string, unknown> } | undefined)?.arguments
+      const target = args?.[argument]
+      if (target === undefined) return true
+      const key = keyArgument === undefined ? undefined : args?.[keyArgument]
+      if (!rights.allows('read', vhost, named(asked, part))) return false
+      // What is no text is for RabbitMQ to refuse; until then it could be anything.
+      const isText = typeof target === 'string' && (key === undefined || typeof key === 'string')
+      return isText ? rights.publishes(vhost, target, key) : rights.publishes(vhost, '*', undefined)
+    },
+  }
+}
+
+export const declareQueue = declare('queue', 'x-dead-letter-exchange', 'x-dead-letter-routing-key')
+export const declareExchange = declare('exchange', 'alternate-exchange', undefined)

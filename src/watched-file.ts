@@ -1,0 +1,25 @@
+// A file that is read again when it changes, by whatever means: written in place, replaced, or behind a link that turns.
+
+import { readFileSync, unwatchFile, watchFile } from 'node:fs'
+
+const INTERVAL = 1000
+const MAX_SIZE = 64 * 1024 * 1024
+
+/** @throws Error that says why not, in words that complete "the file …" */
+export function readWhole(path: string): string {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new Error(`can't be read: ${(error as NodeJS.ErrnoException).code}`)
+  }
+  if (text.length > MAX_SIZE) throw new Error(`is larger than ${MAX_SIZE} bytes`)
+  return text
+}
+
+/** Calls back within a second or two of a change. @returns what ends the watch */
+export function watch(path: string, changed: () => void): () => void {
+  const listener = () => changed()
+  watchFile(path, { interval: INTERVAL, persistent: false }, listener)
+  return () => unwatchFile(path, listener)
+}

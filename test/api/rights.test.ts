@@ -1,0 +1,141 @@
+// Every route against every right. The table below has to name each route there is, so that a new one can't be forgotten.
+
+import assert from 'node:assert/strict'
+import { after, describe, it } from 'node:test'
+import { startWithKeys } from '../support/access.js'
+import { freshName } from '../support/gateway.js'
+import { rawClient } from '../support/http.js'
+
+type Right = 'configure' | 'write' | 'read'
+/** Sets of rights, each of which is enough; or nobody is asked, or everybody who is known may. */
+type Wants = Right[][] | 'open' | 'known'
+
+const WANTS: Record<string, Wants> = {
+  'POST /queues/:queue/messages': [['write']],
+  'POST /exchanges/:exchange/messages': [['write']],
+  'POST /queues/:queue/messages/batch': [['write']],
+  'POST /exchanges/:exchange/messages/batch': [['write']],
+  'POST /queues/:queue/rpc': [['write']],
+  'POST /exchanges/:exchange/rpc': [['write']],
+  'GET /queues/:queue/messages': [['read']],
+  'GET /queues/:queue/stream': [['read']],
+  'POST /leases/:id/ack': [['read']],
+  'POST /leases/:id/nack': [['read']],
+  'POST /leases/:id/extend': [['read']],
+  'GET /leases/:id': [['read']],
+  'POST /leases/settle': 'known',
+  'PUT /queues/:queue': [['configure']],
+  'GET /queues/:queue': [['configure'], ['write'], ['read']],
+  'DELETE /queues/:queue': [['configure']],
+  'DELETE /queues/:queue/messages': [['configure'], ['read']],
+  'PUT /exchanges/:exchange': [['configure']],
+  'GET /exchanges/:exchange': [['configure'], ['write'], ['read']],
+  'DELETE /exchanges/:exchange': [['configure']],
+  'PUT /exchanges/:exchange/bindings/queues/:queue': [['read', 'write']],
+  'DELETE /exchanges/:exchange/bindings/queues/:queue': [['read', 'write']],
+  'PUT /exchanges/:exchange/bindings/exchanges/:destination': [['read', 'write']],
+  'DELETE /exchanges/:exchange/bindings/exchanges/:destination': [['read', 'write']],
+  'GET /health/live': 'open',
+  'HEAD /health/live': 'open',
+  'GET /health/ready': 'open',
+  'HEAD /health/ready': 'open',
+  'GET /metrics': 'open',
+}
+const SETS: Right[][] = [[], ['configure'], ['write'], ['read'], ['read', 'write'], ['configure', 'write', 'read']]
+
+const { gateway, file, admin, clientOf } = await startWithKeys({ DOCS: 'off' })
+const names = { queue: freshName('queue'), exchange: freshName('exchange'), destination: freshName('destination') }
+const { send, close } = rawClient(gateway.url)
+after(close)
+gateway.cleanups.push(async () => {
+  await admin.delete(`/queues/${names.queue}`)
+  for (const name of [names.exchange, names.destination]) await admin.delete(`/exchanges/${name}`)
+})
+
+/** All that a request may need to be more than refused. */
+async function setUp(): Promise<string> {
+  await admin.put(`/queues/${names.queue}`)
+  for (const name of [names.exchange, names.destination]) await admin.put(`/exchanges/${name}`).send({ type: 'topic' })
+  await admin.post(`/queues/${names.queue}/messages`).send('x').expect(201)
+  const { body } = await admin.get(`/queues/${names.queue}/messages?wait=5s`).expect(200)
+  return body.messages[0].lease.id
+}
+
+const BODIES: Record<string, object> = {
+  'POST /queues/:queue/messages/batch': { messages: [{ payload: 1 }] },
+  'POST /exchanges/:exchange/messages/batch': { messages: [{ payload: 1 }] },
+  'PUT /exchanges/:exchange': { type: 'topic' },
+  'POST /leases/settle': { ack: [] },
+}
+
+async function ask(door: string, lease: string, prefix: string, key?: string): Promise<{ status: number; code?: string }> {
+  const [method, url] = door.split(' ') as [string, string]
+  const path = url.replace(/:(\w+)/g, (_, name) => (name === 'id' ? lease : names[name as keyof typeof names]))
+  const body = BODIES[door]
+  const response = await send({
+    method,
+    path: `${prefix}${path}${/\/rpc$/.test(path) ? '?timeout=20ms' : ''}`,
+    headers: { ...(key && { authorization: `Bearer ${key}` }), ...(body && { 'content-type': 'application/json' }) },
+    body: body && JSON.stringify(body),
+    leave: /\/stream$/.test(path),
+  })
+  return { status: response.status, code: (response.body as { code?: string } | undefined)?.code ?? '' }
+}
+
+/** The routes without their copies under another vhost. */
+const doors = () => {
+  const all = gateway.app.services.access.doors.map(({ method, url }) => `${method} ${url}`)
+  return all.filter((door) => !door.includes(' /vhosts/:vhost/'))
+}
+
+describe('the table of rights', () => {
+  it('names every route, and no other', () => {
+    assert.deepEqual(doors().sort(), Object.keys(WANTS).sort())
+  })
+
+  it('is the same under another vhost', () => {
+    const { doors: all } = gateway.app.services.access
+    for (const { method, url, requirement } of all) {
+      if (/^\/(health|metrics)/.test(url) || url.startsWith('/vhosts/')) continue
+      const other = all.find((one) => one.method === method && one.url === `/vhosts/:vhost${url}`)
+      assert.equal(other?.requirement.says, requirement.says, `${method} ${url}`)
+    }
+  })
+})
+
+for (const [door, wants] of Object.entries(WANTS)) {
+  describe(door, () => {
+    it('asks everybody who he is', async () => {
+      const { status, code } = await ask(door, await setUp(), '')
+      if (wants === 'open') assert.equal(status, 200)
+      else assert.deepEqual({ status, code }, { status: 401, code: 'unauthorized' })
+    })
+
+    for (const set of SETS) {
+      const enough = typeof wants === 'string' || wants.some((needed) => needed.every((right) => set.includes(right)))
+      it(`${enough ? 'lets in' : 'refuses'} who may ${set.join(', ') || 'nothing'}`, async () => {
+        const key = file.add(set.flatMap((right) => Object.values(names).map((name) => `${right}:%2F/${name}`)))
+        clientOf(key)
+        for (const prefix of wants === 'open' ? [''] : ['', '/vhosts/%2F']) {
+          const { status, code } = await ask(door, await setUp(), prefix, key)
+          if (enough) assert.ok(status !== 401 && status !== 403, `${status} ${code}`)
+          else assert.deepEqual({ status, code }, { status: 403, code: 'access_refused' })
+        }
+      })
+    }
+
+    if (typeof wants === 'string') return
+    it('refuses who may do everything to other names, and in another vhost', async () => {
+      const others = ['other', `${names.queue}x`, names.queue.slice(0, -1), names.queue.toUpperCase()]
+      const key = file.add(
+        ['configure', 'write', 'read'].flatMap((right) => [
+          ...others.map((name) => `${right}:%2F/${name}`),
+          `${right}:other/*`,
+          `${right}:%252F/*`,
+        ]),
+      )
+      clientOf(key)
+      assert.equal((await ask(door, await setUp(), '', key)).status, 403)
+    })
+  })
+}

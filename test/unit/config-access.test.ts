@@ -1,0 +1,106 @@
+// The settings of who may come in, how often, and from where.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { ConfigError, loadConfig } from '../../src/config.js'
+
+function mistakes(env: Record<string, string>): string[] {
+  try {
+    loadConfig(env)
+    return []
+  } catch (error) {
+    assert.ok(error instanceof ConfigError)
+    return error.mistakes
+  }
+}
+const named = (env: Record<string, string>): string[] => mistakes(env).map((mistake) => mistake.split(' ')[0]!)
+
+describe('AUTH', () => {
+  it('is none, or a way to tell who calls', () => {
+    assert.deepEqual(loadConfig({}).AUTH, [])
+    assert.deepEqual(loadConfig({ AUTH: 'none' }).AUTH, ['none'])
+    assert.deepEqual(loadConfig({ AUTH: 'keys', API_KEYS_FILE: 'k' }).AUTH, ['keys'])
+    for (const AUTH of ['basic', 'keys,none', 'none,none', 'keys;jwt', 'Keys']) {
+      assert.deepEqual(named({ AUTH, API_KEYS_FILE: 'k' }), ['AUTH'], AUTH)
+    }
+  })
+
+  it('is whole or a mistake', () => {
+    assert.deepEqual(named({ AUTH: 'keys' }), ['API_KEYS_FILE'])
+    assert.deepEqual(named({ AUTH: 'none', API_KEYS_FILE: 'k' }), ['API_KEYS_FILE'])
+    assert.deepEqual(named({ API_KEYS_FILE: 'k' }), ['API_KEYS_FILE'])
+  })
+})
+
+describe('RATE_LIMIT', () => {
+  it('is so many requests in so much time', () => {
+    assert.equal(loadConfig({}).RATE_LIMIT, undefined)
+    assert.deepEqual(loadConfig({ RATE_LIMIT: '100/s' }).RATE_LIMIT, { requests: 100, window: 1000 })
+    assert.deepEqual(loadConfig({ RATE_LIMIT: '6000/m' }).RATE_LIMIT, { requests: 6000, window: 60_000 })
+    assert.deepEqual(loadConfig({ RATE_LIMIT: '50/10s' }).RATE_LIMIT, { requests: 50, window: 10_000 })
+    for (const RATE_LIMIT of ['100', '100/', '0/s', '1/500ms', '1.5/s', '-1/s', '100/d', '100 / s', 'off']) {
+      assert.deepEqual(named({ RATE_LIMIT }), ['RATE_LIMIT'], RATE_LIMIT)
+    }
+  })
+})
+
+describe('CORS_ORIGINS', () => {
+  it('are origins as browsers write them', () => {
+    assert.deepEqual(loadConfig({}).CORS_ORIGINS, [])
+    const CORS_ORIGINS = 'https://app.example, http://localhost:3000 ,'
+    assert.deepEqual(loadConfig({ CORS_ORIGINS }).CORS_ORIGINS, ['https://app.example', 'http://localhost:3000'])
+    for (const wrong of [
+      'app.example',
+      'https://app.example/',
+      'https://App.example',
+      'https://a.example:443',
+      'https://*.example',
+      'null',
+    ]) {
+      assert.deepEqual(named({ CORS_ORIGINS: wrong }), ['CORS_ORIGINS'], wrong)
+    }
+  })
+
+  it('are not all there are where nobody is asked for a key', () => {
+    assert.deepEqual(named({ CORS_ORIGINS: '*' }), ['CORS_ORIGINS'])
+    assert.deepEqual(mistakes({ CORS_ORIGINS: '*', AUTH: 'keys', API_KEYS_FILE: 'k' }), [])
+  })
+})
+
+describe('TRUST_PROXY', () => {
+  it('are addresses, ranges, and words for some', () => {
+    assert.deepEqual(loadConfig({}).TRUST_PROXY, [])
+    const TRUST_PROXY = '10.0.0.0/8, 2001:db8::/32, ::1, loopback'
+    assert.deepEqual(loadConfig({ TRUST_PROXY }).TRUST_PROXY, ['10.0.0.0/8', '2001:db8::/32', '::1', 'loopback'])
+    for (const wrong of ['true', '1', '10.0.0.0/33', '10.0.0.0/8/8', '10.0.0/8', 'proxy.example', '10.0.0.1/']) {
+      assert.deepEqual(named({ TRUST_PROXY: wrong }), ['TRUST_PROXY'], wrong)
+    }
+  })
+})
+
+describe('OPERATIONS_PORT', () => {
+  it('is another one than PORT', () => {
+    assert.equal(loadConfig({}).OPERATIONS_PORT, undefined)
+    assert.equal(loadConfig({ OPERATIONS_PORT: '9090' }).OPERATIONS_PORT, 9090)
+    assert.deepEqual(mistakes({ OPERATIONS_PORT: '0', PORT: '0' }), [])
+    assert.deepEqual(named({ OPERATIONS_PORT: '8080' }), ['OPERATIONS_PORT'])
+    assert.deepEqual(named({ OPERATIONS_HOST: '10.0.0.1' }), ['OPERATIONS_HOST'])
+  })
+})
+
+describe('the environment of others', () => {
+  it('has names that look like settings, and are no mistake', () => {
+    const env = {
+      HOSTNAME: 'h',
+      SSL_CERT_FILE: '/etc/ssl',
+      HTTP_PROXY: 'x',
+      NO_PROXY: 'x',
+      NODE_EXTRA_CA_CERTS: 'x',
+      HOSTS: 'x',
+      SSL_CERT_DIR: 'x',
+    }
+    assert.deepEqual(mistakes(env), [])
+    assert.match(mistakes({ CORS_ORIGIN: 'x' })[0]!, /did you mean CORS_ORIGINS/)
+    assert.match(mistakes({ API_KEY_FILE: 'x' })[0]!, /did you mean API_KEYS_FILE/)
+  })
+})

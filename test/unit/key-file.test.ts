@@ -1,0 +1,121 @@
+// The file of API keys, and the command that makes one.
+
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { KeyFileError, readKeyFile } from '../../src/access/key-file.js'
+import { makeKey } from '../../src/access/new-key.js'
+
+const sha256 = createHash('sha256').update('key').digest('hex')
+const entry = { name: 'worker', sha256, rights: ['read:%2F/orders.*'] }
+const read = (...keys: unknown[]) => readKeyFile(JSON.stringify({ keys }))
+
+function mistakes(text: string): string[] {
+  try {
+    readKeyFile(text)
+    return []
+  } catch (error) {
+    assert.ok(error instanceof KeyFileError)
+    return error.mistakes
+  }
+}
+const wrong = (...keys: unknown[]) => mistakes(JSON.stringify({ keys }))
+
+describe('a key file', () => {
+  it('has keys with a name, a digest and rights', () => {
+    const [key] = read({ ...entry, sha256: sha256.toUpperCase() })
+    assert.equal(key!.name, 'worker')
+    assert.equal(key!.sha256, sha256)
+    assert.equal(key!.grants.length, 1)
+    assert.equal(key!.expiresAt, undefined)
+    assert.equal(key!.setsUserId, false)
+    assert.deepEqual(read(), [])
+  })
+
+  it('may say when a key ends, what stands on its messages, and that it sets user_id', () => {
+    const [key] = read({ ...entry, expires_at: '2030-01-31T00:00:00+01:00', headers: { 'x-tenant': 'acme' }, user_id: true })
+    assert.equal(key!.expiresAt, Date.UTC(2030, 0, 30, 23))
+    assert.deepEqual(key!.headers, { 'x-tenant': 'acme' })
+    assert.equal(key!.setsUserId, true)
+  })
+
+  it('is told every mistake in it, and where', () => {
+    const found = wrong(
+      { name: '', sha256: 'short', rights: ['read:%2F/q', 'reed:%2F/q', 7], expires_at: 'tomorrow', colour: 'blue' },
+      'a key',
+      { ...entry, rights: 'all', headers: { CC: 'x', 'x-tenant': 1 }, user_id: 'yes' },
+      { ...entry, name: 'other' },
+      { ...entry, sha256: sha256.replaceAll(/./g, '0') },
+    )
+    assert.deepEqual(
+      found.map((mistake) => mistake.split(' ')[0]).sort(),
+      [
+        'keys[0].colour',
+        'keys[0].expires_at',
+        'keys[0].name',
+        'keys[0].rights[1]',
+        'keys[0].rights[2]',
+        'keys[0].sha256',
+        'keys[1]',
+        'keys[2].headers',
+        'keys[2].headers',
+        'keys[2].rights',
+        'keys[2].user_id',
+        'keys[3].sha256',
+        'keys[4].name',
+      ].sort(),
+    )
+  })
+
+  it('is a mistake as a whole where it is no list of keys', () => {
+    for (const text of ['', '{', '[]', 'null', '{}', '{"keys": {}}', '{"keys": [], "more": 1}']) {
+      assert.equal(mistakes(text).length, 1, text)
+    }
+  })
+
+  it('is never shown in a mistake', () => {
+    assert.doesNotMatch(mistakes(`{"keys": [{"sha256": "${sha256}"`).join(), new RegExp(sha256.slice(0, 8)))
+    assert.doesNotMatch(wrong(entry, { ...entry, name: 'b' }).join(), new RegExp(sha256.slice(0, 8)))
+  })
+
+  it('throws nothing but its list, whatever stands in it', () => {
+    fc.assert(fc.property(fc.json(), (json) => void mistakes(`{"keys": [${json}]}`)))
+    fc.assert(fc.property(fc.string(), (text) => void mistakes(text)))
+  })
+})
+
+describe('a new key', () => {
+  it('fits its entry, which fits into the file', () => {
+    const { key, entry } = makeKey([
+      ...['--name', 'worker', '--right', 'read:%2F/a', '--right', 'write:%2F/b', '--expires', '90d'],
+      ...['--header', 'x-tenant=a=b', '--user-id'],
+    ])
+    const [read] = readKeyFile(JSON.stringify({ keys: [entry] }))
+    assert.match(key, /^rhg_[\w-]{43}$/)
+    assert.equal(read!.sha256, createHash('sha256').update(key).digest('hex'))
+    assert.equal(read!.grants.length, 2)
+    assert.deepEqual(read!.headers, { 'x-tenant': 'a=b' })
+    assert.ok(Math.abs(read!.expiresAt! - Date.now() - 90 * 86_400_000) < 60_000)
+    assert.ok(!JSON.stringify(entry).includes(key))
+  })
+
+  it('is another one each time', () => {
+    const one = () => makeKey(['--name', 'a', '--right', 'read:*/*']).key
+    assert.notEqual(one(), one())
+  })
+
+  it('is not made of what would be a mistake in the file', () => {
+    for (const args of [
+      [],
+      ['--name', 'a'],
+      ['--right', 'read:*/*'],
+      ['--name', 'a', '--right', 'red:*/*'],
+      ['--name', 'a', '--right', 'read:*/*', '--expires', 'soon'],
+      ['--name', 'a', '--right', 'read:*/*', '--header', 'CC=q'],
+      ['--nam', 'a'],
+    ]) {
+      assert.throws(() => makeKey(args), Error, args.join(' '))
+    }
+  })
+})

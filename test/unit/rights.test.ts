@@ -1,0 +1,140 @@
+// Rights in RabbitMQ's scope grammar.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { EVERYTHING, Pattern, parseGrant, Rights } from '../../src/access/rights.js'
+
+const rights = (...scopes: string[]) => new Rights(scopes.map(parseGrant))
+
+describe('a pattern', () => {
+  it('matches itself and nothing else where it has no wildcard', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), fc.string(), (text, other) => {
+        const pattern = new Pattern(encodeURIComponent(text).replaceAll('*', '%2A'))
+        assert.equal(pattern.matches(text), true)
+        assert.equal(pattern.matches(other), other === text)
+        assert.equal(pattern.isAnything, false)
+      }),
+    )
+  })
+
+  it('means by a star what a regular expression means by .*', () => {
+    const letters = fc.constantFrom('a', 'b', '/', '.')
+    const parts = fc.array(fc.oneof(letters, fc.constant('*')), { maxLength: 8 })
+    fc.assert(
+      fc.property(parts, fc.array(letters, { maxLength: 10 }), (parts, text) => {
+        const expression = new RegExp(`^${parts.map((part) => (part === '*' ? '.*' : part === '.' ? '\\.' : part)).join('')}$`)
+        const pattern = new Pattern(parts.map((part) => (part === '*' ? part : encodeURIComponent(part))).join(''))
+        assert.equal(pattern.matches(text.join('')), expression.test(text.join('')), `${parts.join('')} ${text.join('')}`)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  it('is anything when it is stars alone', () => {
+    for (const text of ['*', '**']) assert.equal(new Pattern(text).isAnything, true)
+    for (const text of ['', 'a*', '*a', '*a*', '%2A']) assert.equal(new Pattern(text).isAnything, false, text)
+  })
+
+  it('takes no longer for many stars and a text that is nearly right', () => {
+    // A backtracking matcher would take longer than the universe has existed.
+    assert.equal(new Pattern(`${'*a'.repeat(60)}*b`).matches('a'.repeat(250)), false)
+  })
+
+  it('is case-sensitive, and a plus in it is a space', () => {
+    assert.equal(new Pattern('Orders').matches('orders'), false)
+    assert.equal(new Pattern('a+b').matches('a b'), true)
+    assert.equal(new Pattern('a%2Bb').matches('a+b'), true)
+  })
+})
+
+describe('a scope', () => {
+  it('is a right, a vhost and a name, and maybe a routing key', () => {
+    const { right, vhost, name, routingKey } = parseGrant('read:%2F/orders.*')
+    assert.equal(right, 'read')
+    assert.ok(vhost.matches('/') && !vhost.matches('%2F'))
+    assert.ok(name.matches('orders.eu') && !name.matches('order'))
+    assert.equal(routingKey, undefined)
+    assert.ok(parseGrant('write:v/e/').routingKey?.matches(''))
+  })
+
+  it('is refused where it is something else', () => {
+    const others = [
+      '',
+      'read',
+      'read:',
+      'read:v',
+      'read:/q',
+      'read:v/',
+      'READ:v/q',
+      'admin:v/q',
+      'read:v/e/k/x',
+      ' read:v/q',
+      'read:v/q%zz',
+    ]
+    for (const scope of [...others, `read:v/${'a'.repeat(3000)}`]) assert.throws(() => parseGrant(scope), Error, scope)
+  })
+})
+
+describe('rights', () => {
+  it('are for what their patterns match, and of their own kind', () => {
+    const some = rights('read:%2F/orders.*', 'write:other/*')
+    assert.equal(some.allows('read', '/', 'orders.eu'), true)
+    assert.equal(some.allows('write', '/', 'orders.eu'), false)
+    assert.equal(some.allows('read', 'other', 'orders.eu'), false)
+    assert.equal(some.allows('write', 'other', 'a/b'), true)
+    assert.equal(some.knows('/', 'orders.eu'), true)
+    assert.equal(some.knows('/', 'order'), false)
+  })
+
+  it('answer the same when they are asked again, among more names than they remember', () => {
+    const some = rights('read:v/*7', 'write:v/*/k*')
+    for (let round = 0; round < 2; round++) {
+      for (let i = 0; i < 12_000; i++) assert.equal(some.allows('read', 'v', `q${i}`), i % 10 === 7)
+      assert.equal(some.allowsKey('write', 'v', 'e', 'k1'), true)
+      assert.equal(some.allowsKey('write', 'v', 'e', 'x'), false)
+    }
+  })
+
+  it('may be for some routing keys only', () => {
+    const some = rights('write:v/e/eu.*', 'write:v/e/us', 'write:v/f', 'write:v/g/*', 'write:v/g/x')
+    for (const [exchange, key, may] of [
+      ['e', 'eu.de', true],
+      ['e', 'us', true],
+      ['e', 'us.ca', false],
+      ['e', '', false],
+      ['e', undefined, false],
+      ['f', 'anything', true],
+      ['f', undefined, true],
+      ['g', undefined, true],
+    ] as const) {
+      assert.equal(some.allowsKey('write', 'v', exchange, key), may, `${exchange} ${key}`)
+      assert.equal(some.publishes('v', exchange, key), may, `${exchange} ${key}`)
+    }
+  })
+
+  it('to publish through the default exchange are rights on the queue, or on the exchange', () => {
+    for (const exchange of ['', 'amq.default']) {
+      const queue = rights('write:v/orders')
+      assert.equal(queue.publishes('v', exchange, 'orders'), true)
+      assert.equal(queue.publishes('v', exchange, 'others'), false)
+      assert.equal(queue.publishes('v', exchange, undefined), false)
+      assert.equal(rights('write:v/amq.default').publishes('v', exchange, 'orders'), true)
+      assert.equal(rights('write:v/amq.default').publishes('v', exchange, undefined), true)
+      assert.equal(rights('write:v/amq.default/orders').publishes('v', exchange, 'others'), false)
+      // Meant for an exchange of that name: as a queue's it would lead to it whatever the routing key.
+      assert.equal(rights('write:v/orders/eu.*').publishes('v', exchange, 'orders'), false)
+    }
+  })
+
+  it('are all of them where nobody is asked', () => {
+    assert.equal(EVERYTHING.allows('configure', 'v', 'q'), true)
+    assert.equal(EVERYTHING.publishes('v', 'e', undefined), true)
+  })
+
+  it('are none where there are none', () => {
+    assert.equal(rights().knows('/', 'q'), false)
+    assert.equal(rights().publishes('/', '', 'q'), false)
+  })
+})
