@@ -60,7 +60,7 @@ export const settings = {
     parse: list(origin),
   },
   ALLOWED_HOSTS: {
-    doc: 'names that the gateway is called by, separated by commas; checked where it is set, and on loopback without AUTH, where localhost and addresses are known anyway',
+    doc: 'names that the gateway is called by, separated by commas; checked where it is set, and of browsers on loopback without AUTH, where localhost and addresses are known anyway',
     default: '',
     parse: list(host),
   },

@@ -53,14 +53,15 @@ const MAX_KNOWN = 100
 
 /**
  * A page can let its own name lead to this machine, and is then of the same origin as the gateway (DNS rebinding): what gives
- * it away is the name it asks for. An address is nobody's to redirect.
+ * it away is the name it asks for. An address is nobody's to redirect. Where no names were
+ * given only browsers are asked, which a page can't have leave out their language: other programs may use what name they like.
  */
 function knownHost(allowed: readonly string[]): onRequestHookHandler {
   const names = ['localhost', ...allowed.map((name) => name.toLowerCase())]
   const known = new Set<string | undefined>([undefined])
   return (request, _reply, done) => {
-    const { host } = request.raw.headers
-    if (known.has(host)) {
+    const { host, 'accept-language': language } = request.raw.headers
+    if ((allowed.length === 0 && language === undefined) || known.has(host)) {
       done()
       return
     }

@@ -119,7 +119,8 @@ describe('CORS_ORIGINS', () => {
 describe('a name that leads to this machine', () => {
   const { send, close } = rawClient(gateway.url)
   after(close)
-  const status = async (host: string) => (await send({ method: 'GET', path: `/queues/${queue}`, headers: { host } })).status
+  const status = async (host: string, headers: object = { 'accept-language': 'en' }) =>
+    (await send({ method: 'GET', path: `/queues/${queue}`, headers: { host, ...headers } })).status
   const { port } = new URL(gateway.url)
 
   it('is refused where anybody could have set it', async () => {
@@ -132,6 +133,10 @@ describe('a name that leads to this machine', () => {
     ]) {
       assert.equal(await status(host), 403, host)
     }
+  })
+
+  it('is answered where no browser asks', async () => {
+    assert.equal(await status('gateway.example', {}), 200)
   })
 
   it('is answered where it is an address or localhost', async () => {
