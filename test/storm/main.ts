@@ -62,8 +62,8 @@ async function rageOver(name: string, brokers: Broker[], queueType: 'classic' | 
   for (const line of broken) console.error(`✗ ${name}: ${line}`)
   const { lost, cameBack, settledTwice, appeared } = result.report
   for (const id of [...lost, ...cameBack, ...settledTwice, ...appeared].slice(0, 5)) console.error(history(result.journal, id))
-  const memory = result.memory.map(({ before, after }) => `${before} → ${after}`).join(', ')
-  console.error(`${name}: memory of a gateway that lived through it, MiB: ${memory || 'none did'}`)
+  const memory = result.memory.map((samples) => samples.join(' ')).join('; ')
+  console.error(`${name}: memory of a gateway that lived through it, MiB after each tenth: ${memory || 'none did'}`)
   failed ||= broken.length > 0
 }
 

@@ -1,6 +1,6 @@
 // A storm: a fleet, a load, faults, and when it is over the proof.
 
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import type { Broker } from '../../scripts/broker.mjs'
 import { eventually } from '../support/eventually.js'
 import { check, type Remains, type Report } from './checker.js'
@@ -29,8 +29,8 @@ export interface StormResult {
   journal: Journal
   /** Ends of gateways that nobody asked for. */
   crashed: string[]
-  /** Resident memory of the gateways at the start and the end, in MiB, of those that lived through it all. */
-  memory: { before: number; after: number }[]
+  /** Resident memory in MiB of each gateway that lived through it all: before the load, after each tenth of it, and at rest. */
+  memory: number[][]
 }
 
 /** Milliseconds that a request may take beyond what it waits for on purpose: the broker's slowest calls, one after the other. */
@@ -57,7 +57,11 @@ export async function storm(options: StormOptions): Promise<StormResult> {
   const journal = new Journal()
   const scene: Scene = { fleet, brokers, journal, crashes: [] }
   const load = new Load(fleet, queues, journal)
-  const before = fleet.map(({ pid, starts }) => ({ pid, starts, memory: residentMiB(pid) }))
+  const pids = fleet.map(({ pid }) => pid)
+  const samples = pids.map((pid) => [residentMiB(pid)])
+  const sample = () => {
+    for (const [n, { pid }] of fleet.entries()) if (pid === pids[n]) samples[n]!.push(residentMiB(pid))
+  }
 
   const end = Date.now() + duration
   const progress = setInterval(() => {
@@ -67,19 +71,19 @@ export async function storm(options: StormOptions): Promise<StormResult> {
     )
   }, 1000)
   load.start({ producers: 4, workers: 12, readers: 2 })
+  const sampling = setInterval(sample, duration / 10)
   await Promise.all(faults.map((some) => rage(scene, some.faults, () => Date.now() > end, some.every)))
   const rest = end - Date.now()
   if (rest > 0) await new Promise((resolve) => setTimeout(resolve, rest))
   await load.stop()
   clearInterval(progress)
+  clearInterval(sampling)
 
   onProgress('coming to rest')
   for (const { proxy } of fleet) proxy.thaw()
   await Promise.all(fleet.map((instance) => instance.ready()))
-  const memory = fleet
-    .map(({ pid }, n) => ({ pid, before: before[n]! }))
-    .filter(({ pid, before }) => pid === before.pid)
-    .map(({ pid, before }) => ({ before: before.memory, after: residentMiB(pid) }))
+  sample()
+  const memory = samples.filter((_, n) => fleet[n]!.pid === pids[n])
   const all = [dead, ...queues]
   const found = await Promise.all(all.map((queue) => drain(fleet[0]!, queue)))
   // A node that was killed may leave messages with consumers that are gone, until the others see that they are.
@@ -161,8 +165,9 @@ async function leftovers({ ctl }: Broker): Promise<string[]> {
   return found
 }
 
-/** Resident memory of a process, in MiB. */
+/** Resident memory of a process, in MiB; 0 when it has just ended. */
 function residentMiB(pid: number): number {
+  if (!existsSync(`/proc/${pid}/status`)) return 0
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
   return Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024)
 }
