@@ -42,7 +42,7 @@ export const growthCases: Case[] = [
   growth({
     name: 'growth with waiting polls: from a publish to the answer of a poll',
     of: 'waiting polls',
-    note: 'one message at a time; with MAX_WAITERS=12000 AMQP_LEASE_CONNECTIONS=6, for the last point',
+    note: 'one message at a time; with MAX_WAITERS=12000 AMQP_LEASE_CONNECTIONS=6 MAX_CONNECTIONS=13000, for the last point',
     sizes: [1, 100, 1000, 10_000],
     begin: waitingPolls,
   }),
@@ -131,7 +131,7 @@ async function openLeases(bench: Bench): Promise<Stage> {
 }
 
 async function waitingPolls(bench: Bench): Promise<Stage> {
-  const servers = await twoInstances(bench, { MAX_WAITERS: '12000', AMQP_LEASE_CONNECTIONS: '6' })
+  const servers = await twoInstances(bench, { MAX_WAITERS: '12000', AMQP_LEASE_CONNECTIONS: '6', MAX_CONNECTIONS: '13000' })
   const queues = servers.map(() => bench.queues.name())
   for (const queue of queues) await bench.queues.renew(queue)
   const polls = servers.map((server, n) => new Polls(server, [queues[n]!]))

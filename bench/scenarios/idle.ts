@@ -16,7 +16,7 @@ const IDLE_SECONDS = 3
 const MAX_ROUNDS = 3
 
 /** What the settings as shipped do not allow. */
-const MANY = { MAX_WAITERS: '12000', AMQP_LEASE_CONNECTIONS: '6' }
+const MANY = { MAX_WAITERS: '12000', AMQP_LEASE_CONNECTIONS: '6', MAX_CONNECTIONS: '13000' }
 
 export const idleCases: Case[] = [idle(1000, { quick: true, env: {} }), idle(10_000, { quick: false, env: MANY })]
 
