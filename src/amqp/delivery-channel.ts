@@ -62,7 +62,8 @@ export class DeliveryChannel {
   #prefetch = 0
   #receiving = false
   #closing = false
-  #barriers = 0
+  /** Barriers and cancels that wait for their answers. */
+  #calls = 0
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
 
@@ -121,9 +122,15 @@ export class DeliveryChannel {
     await within(this.#hooks.timeout, 'basic.consume', this.#channel.consume(queue, consumer, options))
   }
 
-  /** Ends the consumer. Nothing is delivered to it once this has resolved. */
+  /** Ends the consumer. Nothing is delivered to it once this has resolved; what is written meanwhile comes after it. */
   async cancel(tag: string): Promise<void> {
-    await within(this.#hooks.timeout, 'basic.cancel', this.#channel.cancel(tag))
+    this.#calls++
+    try {
+      await within(this.#hooks.timeout, 'basic.cancel', this.#channel.cancel(tag))
+    } finally {
+      this.#calls--
+      this.#restIfIdle()
+    }
   }
 
   /** How many messages the queue has for consumers. */
@@ -177,12 +184,12 @@ export class DeliveryChannel {
    * @throws where the channel closed, or did not answer in time and was given up: the verdicts' fate is not known.
    */
   async barrier(): Promise<void> {
-    this.#barriers++
+    this.#calls++
     try {
       this.#next ??= this.#running ? this.#running.then(() => this.#round()) : undefined
       await (this.#next ?? this.#round())
     } finally {
-      this.#barriers--
+      this.#calls--
       this.#restIfIdle()
     }
   }
@@ -216,7 +223,7 @@ export class DeliveryChannel {
   }
 
   #restIfIdle(): void {
-    const busy = this.#held.size > 0 || this.#receiving || this.#barriers > 0
+    const busy = this.#held.size > 0 || this.#receiving || this.#calls > 0
     if (!busy && !this.closed && !this.#closing) this.#hooks.onIdle(this)
   }
 

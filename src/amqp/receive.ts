@@ -81,7 +81,14 @@ async function collect(channel: DeliveryChannel, { queue, max, wait, interrupt }
     }
     if (channel.closed) throw channel.failure()
     if (!ended) {
-      await channel.cancel(tag)
+      const cancelled = channel.cancel(tag)
+      // With its prefetch used up the consumer gets nothing more, and whatever settles one of these comes after the cancel:
+      // nobody has to wait for its answer. Should none come, the channel closes, as it does when it dies a moment later.
+      if (deliveries.length === max) {
+        cancelled.catch(() => channel.close())
+        return deliveries
+      }
+      await cancelled
       if (deliveries.length > 0 || looked || interrupt.reason || (await channel.ready(queue)) === 0) return deliveries
       // A busy quorum queue may not have sent what it has before the cancel: once more, with a little patience.
       looked = true
