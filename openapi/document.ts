@@ -62,8 +62,8 @@ export const document = {
   ],
   components: {
     securitySchemes: {
-      bearer: { type: 'http' as const, scheme: 'bearer', description: 'An API key.' },
-      basic: { type: 'http' as const, scheme: 'basic', description: 'An API key as the password, with any user name.' },
+      bearer: { type: 'http' as const, scheme: 'bearer', description: 'An API key, or a JSON Web Token.' },
+      basic: { type: 'http' as const, scheme: 'basic', description: 'An API key or a token as the password, with any user name.' },
     },
   },
   // The last one is no credentials at all, for where nobody is asked.

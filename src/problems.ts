@@ -39,6 +39,7 @@ const kinds = {
   settle_outcome_unknown: { status: 503, title: 'It is not known whether the lease was settled', retryAfter: 1 },
   lease_unreachable: { status: 503, title: "The lease's instance can not be reached just now", retryAfter: 2 },
   queue_quarantined: { status: 503, title: "The queue's messages end connections", retryAfter: 30 },
+  authority_unavailable: { status: 503, title: 'It can not be told just now who asks', retryAfter: 2 },
   overloaded: { status: 503, title: 'The gateway is at its limit', retryAfter: 1 },
   shutting_down: { status: 503, title: 'The gateway is shutting down', retryAfter: 2 },
   publish_outcome_unknown: { status: 504, title: 'It is not known whether the message was stored', retryAfter: 1 },

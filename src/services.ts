@@ -66,7 +66,7 @@ export function createServices(config: Config, log: Log): Services {
     receiver,
     streams,
     draining: false,
-    notReady: () => (services.draining ? 'shutting down' : brokerReason(vhosts)),
+    notReady: () => (services.draining ? 'shutting down' : (brokerReason(vhosts) ?? access.notReady)),
     drain: () => {
       services.draining = true
       receiver.drain()

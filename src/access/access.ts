@@ -5,9 +5,11 @@ import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
 import { readCredentials } from './credentials.js'
 import { ANYBODY, type Identity } from './identity.js'
-import { KeyFileError } from './key-file.js'
+import { headerError, KeyFileError } from './key-file.js'
 import { ApiKeys } from './keys.js'
 import type { Door } from './requirements.js'
+import { KeySetError } from './token-keys.js'
+import { TokenRefusal, Tokens } from './tokens.js'
 
 export interface AccessOptions {
   config: Config
@@ -20,34 +22,58 @@ export class Access {
   /** Every route with what it wants, once all are registered. */
   readonly doors: Door[] = []
   readonly #keys: ApiKeys | undefined
+  readonly #tokens: Tokens | undefined
+  /** What to call what is asked for. */
+  readonly #what: string
 
   /** @throws ConfigError with every mistake in the files that the configuration names */
   constructor({ config, log }: AccessOptions) {
     this.isOpen = isOpen(config.AUTH)
     if (config.AUTH.includes('keys')) this.#keys = readKeys(config.API_KEYS_FILE, log)
+    if (config.AUTH.includes('jwt')) this.#tokens = readTokens(config, log)
+    this.#what = [this.#keys && 'key', this.#tokens && 'token'].filter(Boolean).join(' or ')
+  }
+
+  /** Why it can't be told who somebody is; undefined where it can. */
+  get notReady(): string | undefined {
+    return this.#tokens?.notReady
   }
 
   /**
-   * Who a request comes from, or the problem to answer.
+   * Who a request comes from, or the problem to answer. A promise only where a token is seen for the first time.
    * @param rawHeaders as Node has them
    */
-  identify(rawHeaders: readonly string[]): Identity | Problem {
+  identify(rawHeaders: readonly string[]): Identity | Problem | Promise<Identity | Problem> {
     if (this.isOpen) return ANYBODY
     const credentials = readCredentials(rawHeaders)
-    if (credentials === 'none') return unauthorized('Send a key: authorization: Bearer <key>.', false)
+    if (credentials === 'none') return unauthorized(`Send a ${this.#what}: authorization: Bearer <${this.#what}>.`, false)
     if (credentials === 'bad') return unauthorized('The authorization header is not one that is understood here.', true)
     const found = this.#keys?.find(credentials.secret)
     if (found === 'expired') return unauthorized('The key has expired.', true)
-    return found ?? unauthorized('The key is not known here.', true)
+    if (found) return found
+    if (this.#tokens && Tokens.looksLikeOne(credentials.secret)) return this.#byToken(this.#tokens, credentials.secret)
+    return unauthorized(`The ${this.#what} is not known here.`, true)
+  }
+
+  #byToken(tokens: Tokens, secret: string): Identity | Promise<Identity | Problem> {
+    const found = tokens.find(secret)
+    if (!(found instanceof Promise)) return found
+    return found.catch((error: unknown) => {
+      if (error instanceof TokenRefusal) return unauthorized(error.message, true)
+      if (error instanceof Problem) return error
+      throw error
+    })
   }
 
   /** Reads what it knows from files again. */
   reload(): void {
     this.#keys?.reload()
+    this.#tokens?.reload()
   }
 
   close(): void {
     this.#keys?.close()
+    this.#tokens?.close()
   }
 }
 
@@ -57,6 +83,20 @@ function readKeys(path: string, log: Log): ApiKeys {
   } catch (error) {
     if (!(error instanceof KeyFileError)) throw error
     throw new ConfigError(error.mistakes.map((mistake) => `API_KEYS_FILE ${path}: ${mistake}`))
+  }
+}
+
+function readTokens(config: Config, log: Log): Tokens {
+  const mistakes = config.JWT_HEADERS.flatMap(({ header }) => {
+    const mistake = headerError(header, '')
+    return mistake ? [`JWT_HEADERS ${mistake}: ${header}`] : []
+  })
+  if (mistakes.length > 0) throw new ConfigError(mistakes)
+  try {
+    return new Tokens(config, log)
+  } catch (error) {
+    if (!(error instanceof KeySetError)) throw error
+    throw new ConfigError([`JWT_JWKS_FILE ${config.JWT_JWKS_FILE}: ${error.message}`])
   }
 }
 

@@ -15,6 +15,15 @@ const rules: Rule[] = [
   ({ AUTH, API_KEYS_FILE }) => AUTH?.includes('keys') && API_KEYS_FILE === '' && 'API_KEYS_FILE is missing: AUTH=keys needs it',
   ({ AUTH, API_KEYS_FILE }) =>
     AUTH && !AUTH.includes('keys') && API_KEYS_FILE && 'API_KEYS_FILE is set, and nobody is asked for a key: set AUTH=keys',
+  ({ AUTH, JWT_JWKS_URL, JWT_JWKS_FILE }) =>
+    AUTH?.includes('jwt') &&
+    Boolean(JWT_JWKS_URL) === Boolean(JWT_JWKS_FILE) &&
+    'JWT_JWKS_URL or JWT_JWKS_FILE has to be set, one of the two: AUTH=jwt needs the keys that tokens are signed with',
+  ({ AUTH, JWT_JWKS_URL, JWT_JWKS_FILE }) =>
+    AUTH &&
+    !AUTH.includes('jwt') &&
+    (JWT_JWKS_URL || JWT_JWKS_FILE) &&
+    'JWT_JWKS_URL or JWT_JWKS_FILE is set, and nobody is asked for a token: set AUTH=jwt',
   ({ AUTH, CORS_ORIGINS }) =>
     AUTH &&
     isOpen(AUTH) &&

@@ -3,8 +3,10 @@
 import {
   authModes,
   brokerAddresses,
+  claimHeader,
   duration,
   host,
+  httpUrl,
   integer,
   list,
   MiB,
@@ -37,11 +39,29 @@ export const settings = {
     parse: integer(1, 256),
   },
   AUTH: {
-    doc: 'who may come in: keys, or none, which is everyone who can reach the port and has to be written out when HOST is not loopback',
+    doc: 'who may come in: keys, jwt or keys,jwt; or none, which is everyone who can reach the port and has to be written out when HOST is not loopback',
     default: '',
     parse: authModes,
   },
   API_KEYS_FILE: { doc: 'the API keys, as JSON; read again on SIGHUP and when it changes', default: '', parse: text },
+  JWT_JWKS_URL: {
+    doc: 'where the public keys are that tokens are signed with (a JSON Web Key Set)',
+    default: '',
+    parse: httpUrl,
+  },
+  JWT_JWKS_FILE: { doc: 'or a file of them; read again on SIGHUP and when it changes', default: '', parse: text },
+  JWT_ISSUER: { doc: 'who has to have issued a token (its claim iss)', default: '', parse: text },
+  JWT_AUDIENCE: { doc: 'for whom a token has to be (its claim aud)', default: '', parse: text },
+  JWT_SCOPE_PREFIX: {
+    doc: 'what stands before the scopes that are meant for the gateway; when not set, JWT_AUDIENCE and a dot, or nothing',
+    default: '',
+    parse: optional(text),
+  },
+  JWT_HEADERS: {
+    doc: 'headers that the gateway sets on every message of a token, made of its claims, as in x-tenant=tenant; separated by commas',
+    default: '',
+    parse: list(claimHeader),
+  },
   TLS_CERT_FILE: { doc: 'certificate, with its chain, to speak HTTPS with (PEM); HTTP when not set', default: '', parse: text },
   TLS_KEY_FILE: { doc: 'its private key (PEM)', default: '', parse: text },
   TLS_CLIENT_CA_FILE: {

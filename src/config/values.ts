@@ -102,14 +102,28 @@ export const optional =
 export const text = (value: string) => value
 export const MiB = 1024 ** 2
 
-export type AuthMode = 'none' | 'keys'
+export type AuthMode = 'none' | 'keys' | 'jwt'
 
 /** Who may come in; empty where it was not written out, which is none. */
 export function authModes(text: string): readonly AuthMode[] {
   if (text === '') return []
-  const modes = text.split(',').map((mode) => oneOf('none', 'keys')(mode.trim()))
+  const modes = text.split(',').map((mode) => oneOf('none', 'keys', 'jwt')(mode.trim()))
   if (modes.length > 1 && modes.includes('none')) throw new Error('is none and something else')
   return modes
+}
+
+/** Where it is not empty, an address to fetch something from. */
+export function httpUrl(text: string): string {
+  if (text !== '' && !(URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)))
+    throw new Error('is not a URL like https://issuer.example/jwks.json')
+  return text
+}
+
+/** A header, and the claim of a token that it is made of: `x-tenant=tenant`. */
+export function claimHeader(text: string): { header: string; claim: string } {
+  const [header, claim, more] = text.split('=').map((part) => part.trim())
+  if (!header || !claim || more !== undefined) throw new Error(`has ${text} in it, which is not like x-tenant=tenant`)
+  return { header, claim }
 }
 
 /** `*`, or an origin as browsers write it: scheme, host, and the port where it is not the scheme's own. */

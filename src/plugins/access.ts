@@ -43,10 +43,14 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
   app.decorateRequest('identity', null)
   app.decorateRequest('refusal', null)
   app.addHook('onRequest', (request, _reply, done) => {
+    const settle = (found: Identity | Problem) => {
+      if (found instanceof Problem) request.refusal = found
+      else request.identity = found
+      done()
+    }
     const found = access.identify(request.raw.rawHeaders)
-    if (found instanceof Problem) request.refusal = found
-    else request.identity = found
-    done()
+    if (found instanceof Promise) found.then(settle, done)
+    else settle(found)
   })
 })
 
