@@ -63,7 +63,11 @@ export const document = {
   components: {
     securitySchemes: {
       bearer: { type: 'http' as const, scheme: 'bearer', description: 'An API key, or a JSON Web Token.' },
-      basic: { type: 'http' as const, scheme: 'basic', description: 'An API key or a token as the password, with any user name.' },
+      basic: {
+        type: 'http' as const,
+        scheme: 'basic',
+        description: 'An API key or a token as the password, with any user name; or a user of RabbitMQ.',
+      },
     },
   },
   // The last one is no credentials at all, for where nobody is asked.

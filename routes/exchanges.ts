@@ -49,7 +49,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
         arguments?: object
       }
       const args = argumentsOf(body.arguments, '/body/arguments')
-      const vhost = await vhosts.get(vhostOf(request.params))
+      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       const created = await vhost.topology.declareExchange(name, {
         type: body.type,
         durable: body.durable ?? true,
@@ -75,7 +75,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
     },
     async (request) => {
       const name = nameOf(request.params, 'exchange')
-      const vhost = await vhosts.get(vhostOf(request.params))
+      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       await vhost.topology.exchange(name)
       return { name: shown(name), vhost: vhost.name }
     },
@@ -100,7 +100,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
     },
     async (request, reply) => {
       const name = nameOf(request.params, 'exchange')
-      const vhost = await vhosts.get(vhostOf(request.params))
+      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       await vhost.topology.deleteExchange(name, { ifUnused: request.query.if_unused ?? false })
       await vhost.publisher.forget(name)
       return reply.code(204).send(null)
@@ -139,7 +139,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
             routingKey: routingKeyOf(request.query as object),
             arguments: argumentsInQuery((request.query as { arguments?: string }).arguments),
           }
-          const { topology } = await vhosts.get(vhostOf(request.params as object))
+          const { topology } = await vhosts.get(vhostOf(request.params as object), request.identity!.login)
           await topology[verb](to, binding)
           return reply.code(204).send(null)
         },

@@ -33,6 +33,7 @@ const FOREVER = 10 * 365 * 24 * 3_600_000
 export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { leases }) => {
   const askerOf = ({ params, identity }: FastifyRequest): Asker => ({
     vhost: vhostOf(params as object),
+    login: identity!.login,
     mayRead: (vhost, queue) => identity!.rights.allows('read', vhost, queue),
   })
 

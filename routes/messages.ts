@@ -178,6 +178,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
       if (raw && max !== 1) throw invalidRequest('/query/max', 'must be 1 for a raw answer')
       const order = {
         vhost: vhostOf(request.params),
+        login: request.identity!.login,
         queue: nameOf(request.params, 'queue'),
         ack,
         max,

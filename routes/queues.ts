@@ -34,7 +34,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       const body = request.body as { type?: string; durable?: boolean; auto_delete?: boolean; arguments?: object }
       const args = argumentsOf(body.arguments, '/body/arguments')
       if (body.type !== undefined) args['x-queue-type'] = body.type
-      const vhost = await vhosts.get(vhostOf(request.params))
+      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       const created = await vhost.topology.declareQueue(name, {
         durable: body.durable ?? true,
         autoDelete: body.auto_delete ?? false,
@@ -58,7 +58,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
     },
     async (request) => {
       const name = nameOf(request.params, 'queue')
-      const vhost = await vhosts.get(vhostOf(request.params))
+      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       const { messageCount, consumerCount } = await vhost.topology.queue(name)
       return { name, vhost: vhost.name, message_count: messageCount, consumer_count: consumerCount }
     },
@@ -90,7 +90,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
     async (request, reply) => {
       const name = nameOf(request.params, 'queue')
       const { if_unused: ifUnused = false, if_empty: ifEmpty = false } = request.query
-      const vhost = await vhosts.get(vhostOf(request.params))
+      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       await vhost.topology.deleteQueue(name, { ifUnused, ifEmpty })
       leases.queueDeleted(vhost.name, name)
       return reply.code(204).send(null)
@@ -114,7 +114,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       },
     },
     async (request) => {
-      const vhost = await vhosts.get(vhostOf(request.params))
+      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       return { message_count: await vhost.topology.purgeQueue(nameOf(request.params, 'queue')) }
     },
   )

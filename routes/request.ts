@@ -17,8 +17,8 @@ interface Params {
 }
 
 /** The only `user_id` that RabbitMQ lets a message carry; undefined where its author may set none. */
-export function userIdOf({ setsUserId }: Identity, { username }: Vhosts): string | undefined {
-  return setsUserId ? username : undefined
+export function userIdOf({ setsUserId, login }: Identity, { username }: Vhosts): string | undefined {
+  return setsUserId ? (login?.username ?? username) : undefined
 }
 
 /** A name from the path. @throws Problem invalid_request */

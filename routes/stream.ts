@@ -71,6 +71,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       const resumed = request.headers['last-event-id']
       const stream = await streams.consume({
         vhost: vhostOf(request.params),
+        login: request.identity!.login,
         queue: nameOf(request.params, 'queue'),
         ack,
         prefetch,

@@ -34,6 +34,7 @@ export const installedServer = () => existsSync(join(BIN, 'rabbitmq-server'))
  * @param {number} [options.amqpPort] a free one where it is not given
  * @param {number} [options.managementPort]
  * @param {string} [options.config] more lines for rabbitmq.conf
+ * @param {string[]} [options.plugins] beside the management
  * @param {string} [options.root] a folder with another system's RabbitMQ, see unpackRabbitmq(); needs root
  * @param {string} [options.name] of the node, before its @
  * @param {number} [options.epmdPort] of a port mapper that runs already
@@ -52,7 +53,7 @@ export async function startBroker(options) {
   ])
   for (const folder of ['home', 'data', 'log']) mkdirSync(join(dir, folder), { recursive: true })
   if (options.cookie) writeFileSync(join(dir, 'home', '.erlang.cookie'), options.cookie, { mode: 0o400 })
-  writeFileSync(join(dir, 'enabled_plugins'), '[rabbitmq_management].\n')
+  writeFileSync(join(dir, 'enabled_plugins'), `[${['rabbitmq_management', ...(options.plugins ?? [])].join(', ')}].\n`)
   const lines = [
     `listeners.tcp.1 = 127.0.0.1:${amqpPort}`,
     `management.tcp.ip = 127.0.0.1`,

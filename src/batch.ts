@@ -61,9 +61,9 @@ export class Batch {
    * @throws Problem queue_not_found, exchange_not_found, broker_unavailable, broker_blocked
    */
   static async begin({ vhosts, config, metrics }: BatchServices, request: BatchRequest): Promise<Batch> {
-    const vhost = await vhosts.get(request.vhost)
+    const vhost = await vhosts.get(request.vhost, request.author.login)
     const { author, to, exchange, routingKey } = request
-    const username = author.setsUserId ? vhosts.username : undefined
+    const username = author.setsUserId ? (author.login?.username ?? vhosts.username) : undefined
     const maxSize = config.MAX_MESSAGE_SIZE
     const batch = new Batch(vhost, metrics, request, { to, exchange, routingKey, username, maxSize })
     try {

@@ -29,7 +29,7 @@ export interface CallRequest {
 export async function call(vhosts: Vhosts, metrics: Metrics, request: CallRequest): Promise<IncomingMessage> {
   const { exchange, routingKey, properties, body, timeout } = request
   admit(request.author, request.vhost ?? vhosts.defaultName, request)
-  const vhost = await vhosts.get(request.vhost)
+  const vhost = await vhosts.get(request.vhost, request.author.login)
   await vhost.vetExchange(exchange)
   if (vhost.rpc.pending >= MAX_PENDING) throw new Problem('overloaded', `As many calls wait for a reply as may (${MAX_PENDING}).`)
   if (properties.headers?.['CC'] || properties.headers?.['BCC']) {

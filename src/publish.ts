@@ -31,7 +31,7 @@ export async function publish(
   { author, vhost: name, confirm, unrouted }: PublishOptions,
 ): Promise<Receipt> {
   admit(author, name ?? vhosts.defaultName, message)
-  const vhost = await vhosts.get(name)
+  const vhost = await vhosts.get(name, author.login)
   await vhost.vetExchange(message.exchange)
   const { headers, messageId } = message.properties
   // A copy that CC or BCC routes would hide from `mandatory` that the queue itself is missing.

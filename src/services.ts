@@ -32,9 +32,9 @@ export interface Services {
 /** @throws ConfigError where files that the configuration names have mistakes */
 export function createServices(config: Config, log: Log): Services {
   brokerCertificates(config)
-  const access = new Access({ config, log })
-  const metrics = createMetrics()
   let vhosts: Vhosts
+  const access = new Access({ config, log, onGone: (login) => vhosts.drop(login) })
+  const metrics = createMetrics()
   const leases = new Leases({ config, metrics, log, vhosts: () => vhosts })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
   const receiver = new Receiver({ config, metrics, vhosts, leases })

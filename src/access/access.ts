@@ -1,5 +1,6 @@
 // The entrance: finds out who a request comes from. What he may do is his rights' to say, and the route's to ask.
 
+import { type Login, refusedLogin } from '../amqp/connection.js'
 import { type Config, ConfigError, isOpen } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
@@ -7,6 +8,7 @@ import { readCredentials } from './credentials.js'
 import { ANYBODY, type Identity } from './identity.js'
 import { headerError, KeyFileError } from './key-file.js'
 import { ApiKeys } from './keys.js'
+import { Logins } from './logins.js'
 import type { Door } from './requirements.js'
 import { KeySetError } from './token-keys.js'
 import { TokenRefusal, Tokens } from './tokens.js'
@@ -14,6 +16,8 @@ import { TokenRefusal, Tokens } from './tokens.js'
 export interface AccessOptions {
   config: Config
   log: Log
+  /** Told of a user whom RabbitMQ does not know any more, with AUTH=broker. */
+  onGone: (login: Login) => void
 }
 
 export class Access {
@@ -23,14 +27,16 @@ export class Access {
   readonly doors: Door[] = []
   readonly #keys: ApiKeys | undefined
   readonly #tokens: Tokens | undefined
+  readonly #logins: Logins | undefined
   /** What to call what is asked for. */
   readonly #what: string
 
   /** @throws ConfigError with every mistake in the files that the configuration names */
-  constructor({ config, log }: AccessOptions) {
+  constructor({ config, log, onGone }: AccessOptions) {
     this.isOpen = isOpen(config.AUTH)
     if (config.AUTH.includes('keys')) this.#keys = readKeys(config.API_KEYS_FILE, log)
     if (config.AUTH.includes('jwt')) this.#tokens = readTokens(config, log)
+    if (config.AUTH.includes('broker')) this.#logins = new Logins(config, onGone)
     this.#what = [this.#keys && 'key', this.#tokens && 'token'].filter(Boolean).join(' or ')
   }
 
@@ -40,12 +46,14 @@ export class Access {
   }
 
   /**
-   * Who a request comes from, or the problem to answer. A promise only where a token is seen for the first time.
+   * Who a request comes from, or the problem to answer. A promise only where that has to be found out.
    * @param rawHeaders as Node has them
+   * @param address where it comes from
    */
-  identify(rawHeaders: readonly string[]): Identity | Problem | Promise<Identity | Problem> {
+  identify(rawHeaders: readonly string[], address: string): Identity | Problem | Promise<Identity | Problem> {
     if (this.isOpen) return ANYBODY
     const credentials = readCredentials(rawHeaders)
+    if (this.#logins) return byLogin(this.#logins, credentials, address)
     if (credentials === 'none') return unauthorized(`Send a ${this.#what}: authorization: Bearer <${this.#what}>.`, false)
     if (credentials === 'bad') return unauthorized('The authorization header is not one that is understood here.', true)
     const found = this.#keys?.find(credentials.secret)
@@ -57,12 +65,7 @@ export class Access {
 
   #byToken(tokens: Tokens, secret: string): Identity | Promise<Identity | Problem> {
     const found = tokens.find(secret)
-    if (!(found instanceof Promise)) return found
-    return found.catch((error: unknown) => {
-      if (error instanceof TokenRefusal) return unauthorized(error.message, true)
-      if (error instanceof Problem) return error
-      throw error
-    })
+    return found instanceof Promise ? found.catch(problemOf) : found
   }
 
   /** Reads what it knows from files again. */
@@ -75,6 +78,22 @@ export class Access {
     this.#keys?.close()
     this.#tokens?.close()
   }
+}
+
+function byLogin(logins: Logins, credentials: ReturnType<typeof readCredentials>, address: string) {
+  if (credentials === 'none' || credentials === 'bad') return refusedLogin()
+  try {
+    const found = logins.find(credentials, address)
+    return found instanceof Promise ? found.catch(problemOf) : found
+  } catch (error) {
+    return problemOf(error)
+  }
+}
+
+function problemOf(error: unknown): Problem {
+  if (error instanceof TokenRefusal) return unauthorized(error.message, true)
+  if (error instanceof Problem) return error
+  throw error
 }
 
 function readKeys(path: string, log: Log): ApiKeys {

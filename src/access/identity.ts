@@ -1,5 +1,6 @@
 // Who asks: a name, what he may do, and what the gateway puts on his messages.
 
+import type { Login } from '../amqp/connection.js'
 import { EVERYTHING, type Rights } from './rights.js'
 
 export interface Identity {
@@ -10,6 +11,8 @@ export interface Identity {
   readonly headers: Readonly<Record<string, string>> | undefined
   /** Whether he may set a message's `user_id`, which can only be the user of the AMQP connection. */
   readonly setsUserId: boolean
+  /** Where RabbitMQ decides what he may do: as whom. */
+  readonly login?: Login | undefined
   /** Who he is by now, for what lasts: undefined when his key was taken away, or his time is over. */
   readonly current: () => Identity | undefined
 }

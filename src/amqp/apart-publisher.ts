@@ -5,18 +5,26 @@ import type { Config } from '../config.js'
 import type { Log } from '../log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
-import { BrokerConnection } from './connection.js'
+import { BrokerConnection, type Login } from './connection.js'
 import { ExchangeChannel } from './exchange-channel.js'
 import type { OutgoingMessage } from './message.js'
 
+export interface PublisherOptions {
+  config: Config
+  log: Log
+  metrics: Metrics
+  vhost: string
+  login?: Login | undefined
+}
+
 export class ApartPublisher {
-  readonly #options: { config: Config; log: Log; metrics: Metrics; vhost: string }
+  readonly #options: PublisherOptions
   #connection: BrokerConnection | undefined
   /** One at a time, so that it is known which one the broker failed over. */
   #last: Promise<unknown> = Promise.resolve()
   #queued = 0
 
-  constructor(options: { config: Config; log: Log; metrics: Metrics; vhost: string }) {
+  constructor(options: PublisherOptions) {
     this.#options = options
   }
 

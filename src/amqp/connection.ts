@@ -19,10 +19,22 @@ export interface ConnectionSettings {
   log: Log
   role: Role
   vhost: string
+  /** Instead of the gateway's own user. */
+  login?: Login | undefined
   /** Runs once per incarnation before the connection counts as up. A rejection ends the incarnation. */
   onUp?: (model: ChannelModel) => Promise<void>
   /** Runs once when an incarnation that was up, or coming up, is over. */
   onDown?: () => void
+}
+
+/** A user of RabbitMQ for whom the gateway acts with his own credentials, so that RabbitMQ decides what he may do. */
+export interface Login {
+  /** Tells logins apart: a digest of the user's name and password together. */
+  readonly key: string
+  readonly username: string
+  readonly password: string
+  /** Who it is, whatever his password: whose leases are whose. */
+  readonly owner: string
 }
 
 const FIRST_RETRY = 100
@@ -58,10 +70,16 @@ export class BrokerConnection {
   /** As ready(), without the wait. */
   model(): ChannelModel {
     if (this.#model && (this.state === 'up' || this.state === 'blocked')) return this.#model
-    if (this.reason === 'vhost refused') {
+    if (this.reason === REFUSED && this.#settings.login) throw refusedLogin()
+    if (this.reason === VHOST_REFUSED) {
       throw new Problem('vhost_not_found', `There is no vhost '${this.#settings.vhost}', or the gateway may not use it.`)
     }
     throw new Problem('broker_unavailable', `RabbitMQ can't be reached just now (${this.reason}).`)
+  }
+
+  /** Whether the broker refused it, rather than that it could not be reached. */
+  get isRefused(): boolean {
+    return this.reason === VHOST_REFUSED || (this.reason === REFUSED && this.#settings.login !== undefined)
   }
 
   /** Ends this incarnation and connects anew: for when what lives on it can't be trusted any more. */
@@ -88,8 +106,8 @@ export class BrokerConnection {
   }
 
   async #connect(): Promise<void> {
-    const { config, log, role, vhost } = this.#settings
-    const address = pick(config.AMQP_URL, this.#attempts)
+    const { config, log, role, vhost, login } = this.#settings
+    const address = { ...pick(config.AMQP_URL, this.#attempts), ...login }
     let model: ChannelModel | undefined
     try {
       model = await open(config, address, vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} ${role}`)
@@ -146,13 +164,40 @@ export class BrokerConnection {
   #failed(error: Error): void {
     if (this.state === 'closed') return
     this.state = 'down'
-    this.reason = isVhostRefusal(error) ? 'vhost refused' : reasonOf(error)
+    this.reason = isVhostRefusal(error) ? VHOST_REFUSED : reasonOf(error)
     const delay = Math.random() * Math.min(LAST_RETRY, FIRST_RETRY * 2 ** this.#attempts++)
     const { log, role, vhost } = this.#settings
     log.warn({ role, vhost, reason: this.reason, retry_ms: Math.round(delay) }, 'no broker connection')
     this.#retry = setTimeout(() => void this.#connect(), delay)
   }
 }
+
+/**
+ * Asks RabbitMQ whether it knows the user. Which vhosts he may use is another question.
+ * @throws Problem broker_unavailable: it can't be asked
+ */
+export async function isKnown(config: Config, login: Login): Promise<boolean> {
+  const address = { ...pick(config.AMQP_URL, 0), ...login }
+  try {
+    const model = await open(config, address, address.vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} login`)
+    model.on('error', () => undefined)
+    void settled(2000, model.close()).then(() => socketOf(model)?.destroy())
+    return true
+  } catch (error) {
+    if (isVhostRefusal(error as Error)) return true
+    if (reasonOf(error as Error) === REFUSED) return false
+    throw new Problem('broker_unavailable', `RabbitMQ can't be asked who that is (${reasonOf(error as Error)}).`)
+  }
+}
+
+/** The answer to credentials that RabbitMQ does not take. */
+export function refusedLogin(): Problem {
+  const challenge = 'Basic realm="rabbitmq-http-gateway", charset="UTF-8"'
+  return new Problem('unauthorized', 'RabbitMQ does not take these credentials.', { challenge })
+}
+
+const VHOST_REFUSED = 'vhost refused'
+const REFUSED = 'the broker refused the credentials'
 
 async function open(config: Config, address: BrokerAddress, vhost: string, name: string): Promise<ChannelModel> {
   return connect(
@@ -212,6 +257,6 @@ function serverVersion(model: ChannelModel): string {
 }
 
 function reasonOf(error: Error): string {
-  if (/ACCESS-REFUSED|ACCESS_REFUSED/.test(error.message)) return 'the broker refused the credentials'
+  if (/ACCESS-REFUSED|ACCESS_REFUSED/.test(error.message)) return REFUSED
   return (error as NodeJS.ErrnoException).code === 'ECONNREFUSED' ? 'connection refused' : error.message.split('\n')[0]!
 }

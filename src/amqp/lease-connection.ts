@@ -7,13 +7,16 @@ import type { Config } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
 import type { ChannelModel, ConsumeMessage } from './amqplib.js'
-import { BrokerConnection } from './connection.js'
+import { BrokerConnection, type Login } from './connection.js'
 import { within } from './deadline.js'
 import { DeliveryChannel } from './delivery-channel.js'
 
 const MAX_IDLE_CHANNELS = 64
 const MAX_PAST_EPOCHS = 1000
 export const EPOCH_BYTES = 8
+
+/** A name that nothing else ever had. */
+export const newEpoch = (): string => randomBytes(EPOCH_BYTES).toString('base64url')
 
 /** The name of the queue through which other instances reach the leases of an epoch. */
 export const controlQueue = (epoch: string): string => `gateway.control.${epoch}`
@@ -24,6 +27,12 @@ export interface LeaseConnectionOptions {
   vhost: string
   /** A command from another instance for the leases of this connection. */
   onCommand: (message: ConsumeMessage) => void
+  /**
+   * Names the instance. Its control queue is for leases on connections of other users, who may declare none: a connection
+   * with a login has the instance's name for its epoch, and `answers` the gateway's own connection that has the queue.
+   */
+  instance?: { name: string; answers: boolean } | undefined
+  login?: Login | undefined
 }
 
 export class LeaseConnection {
@@ -44,6 +53,7 @@ export class LeaseConnection {
       log: options.log,
       role: 'lease',
       vhost: options.vhost,
+      login: options.login,
       onUp: (model) => this.#up(model),
       onDown: () => this.#reset(),
     })
@@ -121,28 +131,35 @@ export class LeaseConnection {
 
   async #up(model: ChannelModel): Promise<void> {
     this.#reset()
-    const { log, config, onCommand } = this.#options
-    const epoch = randomBytes(EPOCH_BYTES).toString('base64url')
+    const { log, config, onCommand, instance, login } = this.#options
+    if (login) {
+      this.epoch = instance!.name
+      return
+    }
+    const epoch = newEpoch()
     const channel = await within(config.BROKER_TIMEOUT, 'channel.open', model.createChannel())
     channel.on('error', (error: Error) => log.warn({ err: error }, 'the control channel failed'))
     channel.on('handler-error' as 'error', (error: Error) => log.error({ err: error }, 'a control callback failed'))
     // Without its control queue the epoch would look dead from outside while its leases live: then rather let both go.
     channel.on('close', () => this.connection.destroy('the control channel closed'))
+    const answer = (message: ConsumeMessage | null) => {
+      if (message) onCommand(message)
+      else this.connection.destroy('the control queue was deleted')
+    }
     const name = controlQueue(epoch)
     await channel.assertQueue(name, { exclusive: true, autoDelete: true, durable: false })
-    await channel.consume(
-      name,
-      (message) => {
-        if (message) onCommand(message)
-        else this.connection.destroy('the control queue was deleted')
-      },
-      { noAck: true },
-    )
+    await channel.consume(name, answer, { noAck: true })
+    if (instance?.answers) {
+      // Not exclusive: the last incarnation's may still be there when this one comes.
+      const queue = controlQueue(instance.name)
+      await channel.assertQueue(queue, { autoDelete: true, durable: false })
+      await channel.consume(queue, answer, { noAck: true })
+    }
     this.epoch = epoch
   }
 
   #reset(): void {
-    if (this.epoch) this.#past.add(this.epoch)
+    if (this.epoch && !this.#options.login) this.#past.add(this.epoch)
     if (this.#past.size > MAX_PAST_EPOCHS) this.#past.delete(this.#past.values().next().value!)
     this.epoch = ''
     this.#idle = []

@@ -6,7 +6,7 @@ import type { Log } from '../log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import type { ChannelModel } from './amqplib.js'
-import { ApartPublisher } from './apart-publisher.js'
+import { ApartPublisher, type PublisherOptions } from './apart-publisher.js'
 import { BrokerConnection } from './connection.js'
 import { ExchangeChannel } from './exchange-channel.js'
 import type { OutgoingMessage } from './message.js'
@@ -32,8 +32,9 @@ export class Publisher {
   #wake = (): void => undefined
   readonly #apart: ApartPublisher
   readonly #ticks: NodeJS.Timeout
+  readonly #hasCanary: boolean
 
-  constructor(options: { config: Config; log: Log; metrics: Metrics; vhost: string }) {
+  constructor(options: PublisherOptions) {
     this.#apart = new ApartPublisher(options)
     this.#config = options.config
     this.#metrics = options.metrics
@@ -43,9 +44,12 @@ export class Publisher {
       log: options.log,
       role: 'publish',
       vhost: options.vhost,
+      login: options.login,
       onUp: (model) => this.#up(model),
       onDown: () => this.#renew(),
     })
+    // A user may have no right to publish to nowhere.
+    this.#hasCanary = options.login === undefined
     this.#ticks = setInterval(() => this.#tick(), CANARY_INTERVAL)
   }
 
@@ -216,7 +220,7 @@ export class Publisher {
    */
   #tick(): void {
     this.#wake()
-    if (this.connection.state !== 'up') return
+    if (this.connection.state !== 'up' || !this.#hasCanary) return
     if (this.#default) this.#default.probe(CANARY_INTERVAL)
     else this.#open(this.connection.model(), '').catch((error) => this.#log.warn({ err: error }, 'no channel for publishing'))
   }

@@ -5,7 +5,7 @@ import type { Config } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
 import type { Channel } from './amqplib.js'
-import { BrokerConnection } from './connection.js'
+import { BrokerConnection, type Login } from './connection.js'
 import { settled, within } from './deadline.js'
 import type { FieldTable } from './field-table.js'
 import { areKnown, arePlain, areUnspeakable, textsOf } from './perils.js'
@@ -38,9 +38,9 @@ export class Topology {
     (queue, work) => this.#call([queue], 'basic.consume', work),
     (queue) => this.queue(queue),
   )
-  readonly #options: { config: Config; log: Log; vhost: string }
+  readonly #options: { config: Config; log: Log; vhost: string; login?: Login | undefined }
 
-  constructor(options: { config: Config; log: Log; vhost: string }) {
+  constructor(options: { config: Config; log: Log; vhost: string; login?: Login | undefined }) {
     this.#options = options
     this.connection = new BrokerConnection({ ...options, role: 'admin' })
   }

@@ -5,9 +5,9 @@ import type { Log } from '../log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import type { ConsumeMessage } from './amqplib.js'
-import { BrokerConnection, type Role } from './connection.js'
+import { BrokerConnection, type Login, type Role } from './connection.js'
 import type { DeliveryChannel } from './delivery-channel.js'
-import { controlQueue, LeaseConnection } from './lease-connection.js'
+import { controlQueue, LeaseConnection, newEpoch } from './lease-connection.js'
 import { areUnspeakable } from './perils.js'
 import { Publisher } from './publisher.js'
 import { RpcClient } from './rpc.js'
@@ -20,10 +20,15 @@ export interface VhostOptions {
   vhost: string
   /** Answers a command that another instance sent to the leases held in this vhost. */
   onCommand: (command: Buffer) => Promise<Buffer>
+  /** As LeaseConnection has it. */
+  instance?: { name: string; answers: boolean } | undefined
+  /** Whose connections they are; the gateway's own user's where there is none. */
+  login?: Login | undefined
 }
 
 export class Vhost {
   readonly name: string
+  readonly login: Login | undefined
   readonly publisher: Publisher
   readonly topology: Topology
   /** Calls for clients. */
@@ -37,15 +42,24 @@ export class Vhost {
 
   constructor(options: VhostOptions) {
     this.#options = options
-    const { config, log, vhost } = options
+    const { config, log, vhost, login, instance } = options
     this.name = vhost
+    this.login = login
     this.publisher = new Publisher(options)
     this.topology = new Topology(options)
     this.rpc = new RpcClient(this.publisher.connection, config, log)
     this.#control = new RpcClient(this.publisher.connection, config, log)
     this.leaseConnections = Array.from(
-      { length: config.AMQP_LEASE_CONNECTIONS },
-      () => new LeaseConnection({ config, log, vhost, onCommand: (message) => void this.#command(message) }),
+      { length: login ? 1 : config.AMQP_LEASE_CONNECTIONS },
+      (_, n) =>
+        new LeaseConnection({
+          config,
+          log,
+          vhost,
+          login,
+          instance: instance && { ...instance, answers: instance.answers && n === 0 },
+          onCommand: (message) => void this.#command(message),
+        }),
     )
   }
 
@@ -124,16 +138,18 @@ function rank({ connection, busy, full }: LeaseConnection): number {
   return (up ? 0 : connection.state === 'connecting' ? 1e6 : 2e6) + (full ? 5e5 : 0) + busy
 }
 
-/** The vhosts in use: the connection's own for good, every other from its first use until nobody uses it. */
+/** The vhosts in use, each user's apart: the connection's own for good, every other from its first use until nobody uses it. */
 export class Vhosts {
-  readonly #options: Omit<VhostOptions, 'vhost'>
+  /** Names this process to other instances, for the leases of logins. */
+  readonly instance = newEpoch()
+  readonly #options: Omit<VhostOptions, 'vhost' | 'login' | 'instance'>
   readonly #open = new Map<string, Vhost>()
   readonly #probes = new Map<string, Promise<void>>()
   readonly #ticks: NodeJS.Timeout
 
-  constructor(options: Omit<VhostOptions, 'vhost'>) {
+  constructor(options: Omit<VhostOptions, 'vhost' | 'login' | 'instance'>) {
     this.#options = options
-    this.#add(this.defaultName)
+    this.#add(this.defaultName, undefined)
     this.#ticks = setInterval(() => this.#letGo(), 1000)
   }
 
@@ -147,17 +163,19 @@ export class Vhosts {
   }
 
   get default(): Vhost {
-    return this.#open.get(this.defaultName)!
+    return this.#open.get(idOf(this.defaultName, undefined))!
   }
 
   /**
-   * The vhost of that name, or the default one. One that is not in use yet is tried with a connection of its own first, so
-   * that a misspelt name costs one refused connection and no place.
-   * @throws Problem vhost_not_found, broker_unavailable, overloaded: too many vhosts in use
+   * The vhost of that name, or the default one, for that login. One that is not in use yet is tried with a connection of its
+   * own first, so that a misspelt name costs one refused connection and no place.
+   * @throws Problem vhost_not_found, unauthorized (RabbitMQ does not take the login any more), broker_unavailable, overloaded:
+   *   too many vhosts in use
    */
-  async get(name = this.defaultName): Promise<Vhost> {
-    if (!this.#open.has(name)) await this.#probe(name)
-    const vhost = this.#open.get(name) ?? this.#add(name)
+  async get(name = this.defaultName, login?: Login): Promise<Vhost> {
+    const id = idOf(name, login)
+    if (!this.#open.has(id)) await this.#probe(name, login)
+    const vhost = this.#open.get(id) ?? this.#add(name, login)
     vhost.lastUsed = Date.now()
     return vhost
   }
@@ -166,31 +184,44 @@ export class Vhosts {
     return [...this.#open.values()]
   }
 
+  /** Ends the connections of a login; what they held is back in its queues. */
+  drop({ key }: Login): void {
+    for (const [id, vhost] of this.#open) {
+      if (vhost.login?.key !== key) continue
+      this.#open.delete(id)
+      void vhost.close()
+    }
+  }
+
   async close(): Promise<void> {
     clearInterval(this.#ticks)
     await Promise.all(this.all().map((vhost) => vhost.close()))
   }
 
-  #add(name: string): Vhost {
-    const vhost = new Vhost({ ...this.#options, vhost: name })
-    this.#open.set(name, vhost)
+  #add(name: string, login: Login | undefined): Vhost {
+    const instance = this.#options.config.AUTH.includes('broker')
+      ? { name: this.instance, answers: !login && name === this.defaultName }
+      : undefined
+    const vhost = new Vhost({ ...this.#options, vhost: name, login, instance })
+    this.#open.set(idOf(name, login), vhost)
     return vhost
   }
 
-  #probe(name: string): Promise<void> {
-    const running = this.#probes.get(name)
+  #probe(name: string, login: Login | undefined): Promise<void> {
+    const id = idOf(name, login)
+    const running = this.#probes.get(id)
     if (running) return running
     if (this.#open.size + this.#probes.size >= this.#options.config.MAX_VHOSTS) {
       throw new Problem('overloaded', 'Too many vhosts are in use at the same time.')
     }
-    const probe = this.#tryOut(name).finally(() => this.#probes.delete(name))
-    this.#probes.set(name, probe)
+    const probe = this.#tryOut(name, login).finally(() => this.#probes.delete(id))
+    this.#probes.set(id, probe)
     return probe
   }
 
-  async #tryOut(name: string): Promise<void> {
+  async #tryOut(name: string, login: Login | undefined): Promise<void> {
     const { config, log } = this.#options
-    const connection = new BrokerConnection({ config, log, role: 'admin', vhost: name })
+    const connection = new BrokerConnection({ config, log, role: 'admin', vhost: name, login })
     try {
       await connection.ready()
     } finally {
@@ -198,15 +229,17 @@ export class Vhosts {
     }
   }
 
-  /** Lets vhosts go that nobody uses, and those that the broker refuses because they were deleted. */
+  /** Lets vhosts go that nobody uses, and those that the broker refuses because they were deleted, or their user was. */
   #letGo(): void {
-    for (const [name, vhost] of this.#open) {
-      if (name === this.defaultName || vhost.inUse) continue
-      const refused = vhost.publisher.connection.reason === 'vhost refused'
-      if (refused || Date.now() - vhost.lastUsed > this.#options.config.VHOST_IDLE) {
-        this.#open.delete(name)
+    for (const [id, vhost] of this.#open) {
+      if (vhost === this.default || vhost.inUse) continue
+      if (vhost.publisher.connection.isRefused || Date.now() - vhost.lastUsed > this.#options.config.VHOST_IDLE) {
+        this.#open.delete(id)
         void vhost.close()
       }
     }
   }
 }
+
+/** The names of vhosts are texts of up to 255 bytes, keys of logins are digests: neither has the separator. */
+const idOf = (name: string, login: Login | undefined): string => `${login?.key ?? ''}\0${name}`

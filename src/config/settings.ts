@@ -39,7 +39,7 @@ export const settings = {
     parse: integer(1, 256),
   },
   AUTH: {
-    doc: 'who may come in: keys, jwt or keys,jwt; or none, which is everyone who can reach the port and has to be written out when HOST is not loopback',
+    doc: 'who may come in: keys, jwt or keys,jwt; broker, which is the users of RabbitMQ; or none, which is everyone who can reach the port and has to be written out when HOST is not loopback',
     default: '',
     parse: authModes,
   },
@@ -61,6 +61,11 @@ export const settings = {
     doc: 'headers that the gateway sets on every message of a token, made of its claims, as in x-tenant=tenant; separated by commas',
     default: '',
     parse: list(claimHeader),
+  },
+  LOGIN_RECHECK: {
+    doc: 'with AUTH=broker, after how long RabbitMQ is asked again whether it still knows a user',
+    default: '4m',
+    parse: duration('1s', '5m'),
   },
   TLS_CERT_FILE: { doc: 'certificate, with its chain, to speak HTTPS with (PEM); HTTP when not set', default: '', parse: text },
   TLS_KEY_FILE: { doc: 'its private key (PEM)', default: '', parse: text },
@@ -161,7 +166,11 @@ export const settings = {
   MAX_LEASES: { doc: 'open leases; above it 429', default: '100000', parse: integer(1, 10_000_000) },
   MAX_WAITERS: { doc: 'receives that wait at the same time; above it 429', default: '3000', parse: integer(1, 1_000_000) },
   MAX_STREAMS: { doc: 'streams open to clients at the same time; above it 429', default: '1000', parse: integer(1, 1_000_000) },
-  MAX_VHOSTS: { doc: 'vhosts in use at the same time', default: '32', parse: integer(1, 10_000) },
+  MAX_VHOSTS: {
+    doc: 'vhosts in use at the same time, with AUTH=broker those of each user',
+    default: '32',
+    parse: integer(1, 10_000),
+  },
   VHOST_IDLE: { doc: "a vhost's connections are let go when unused for so long", default: '10m', parse: duration('1s', '1d') },
   REMEMBERED_SETTLES: {
     doc: 'settled leases remembered, for 5 minutes at most',

@@ -102,13 +102,14 @@ export const optional =
 export const text = (value: string) => value
 export const MiB = 1024 ** 2
 
-export type AuthMode = 'none' | 'keys' | 'jwt'
+export type AuthMode = 'none' | 'keys' | 'jwt' | 'broker'
 
 /** Who may come in; empty where it was not written out, which is none. */
 export function authModes(text: string): readonly AuthMode[] {
   if (text === '') return []
-  const modes = text.split(',').map((mode) => oneOf('none', 'keys', 'jwt')(mode.trim()))
-  if (modes.length > 1 && modes.includes('none')) throw new Error('is none and something else')
+  const modes = text.split(',').map((mode) => oneOf('none', 'keys', 'jwt', 'broker')(mode.trim()))
+  for (const alone of ['none', 'broker'] as const)
+    if (modes.length > 1 && modes.includes(alone)) throw new Error(`is ${alone} and something else`)
   return modes
 }
 

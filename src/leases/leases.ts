@@ -1,5 +1,6 @@
 // The entrance to leases: makes them of deliveries, and carries commands to whoever holds them, here or at another instance.
 
+import type { Login } from '../amqp/connection.js'
 import type { Delivery } from '../amqp/delivery-channel.js'
 import { giveBack } from '../amqp/receive.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
@@ -9,7 +10,7 @@ import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { formatDuration } from '../units.js'
 import { failed, gone, type LeaseCommand, type LeaseResult, type LeaseView } from './commands.js'
-import { LeaseIds } from './id.js'
+import { LeaseIds, ownerDigest } from './id.js'
 import { type Lease, LeaseTable } from './table.js'
 
 const FORWARD_MARGIN = 500
@@ -20,6 +21,8 @@ export interface Asker {
   vhost?: string | undefined
   /** Whether he may read a queue, and so settle its leases; absent: every one. */
   mayRead?: (vhost: string, queue: string) => boolean
+  /** He is somebody whom RabbitMQ knows: then the leases are his that he received himself. */
+  login?: Login | undefined
 }
 
 export class Leases {
@@ -62,11 +65,19 @@ export class Leases {
    * Leases of what was just delivered. They count from now.
    * @param receivedAt when the receive began: the broker's clock for them may have started then
    */
-  create(vhost: string, queue: string, epoch: string, deliveries: Delivery[], duration: number, receivedAt: number): Lease[] {
+  create(
+    { name: vhost, login }: Vhost,
+    queue: string,
+    epoch: string,
+    deliveries: Delivery[],
+    duration: number,
+    receivedAt: number,
+  ): Lease[] {
     const now = Date.now()
+    const owner = login && ownerDigest(login.owner)
     return deliveries.map((delivery) => {
       const lease: Lease = {
-        id: this.#ids.create(epoch, vhost, queue),
+        id: this.#ids.create(epoch, vhost, queue, owner),
         vhost,
         queue,
         delivery,
@@ -105,30 +116,34 @@ export class Leases {
    * Carries the commands out, each on its own, and resolves with a result each, in order. Success is told only after the
    * broker has taken it. Never throws for a single command's sake.
    */
-  async run(commands: LeaseCommand[], { vhost, mayRead }: Asker = {}): Promise<LeaseResult[]> {
+  async run(commands: LeaseCommand[], { vhost, mayRead, login }: Asker = {}): Promise<LeaseResult[]> {
     const results: LeaseResult[] = new Array(commands.length)
     const here: number[] = []
-    const elsewhere = new Map<string, { vhost: string; epoch: string; indexes: number[] }>()
+    const elsewhere = new Map<string, { vhost: string; epoch: string; ofLogin: boolean; indexes: number[] }>()
+    const asker = login && ownerDigest(login.owner)
     for (const [index, { id }] of commands.entries()) {
       const parsed = this.#ids.read(id)
       const leasedIn = parsed?.vhost ?? this.#vhosts().defaultName
       if (!parsed || (vhost !== undefined && vhost !== leasedIn)) {
         results[index] = failed('lease_not_found', 'No lease ever had that id here.')
+      } else if (parsed.owner !== asker) {
+        results[index] = failed('access_refused', 'The lease is of somebody else: only who received the message may settle it.')
       } else if (mayRead && !mayRead(leasedIn, parsed.queue)) {
         // Before it is known whether the lease is still there, and the same at every instance.
         results[index] = failed('access_refused', "This wants `read` on the lease's queue.")
       } else if (this.#table.get(id) || this.#table.memory(id) || this.#knows(leasedIn, parsed.epoch)) {
         here.push(index)
       } else {
-        const owner = elsewhere.get(parsed.epoch) ?? { vhost: leasedIn, epoch: parsed.epoch, indexes: [] }
+        const ofLogin = parsed.owner !== undefined
+        const owner = elsewhere.get(parsed.epoch) ?? { vhost: leasedIn, epoch: parsed.epoch, ofLogin, indexes: [] }
         owner.indexes.push(index)
         elsewhere.set(parsed.epoch, owner)
       }
     }
     const local = this.#runHere(here.map((index) => commands[index]!))
-    const remote = [...elsewhere.values()].map(async ({ vhost, epoch, indexes }) => {
+    const remote = [...elsewhere.values()].map(async ({ vhost, epoch, ofLogin, indexes }) => {
       const answers = await this.#forward(
-        vhost,
+        ofLogin ? undefined : vhost,
         epoch,
         indexes.map((index) => commands[index]!),
       )
@@ -159,6 +174,7 @@ export class Leases {
   }
 
   #knows(vhost: string, epoch: string): boolean {
+    if (epoch === this.#vhosts().instance) return true
     return this.#vhosts()
       .all()
       .some((open) => open.name === vhost && open.knows(epoch))
@@ -220,7 +236,8 @@ export class Leases {
     return { ok: true, view: viewOf(lease) }
   }
 
-  async #forward(vhostName: string, epoch: string, commands: LeaseCommand[]): Promise<LeaseResult[]> {
+  /** @param vhostName undefined: to the instance of that name, for leases of logins, which is not gone when it can't be found */
+  async #forward(vhostName: string | undefined, epoch: string, commands: LeaseCommand[]): Promise<LeaseResult[]> {
     const body = Buffer.from(JSON.stringify({ commands }))
     let unanswered = false
     try {
@@ -239,7 +256,7 @@ export class Leases {
       return results.map((result, n) => (overBy(commands[n]!, result) ? outcomeUnknown() : result))
     } catch (error) {
       const code = error instanceof Problem ? error.code : undefined
-      if (code === 'unroutable' || code === 'vhost_not_found') {
+      if (vhostName !== undefined && (code === 'unroutable' || code === 'vhost_not_found')) {
         this.#metrics.forwarded('gone', commands.length)
         // The owner may have settled it and died before it could say so.
         return commands.map(({ op }) => (unanswered && op === 'settle' ? outcomeUnknown() : gone()))

@@ -1,5 +1,6 @@
 // Receiving, from the request to the moment when the answer has reached the client or is known not to.
 
+import type { Login } from '../amqp/connection.js'
 import type { Delivery } from '../amqp/delivery-channel.js'
 import { giveBack, type Interrupt, receive } from '../amqp/receive.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
@@ -13,6 +14,7 @@ export type AckMode = 'manual' | 'auto' | 'requeue'
 
 export interface ReceiveRequest {
   vhost: string | undefined
+  login?: Login | undefined
   queue: string
   ack: AckMode
   /** 1 to 1000. */
@@ -69,7 +71,7 @@ export class Receiver {
     if (request.wait > 0) this.#waiting++
     this.#running.add(client.interrupt)
     try {
-      const vhost = await this.#vhosts.get(request.vhost)
+      const vhost = await this.#vhosts.get(request.vhost, request.login)
       return await this.#take(vhost, request, client, form)
     } finally {
       this.#running.delete(client.interrupt)
@@ -95,7 +97,7 @@ export class Receiver {
         await giveBack(deliveries, brokerVersion)
         return undefined
       }
-      const leases = ack === 'manual' ? this.#leases.create(vhost.name, queue, epoch, deliveries, request.lease, receivedAt) : []
+      const leases = ack === 'manual' ? this.#leases.create(vhost, queue, epoch, deliveries, request.lease, receivedAt) : []
       const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
       let answer: T
       try {

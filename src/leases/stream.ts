@@ -1,5 +1,6 @@
 // A consumer for as long as a client's connection is open: what it can read is written, what it doesn't settle goes back.
 
+import type { Login } from '../amqp/connection.js'
 import type { Delivery, DeliveryChannel } from '../amqp/delivery-channel.js'
 import type { FieldValue } from '../amqp/field-table.js'
 import { giveBack } from '../amqp/receive.js'
@@ -13,6 +14,7 @@ import type { Lease } from './table.js'
 
 export interface StreamRequest {
   vhost: string | undefined
+  login?: Login | undefined
   queue: string
   /** undefined: manual, or auto for a RabbitMQ stream, which knows nothing else. */
   ack: 'manual' | 'auto' | undefined
@@ -64,7 +66,7 @@ export class Streams {
     if (this.#open.size >= this.#config.MAX_STREAMS) {
       throw new Problem('too_many_waiters', `As many streams are open as may (${this.#config.MAX_STREAMS}).`)
     }
-    const vhost = await this.#vhosts.get(request.vhost)
+    const vhost = await this.#vhosts.get(request.vhost, request.login)
     const type = await vhost.topology.types.look(request.queue)
     const isStream = type === 'stream'
     if (!isStream && request.offset !== undefined) throw invalidRequest('/query/offset', 'is only for a RabbitMQ stream')
@@ -79,7 +81,7 @@ export class Streams {
       brokerVersion,
       prefetch: request.prefetch,
       lease: (delivery, receivedAt) =>
-        this.#leases.create(vhost.name, request.queue, epoch, [delivery], request.lease, receivedAt)[0]!,
+        this.#leases.create(vhost, request.queue, epoch, [delivery], request.lease, receivedAt)[0]!,
       leases: this.#leases,
       metrics: this.#metrics,
       onEnd: () => this.#open.delete(stream),

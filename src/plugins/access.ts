@@ -48,7 +48,7 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
       else request.identity = found
       done()
     }
-    const found = access.identify(request.raw.rawHeaders)
+    const found = access.identify(request.raw.rawHeaders, request.ip)
     if (found instanceof Promise) found.then(settle, done)
     else settle(found)
   })

@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { freshFile, KeyFile, replaceFile } from '../support/access.js'
 import { eventually } from '../support/eventually.js'
 import { AMQP_URL } from '../support/gateway.js'
+import { AUDIENCE, ISSUER, inSeconds, keySetFile, newKey, token } from '../support/issuer.js'
 import { readyGateway, spawnGateway } from '../support/process.js'
 
 const run = promisify(execFile)
@@ -47,6 +48,23 @@ describe('the process with API keys', () => {
     assert.equal(await gateway.exited, 0)
   })
 
+  it('has all of its workers read the keys again', async () => {
+    const file = new KeyFile()
+    const gateway = await readyGateway({ AMQP_URL, WORKERS: '2', AUTH: 'keys', API_KEYS_FILE: file.path })
+    await eventually(() => assert.equal(gateway.output().match(/Server listening/g)?.length, 2), 30_000)
+    // The file has not changed, so nothing but the signal has them read it.
+    gateway.child.kill('SIGHUP')
+    await eventually(() => {
+      const readers = gateway
+        .output()
+        .split('\n')
+        .flatMap((line) => (/read the API keys/.test(line) ? [JSON.parse(line).pid] : []))
+      assert.equal(new Set(readers).size, 2)
+    })
+    gateway.child.kill('SIGTERM')
+    assert.equal(await gateway.exited, 0)
+  })
+
   it('logs who was refused, from where and why, and never a key', async () => {
     const file = new KeyFile()
     const key = file.add(['read:%2F/mine'], { name: 'orders-worker' })
@@ -81,6 +99,42 @@ describe('the process with API keys', () => {
       assert.ok(!path.includes('?'))
     }
     for (const secret of [key, basic, file.entries[0]!.sha256]) assert.ok(!gateway.output().includes(secret))
+  })
+})
+
+describe('the process with tokens', () => {
+  const SETTINGS = { AMQP_URL, AUTH: 'jwt', JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE }
+
+  it('says what is wrong with the set of keys and does not start', async () => {
+    for (const [text, mistake] of [
+      ['{', /is not JSON/],
+      ['{"keys": 1}', /is not an object/],
+      ['{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', /has no key to check signatures with/],
+    ] as const) {
+      const gateway = spawnGateway({ ...SETTINGS, JWT_JWKS_FILE: freshFile('jwks.json', text), PORT: '0' })
+      assert.equal(await gateway.exited, 78)
+      assert.match(gateway.output(), mistake)
+      assert.ok(!gateway.output().includes('c2VjcmV0'))
+    }
+  })
+
+  it('logs whose token was refused, and never a token', async () => {
+    const key = await newKey('first')
+    const gateway = await readyGateway({
+      ...SETTINGS,
+      JWT_JWKS_FILE: keySetFile(key).path,
+      LOG_REQUESTS: 'all',
+      LOG_LEVEL: 'trace',
+    })
+    const tokens = [
+      await token(key, 'read:%2F/mine'),
+      await token(key, 'read:*/*', { exp: inSeconds(-10) }),
+      await token(await newKey('first'), 'read:*/*'),
+    ]
+    assert.deepEqual(await Promise.all(tokens.map((one) => status(gateway.url, one))), [403, 401, 401])
+    await eventually(() => assert.equal(gateway.output().match(/a request was refused/g)?.length, 3))
+    assert.match(gateway.output(), /"identity":"token worker-1"/)
+    for (const one of tokens) for (const part of one.split('.').slice(1)) assert.ok(!gateway.output().includes(part))
   })
 })
 

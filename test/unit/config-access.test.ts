@@ -20,7 +20,9 @@ describe('AUTH', () => {
     assert.deepEqual(loadConfig({}).AUTH, [])
     assert.deepEqual(loadConfig({ AUTH: 'none' }).AUTH, ['none'])
     assert.deepEqual(loadConfig({ AUTH: 'keys', API_KEYS_FILE: 'k' }).AUTH, ['keys'])
-    for (const AUTH of ['basic', 'keys,none', 'none,none', 'keys;jwt', 'Keys']) {
+    assert.deepEqual(loadConfig({ AUTH: 'broker' }).AUTH, ['broker'])
+    assert.deepEqual(loadConfig({ AUTH: 'keys,jwt', API_KEYS_FILE: 'k', JWT_JWKS_FILE: 'j' }).AUTH, ['keys', 'jwt'])
+    for (const AUTH of ['basic', 'keys,broker', 'keys,none', 'none,none', 'keys;jwt', 'Keys']) {
       assert.deepEqual(named({ AUTH, API_KEYS_FILE: 'k' }), ['AUTH'], AUTH)
     }
   })
@@ -29,6 +31,12 @@ describe('AUTH', () => {
     assert.deepEqual(named({ AUTH: 'keys' }), ['API_KEYS_FILE'])
     assert.deepEqual(named({ AUTH: 'none', API_KEYS_FILE: 'k' }), ['API_KEYS_FILE'])
     assert.deepEqual(named({ API_KEYS_FILE: 'k' }), ['API_KEYS_FILE'])
+    const [JWT_JWKS_URL, JWT_JWKS_FILE] = ['https://issuer.example/keys', 'j']
+    for (const env of [{ AUTH: 'jwt' }, { JWT_JWKS_FILE }, { AUTH: 'jwt', JWT_JWKS_URL, JWT_JWKS_FILE }])
+      assert.deepEqual(named(env), ['JWT_JWKS_URL'], JSON.stringify(env))
+    for (const url of ['issuer.example', 'ftp://issuer.example/keys'])
+      assert.ok(named({ AUTH: 'jwt', JWT_JWKS_URL: url }).includes('JWT_JWKS_URL'), url)
+    assert.deepEqual(named({ AUTH: 'jwt', JWT_JWKS_URL, JWT_HEADERS: 'x-tenant' }), ['JWT_HEADERS'])
   })
 })
 

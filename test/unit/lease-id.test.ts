@@ -6,7 +6,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { EPOCH_BYTES } from '../../src/amqp/lease-connection.js'
 import { loadConfig } from '../../src/config.js'
-import { LeaseIds } from '../../src/leases/id.js'
+import { LeaseIds, ownerDigest } from '../../src/leases/id.js'
 import { name } from '../support/generate.js'
 
 const ids = (env: Record<string, string> = {}) => new LeaseIds(loadConfig(env))
@@ -17,16 +17,20 @@ describe('a lease id', () => {
   it('says its epoch, its vhost and its queue, whatever their names', () => {
     const made = ids()
     fc.assert(
-      fc.property(name, name, (vhost, queue) => {
+      fc.property(name, name, fc.option(fc.string(), { nil: undefined }), (vhost, queue, login) => {
         const of = epoch()
-        assert.deepEqual(made.read(made.create(of, vhost, queue)), { epoch: of, vhost: vhost === '/' ? undefined : vhost, queue })
+        const owner = login === undefined ? undefined : ownerDigest(login)
+        const parsed = { epoch: of, vhost: vhost === '/' ? undefined : vhost, queue, owner }
+        assert.deepEqual(made.read(made.create(of, vhost, queue, owner)), parsed)
       }),
     )
     const longest = 'ü'.repeat(127)
-    assert.deepEqual(made.read(made.create('AAAAAAAAAAA', longest, longest)), {
+    const owner = ownerDigest(longest)
+    assert.deepEqual(made.read(made.create('AAAAAAAAAAA', longest, longest, owner)), {
       epoch: 'AAAAAAAAAAA',
       vhost: longest,
       queue: longest,
+      owner,
     })
   })
 
@@ -48,7 +52,7 @@ describe('a lease id', () => {
   it('is refused after the change of any one character', () => {
     const made = ids()
     for (const vhost of ['/', 'v', 'ü/ ']) {
-      const id = made.create(epoch(), vhost, 'q')
+      const id = made.create(epoch(), vhost, 'q', vhost === 'v' ? ownerDigest('user a') : undefined)
       for (let at = 0; at < id.length; at++) {
         for (const character of ALPHABET) {
           if (character === id[at]) continue

@@ -1,0 +1,177 @@
+// AUTH=broker: RabbitMQ's own users, with RabbitMQ's own permissions.
+
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { after, describe, it } from 'node:test'
+import { type Client, withAuthorization } from '../support/access.js'
+import { eventually } from '../support/eventually.js'
+import { freshName, type Gateway, startGateway } from '../support/gateway.js'
+import { management } from '../support/management.js'
+
+const gateway = await startGateway({ AUTH: 'broker', MAX_VHOSTS: '100' })
+const basic = (user: string, password: string) => `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
+
+interface User {
+  name: string
+  password: string
+  as: (at: Gateway) => Client
+}
+
+async function setPassword(name: string, password: string): Promise<void> {
+  await management(`users/${name}`, { method: 'PUT', body: JSON.stringify({ password, tags: '' }) })
+}
+
+async function freshUser(permissions: { configure?: string; write?: string; read?: string }, vhost = '%2F'): Promise<User> {
+  const [name, password] = [freshName('user'), randomUUID()]
+  await setPassword(name, password)
+  after(() => management(`users/${name}`, { method: 'DELETE' }).catch(() => undefined)) // a test may have done it
+  await management(`permissions/${vhost}/${name}`, {
+    method: 'PUT',
+    body: JSON.stringify({ configure: '', write: '', read: '', ...permissions }),
+  })
+  return { name, password, as: (at) => withAuthorization(at, basic(name, password)) }
+}
+
+const owner = await freshUser({ configure: '.*', write: '.*', read: '.*' })
+async function freshQueue(): Promise<string> {
+  const queue = freshName('queue')
+  await owner.as(gateway).put(`/queues/${queue}`).expect(201)
+  gateway.cleanups.push(async () => owner.as(gateway).delete(`/queues/${queue}`))
+  return queue
+}
+
+describe('a user of RabbitMQ', () => {
+  it('may do what RabbitMQ lets him do', async () => {
+    const [queue, other] = [await freshQueue(), await freshQueue()]
+    await owner.as(gateway).post(`/queues/${queue}/messages`).send('x').expect(201)
+    const reader = (await freshUser({ read: `^${queue.replaceAll('.', '[.]')}$` })).as(gateway)
+    const { messages } = (await reader.get(`/queues/${queue}/messages?wait=2s`).expect(200)).body
+    await reader.post(`/leases/${messages[0].lease.id}/ack`).expect(204)
+    for (const response of [
+      await reader.post(`/queues/${queue}/messages`).send('x'),
+      await reader.get(`/queues/${other}/messages`),
+      await reader.get(`/queues/${freshName()}/messages`),
+      await reader.get(`/queues/${other}/stream`),
+      await reader.put(`/queues/${freshName()}`),
+      await reader.delete(`/queues/${queue}`),
+      await reader.put(`/exchanges/${freshName()}`).send({ type: 'fanout' }),
+    ]) {
+      assert.deepEqual([response.status, response.body.code], [403, 'access_refused'], response.text)
+    }
+  })
+
+  it('publishes with his own name, and with no other', async () => {
+    const queue = await freshQueue()
+    const client = owner.as(gateway)
+    await client.post(`/queues/${queue}/messages`).set('amqp-user-id', owner.name).send('x').expect(201)
+    await client.post(`/queues/${queue}/messages`).set('amqp-user-id', 'guest').send('x').expect(400)
+    const { messages } = (await client.get(`/queues/${queue}/messages?ack=auto`).expect(200)).body
+    assert.equal(messages[0].properties.user_id, owner.name)
+  })
+
+  it('has no vhost that he may not use', async () => {
+    const vhost = freshName('vhost')
+    await management(`vhosts/${vhost}`, { method: 'PUT', body: JSON.stringify({}) })
+    after(() => management(`vhosts/${vhost}`, { method: 'DELETE' }))
+    const response = await owner.as(gateway).get(`/vhosts/${vhost}/queues/q/messages`)
+    assert.deepEqual([response.status, response.body.code], [404, 'vhost_not_found'])
+    const inside = await freshUser({ configure: '.*', write: '.*', read: '.*' }, vhost)
+    await inside.as(gateway).get(`/vhosts/${vhost}/queues/nowhere/messages`).expect(404)
+    assert.equal((await inside.as(gateway).get('/queues/nowhere/messages').expect(404)).body.code, 'vhost_not_found')
+  })
+
+  it('is nobody with a wrong password, or without', async () => {
+    const ways = ['', 'Basic', `Bearer ${randomUUID()}`, basic(owner.name, 'wrong'), basic(owner.name, `${owner.password}\0`)]
+    ways.push(basic(`${owner.name}\0`, owner.password), basic('', owner.password), basic(owner.password, owner.name))
+    const own = await startGateway({ AUTH: 'broker' })
+    for (const way of ways) {
+      const response = await withAuthorization(own, way).get('/queues/q/messages')
+      assert.deepEqual([response.status, response.body.code], [401, 'unauthorized'], way)
+      assert.equal(response.headers['www-authenticate'], 'Basic realm="rabbitmq-http-gateway", charset="UTF-8"')
+    }
+  })
+
+  it('is not asked about over and over, and who is known comes in all the same', async () => {
+    const own = await startGateway({ AUTH: 'broker' })
+    await owner.as(own).get('/queues/nowhere/messages').expect(404)
+    const statuses: number[] = []
+    for (let n = 0; n < 15; n++) {
+      const guess = withAuthorization(own, basic(owner.name, `guess ${n}`))
+      const response = await guess.get('/queues/q/messages')
+      statuses.push(response.status)
+      if (response.status === 429) assert.ok(Number(response.headers['retry-after']) > 0)
+    }
+    assert.deepEqual(statuses, [...new Array(10).fill(401), ...new Array(5).fill(429)])
+    await owner.as(own).get('/queues/nowhere/messages').expect(404)
+  })
+
+  it('is let go when nobody uses his connections', async () => {
+    const own = await startGateway({ AUTH: 'broker', VHOST_IDLE: '1s' })
+    const before = own.app.services.vhosts.all().length
+    await owner.as(own).get('/queues/nowhere/messages').expect(404)
+    assert.equal(own.app.services.vhosts.all().length, before + 1)
+    await eventually(() => assert.equal(own.app.services.vhosts.all().length, before))
+    await owner.as(own).get('/queues/nowhere/messages').expect(404)
+  })
+
+  it('is asked about again: with a new password the old one is over, and what it opened ends', async () => {
+    const own = await startGateway({ AUTH: 'broker', LOGIN_RECHECK: '1s' })
+    const queue = await freshQueue()
+    const user = await freshUser({ configure: '.*', write: '.*', read: '.*' })
+    await user.as(own).post(`/queues/${queue}/messages`).send('x').expect(201)
+    await user.as(own).get(`/queues/${queue}/messages?wait=2s`).expect(200)
+    const connections = () => own.app.services.vhosts.all().length
+    assert.equal(connections(), 2)
+    await setPassword(user.name, 'another')
+    await eventually(async () => user.as(own).get(`/queues/${queue}/messages`).expect(401))
+    // His lease went back with his connections.
+    assert.equal(connections(), 1)
+    await owner.as(gateway).get(`/queues/${queue}/messages?wait=5s&ack=auto`).expect(200)
+    await withAuthorization(own, basic(user.name, 'another')).get(`/queues/${queue}/messages`).expect(200)
+  })
+
+  it('is refused once RabbitMQ knows him no more', async () => {
+    const user = await freshUser({ read: '.*' })
+    await user.as(gateway).get('/queues/nowhere/messages').expect(404)
+    await management(`users/${user.name}`, { method: 'DELETE' })
+    await eventually(async () => user.as(gateway).get('/queues/nowhere/messages').expect(401))
+  })
+})
+
+describe('a lease of a user', () => {
+  it('is settled by him, at any instance, and by nobody else', async () => {
+    const other = await startGateway({ AUTH: 'broker' })
+    const stranger = await freshUser({ configure: '.*', write: '.*', read: '.*' })
+    const queue = await freshQueue()
+    const client = owner.as(gateway)
+    for (let n = 0; n < 3; n++) await client.post(`/queues/${queue}/messages`).send(`${n}`).expect(201)
+    const { messages } = (await client.get(`/queues/${queue}/messages?max=3&wait=2s`).expect(200)).body
+    const [first, second, third] = messages.map(({ lease }: { lease: { id: string } }) => lease.id)
+    for (const at of [gateway, other]) {
+      const response = await stranger.as(at).post(`/leases/${first}/ack`).expect(403)
+      assert.equal(response.body.code, 'access_refused')
+      await stranger.as(at).get(`/leases/${first}`).expect(403)
+    }
+    await owner.as(other).get(`/leases/${first}`).expect(200)
+    await owner.as(other).post(`/leases/${first}/ack`).expect(204)
+    await client.post(`/leases/${second}/ack`).expect(204)
+    await owner.as(other).post(`/leases/${second}/nack`).expect(409)
+    const bulk = await owner
+      .as(other)
+      .post('/leases/settle')
+      .send({ ack: [third] })
+    assert.equal(bulk.body.failed, 0, bulk.text)
+    await eventually(async () => assert.equal((await client.get(`/queues/${queue}`)).body.message_count, 0))
+  })
+
+  it('is not said to be gone where its instance can not be found: nobody knows', async () => {
+    const other = await startGateway({ AUTH: 'broker' })
+    const queue = await freshQueue()
+    await owner.as(other).post(`/queues/${queue}/messages`).send('x').expect(201)
+    const { messages } = (await owner.as(other).get(`/queues/${queue}/messages?wait=2s`).expect(200)).body
+    await other.close()
+    const response = await owner.as(gateway).post(`/leases/${messages[0].lease.id}/ack`).expect(503)
+    assert.equal(response.body.code, 'lease_unreachable')
+    await owner.as(gateway).get(`/queues/${queue}/messages?wait=5s&ack=auto`).expect(200)
+  })
+})

@@ -1,0 +1,83 @@
+// RabbitMQ with its OAuth 2 plugin: a token that was made for it is good for both ways of coming in with one.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { exportSPKI, importJWK } from 'jose'
+import { startBroker } from '../../scripts/broker.mjs'
+import { withAuthorization } from '../support/access.js'
+import { freshName, type Gateway, startGateway } from '../support/gateway.js'
+import { AUDIENCE, ISSUER, inSeconds, keySetFile, newKey, token } from '../support/issuer.js'
+
+const key = await newKey('first', 'RS256')
+const dir = mkdtempSync(join(tmpdir(), 'gateway-oauth-'))
+const pem = join(dir, 'first.pem')
+writeFileSync(pem, await exportSPKI((await importJWK(key.publicJwk, 'RS256', { extractable: true })) as never))
+const broker = await startBroker({
+  dir,
+  plugins: ['rabbitmq_auth_backend_oauth2'],
+  config: [
+    'auth_backends.1 = rabbit_auth_backend_oauth2',
+    'auth_backends.2 = internal',
+    `auth_oauth2.resource_server_id = ${AUDIENCE}`,
+    `auth_oauth2.signing_keys.first = ${pem}`,
+    'auth_oauth2.default_key = first',
+    'auth_oauth2.algorithms.1 = RS256',
+  ].join('\n'),
+})
+after(async () => {
+  await broker.stop()
+  rmSync(dir, { recursive: true, force: true })
+})
+const own = { AMQP_URL: broker.url }
+const byBroker = await startGateway({ ...own, AUTH: 'broker' })
+const JWT = { AUTH: 'jwt', JWT_JWKS_FILE: keySetFile(key).path, JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE }
+const byGateway = await startGateway({ ...own, ...JWT })
+const by = (gateway: Gateway, jwt: string) => withAuthorization(gateway, `Bearer ${jwt}`)
+
+describe("a token made for RabbitMQ's OAuth 2 plugin", () => {
+  const queue = freshName('orders')
+  const scopes = [`configure:%2F/${queue}`, `write:%2F/amq.default`, `read:%2F/${queue}`].map((one) => `${AUDIENCE}.${one}`)
+
+  for (const [way, gateway] of [
+    ['RabbitMQ decides', byBroker],
+    ['the gateway decides', byGateway],
+  ] as const) {
+    it(`opens what its scopes name, where ${way}`, async () => {
+      const worker = by(gateway, await token(key, scopes))
+      await worker.put(`/queues/${queue}`).expect(201)
+      await worker.post(`/queues/${queue}/messages`).send('x').expect(201)
+      const { messages } = (await worker.get(`/queues/${queue}/messages?wait=2s`).expect(200)).body
+      // A renewed token is the same owner's.
+      const renewed = by(gateway, await token(key, scopes, { jti: 'renewed' }))
+      await renewed.post(`/leases/${messages[0].lease.id}/ack`).expect(204)
+      await worker.put('/queues/another').expect(403)
+      await worker.get('/queues/another/messages').expect(403)
+      await worker.delete(`/queues/${queue}`).expect(204)
+    })
+
+    it(`is refused when it is over, another's or for somebody else, where ${way}`, async () => {
+      const stranger = await newKey('first', 'RS256')
+      for (const jwt of [
+        await token(key, scopes, { exp: inSeconds(-5) }),
+        await token(key, scopes, { aud: 'somebody' }),
+        await token(stranger, scopes),
+      ]) {
+        assert.equal((await by(gateway, jwt).get(`/queues/${queue}/messages`)).status, 401)
+      }
+    })
+  }
+
+  it('is of one owner: another may not settle what he received', async () => {
+    const worker = by(byBroker, await token(key, scopes))
+    await worker.put(`/queues/${queue}`).expect(201)
+    await worker.post(`/queues/${queue}/messages`).send('x').expect(201)
+    const { messages } = (await worker.get(`/queues/${queue}/messages?wait=2s`).expect(200)).body
+    const other = by(byBroker, await token(key, scopes, { sub: 'worker-2' }))
+    await other.post(`/leases/${messages[0].lease.id}/ack`).expect(403)
+    await worker.post(`/leases/${messages[0].lease.id}/ack`).expect(204)
+    await worker.delete(`/queues/${queue}`).expect(204)
+  })
+})
