@@ -10,7 +10,7 @@ import type { LeaseCommand, LeaseResult } from '../src/leases/commands.js'
 import type { Asker } from '../src/leases/leases.js'
 import { catalogue, invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { durationOf, vhostOf } from './request.js'
+import { delayOf, durationOf, vhostOf } from './request.js'
 
 const params = Type.Object({ id: LeaseIdParam })
 const failures = problems(
@@ -72,15 +72,14 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
         tags: ['leases'],
         summary: 'Give the message back',
         description:
-          'To its queue, or with `"requeue": false` to the dead-letter exchange of the queue; where it has none, the message is dropped.',
+          'To its queue, at once or after a `delay`, or with `"requeue": false` to the dead-letter exchange of the queue; where it has none, the message is dropped.',
         params,
         body: Type.Ref('Nack'),
         response: { 204: done('RabbitMQ has it back.'), ...failures },
       },
     },
     async (request, reply) => {
-      const { requeue = true } = request.body as { requeue?: boolean }
-      await one(request, { id: request.params.id, op: 'settle', verdict: requeue ? 'requeue' : 'reject' })
+      await one(request, nack({ id: request.params.id, ...(request.body as object) }, '/body'))
       return reply.code(204).send(null)
     },
   )
@@ -134,16 +133,12 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
     async (request) => {
       const body = request.body as {
         ack?: string[]
-        nack?: { id: string; requeue?: boolean }[]
+        nack?: Nack[]
         extend?: { id: string; lease?: string | number }[]
       }
       const commands: LeaseCommand[] = [
         ...(body.ack ?? []).map((id) => ({ id, op: 'settle' as const, verdict: 'ack' as const })),
-        ...(body.nack ?? []).map(({ id, requeue = true }) => ({
-          id,
-          op: 'settle' as const,
-          verdict: requeue ? ('requeue' as const) : ('reject' as const),
-        })),
+        ...(body.nack ?? []).map((item, index) => nack(item, `/body/nack/${index}`)),
         ...(body.extend ?? []).map((item, index) => extension(item.id, item, `/body/extend/${index}/lease`)),
       ]
       if (commands.length > MAX_BULK)
@@ -159,11 +154,24 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
   )
 }
 
+interface Nack {
+  id: string
+  requeue?: boolean
+  delay?: string | number
+}
+
+function nack({ id, requeue = true, delay: text }: Nack, pointer: string): LeaseCommand {
+  const delay = delayOf(text, `${pointer}/delay`)
+  if (delay === undefined) return { id, op: 'settle', verdict: requeue ? 'requeue' : 'reject' }
+  if (!requeue) throw invalidRequest(`${pointer}/delay`, 'is for messages that go back to their queue')
+  return { id, op: 'settle', verdict: 'later', delay }
+}
+
 function extension(id: string, { lease }: { lease?: string | number }, pointer: string): LeaseCommand {
   return lease === undefined ? { id, op: 'extend' } : { id, op: 'extend', lease: durationOf(lease, pointer, 1000, FOREVER) }
 }
 
-const DONE = { ack: 'acked', requeue: 'nacked', reject: 'nacked' } as const
+const DONE = { ack: 'acked', requeue: 'nacked', reject: 'nacked', later: 'nacked' } as const
 
 function described(command: LeaseCommand, result: LeaseResult) {
   const { id } = command

@@ -15,11 +15,16 @@ import { invalidRequest } from '../src/problems.js'
 import { type PublishOptions, publish } from '../src/publish.js'
 import type { Services } from '../src/services.js'
 import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
-import { durationOf, leaseOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './request.js'
+import { delayOf, durationOf, leaseOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './request.js'
 
 const confirm = Type.Optional(
   Type.Boolean({ default: true, description: 'false: 202 as soon as the message is written to the broker connection.' }),
 )
+const delay = Type.Optional(Duration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.'))
+const optionsOf = (query: { confirm?: boolean; delay?: string }) => ({
+  confirm: query.confirm !== false,
+  delay: delayOf(query.delay, '/query/delay'),
+})
 const RawBody = Type.Any({ description: 'The message, byte for byte.' })
 const receipt = (description: string) => ({ description, content: { 'application/json': { schema: Type.Ref('Receipt') } } })
 const published = {
@@ -56,7 +61,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
           description:
             'The body is the message. `content-type` and `content-encoding` are kept; other properties are `amqp-*` headers.',
           params: Type.Object({ queue: QueueName }),
-          querystring: Type.Object({ confirm }, strict),
+          querystring: Type.Object({ confirm, delay }, strict),
           headers: MessageHeaders,
           body: RawBody,
           consumes: ['text/plain', 'application/json', 'application/octet-stream'],
@@ -65,7 +70,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
       },
       async (request, reply) => {
         const target = { exchange: '', routingKey: nameOf(request.params, 'queue') }
-        return send(request, reply, target, { confirm: request.query.confirm !== false, unrouted: 'queue_not_found' })
+        return send(request, reply, target, { ...optionsOf(request.query), unrouted: 'queue_not_found' })
       },
     )
 
@@ -84,6 +89,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
             {
               routing_key: Type.Optional(Type.String({ description: 'Empty where it is not given.' })),
               confirm,
+              delay,
               mandatory: Type.Optional(
                 Type.Boolean({ default: false, description: 'A message that no queue takes is a 404 `unroutable`.' }),
               ),
@@ -99,7 +105,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
       async (request, reply) => {
         const target = { exchange: nameOf(request.params, 'exchange'), routingKey: routingKeyOf(request.query) }
         const unrouted = request.query.mandatory ? 'unroutable' : 'accept'
-        return send(request, reply, target, { confirm: request.query.confirm !== false, unrouted })
+        return send(request, reply, target, { ...optionsOf(request.query), unrouted })
       },
     )
   })
@@ -114,7 +120,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
     const properties = readProperties(request.raw.headers, userIdOf(author, vhosts))
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
     const vhost = vhostOf(request.params as object)
-    const receipt = await publish(vhosts, { ...target, properties, body }, { ...options, vhost, author })
+    const receipt = await publish(services, { ...target, properties, body }, { ...options, vhost, author })
     return reply.code(options.confirm ? 201 : 202).send(receipt)
   }
 

@@ -3,6 +3,7 @@
 import type { Identity } from '../src/access/identity.js'
 import type { FieldTable } from '../src/amqp/field-table.js'
 import type { Vhosts } from '../src/amqp/vhost.js'
+import { LONGEST_DELAY, SHORTEST_DELAY } from '../src/delay/ladder.js'
 import { parseExact } from '../src/messages/exact-json.js'
 import { tableFromJson } from '../src/messages/headers.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
@@ -49,6 +50,11 @@ export function durationOf(value: string | number, pointer: string, min: number,
     throw invalidRequest(pointer, `must be between ${formatDuration(min)} and ${formatDuration(max)}`)
   }
   return milliseconds
+}
+
+/** A delay in milliseconds; undefined where there is none. @throws Problem invalid_request */
+export function delayOf(value: string | number | undefined, pointer: string): number | undefined {
+  return value === undefined ? undefined : durationOf(value, pointer, SHORTEST_DELAY, LONGEST_DELAY)
 }
 
 /** How long a lease lasts, in milliseconds: 30 seconds unless asked for, less where no lease may last so long. @throws Problem invalid_request */

@@ -5,10 +5,13 @@ import type { Identity } from './access/identity.js'
 import { admit } from './access/publishing.js'
 import type { Vhost, Vhosts } from './amqp/vhost.js'
 import type { Config } from './config.js'
+import type { Delays } from './delay/delays.js'
+import { LONGEST_DELAY, SHORTEST_DELAY } from './delay/ladder.js'
 import { type Entry, EntryProblem, type EntryTarget, readEntry, readEvent } from './messages/entry.js'
 import { arrayItems, objectMembers } from './messages/slices.js'
 import type { BatchStatus, Metrics } from './metrics.js'
 import { invalidRequest, Problem } from './problems.js'
+import { checkDelay } from './publish.js'
 
 export interface BatchResult {
   index: number
@@ -33,39 +36,42 @@ export interface BatchRequest {
 
 export interface BatchServices {
   vhosts: Vhosts
+  delays: Delays
   config: Config
   metrics: Metrics
 }
 
 const MAX_MESSAGES = 10_000
+const DELAYS = { shortest: SHORTEST_DELAY, longest: LONGEST_DELAY }
 
 /** Publishes the messages of one request, each on its own, in order. */
 export class Batch {
   readonly #vhost: Vhost
-  readonly #metrics: Metrics
+  readonly #services: BatchServices
   readonly #request: BatchRequest
   readonly #letGo: () => void
   readonly target: EntryTarget
 
-  private constructor(vhost: Vhost, metrics: Metrics, request: BatchRequest, target: EntryTarget) {
+  private constructor(vhost: Vhost, services: BatchServices, request: BatchRequest, target: EntryTarget) {
     this.#vhost = vhost
-    this.#metrics = metrics
+    this.#services = services
     this.#request = request
     this.#letGo = vhost.hold()
     this.target = target
-    metrics.batches(1)
+    services.metrics.batches(1)
   }
 
   /**
    * Looks the queue or exchange up, so that what is wrong for all messages is one problem. Whoever begins a batch has to end it.
    * @throws Problem queue_not_found, exchange_not_found, broker_unavailable, broker_blocked
    */
-  static async begin({ vhosts, config, metrics }: BatchServices, request: BatchRequest): Promise<Batch> {
+  static async begin(services: BatchServices, request: BatchRequest): Promise<Batch> {
+    const { vhosts, config } = services
     const vhost = await vhosts.get(request.vhost, request.author.login)
     const { author, to, exchange, routingKey } = request
     const username = author.setsUserId ? (author.login?.username ?? vhosts.username) : undefined
     const maxSize = config.MAX_MESSAGE_SIZE
-    const batch = new Batch(vhost, metrics, request, { to, exchange, routingKey, username, maxSize })
+    const batch = new Batch(vhost, services, request, { to, exchange, routingKey, username, maxSize, delays: DELAYS })
     try {
       if (to === 'queue') await vhost.topology.queue(routingKey)
       else await vhost.topology.exchange(exchange)
@@ -91,17 +97,31 @@ export class Batch {
     try {
       entry = read()
       admit(this.#author(), this.#vhost.name, entry.message)
-      const { confirmed } = await this.#vhost.publisher.write(entry.message, this.#request.wanted)
+      const { confirmed } = await this.#write(entry)
       return { result: this.#outcome(index, entry, confirmed) }
     } catch (error) {
       return { result: Promise.resolve(this.#failed(index, entry, error)) }
     }
   }
 
+  async #write({ message, delay }: Entry): Promise<{ confirmed: Promise<boolean> }> {
+    const { wanted } = this.#request
+    if (delay === undefined) return this.#vhost.publisher.write(message, wanted)
+    const { vhosts, delays } = this.#services
+    checkDelay(this.#request.author, message)
+    const waiting = await delays.wrap({ vhost: this.#vhost.name, message }, delay)
+    const { confirmed } = await vhosts.default.publisher.write(waiting, wanted)
+    const safe = confirmed.then((isSafe) => {
+      if (isSafe) return true
+      throw delays.lost()
+    })
+    return { confirmed: safe }
+  }
+
   /** Lets the vhost go. */
   end(): void {
     this.#letGo()
-    this.#metrics.batches(-1)
+    this.#services.metrics.batches(-1)
   }
 
   async #outcome(index: number, entry: Entry, confirmed: Promise<boolean>): Promise<BatchResult> {
@@ -135,7 +155,7 @@ export class Batch {
 
   #result(index: number, status: BatchStatus, { id, message }: Partial<Entry>, problem?: Problem): BatchResult {
     const { instance, requestId } = this.#request
-    this.#metrics.batched(status)
+    this.#services.metrics.batched(status)
     return {
       index,
       ...(id !== undefined && { id }),

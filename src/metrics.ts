@@ -6,6 +6,8 @@ export type PublishOutcome = 'confirmed' | 'unroutable' | 'rejected' | 'refused'
 export type BatchStatus = 'confirmed' | 'unroutable' | 'rejected' | 'invalid' | 'unknown'
 export type SettleOutcome = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
 
+export type DelayOutcome = 'delivered' | 'postponed' | 'undeliverable'
+
 export interface Gauges {
   /** Broker connections by role and state. */
   connections: () => { role: string; state: string; count: number }[]
@@ -17,6 +19,8 @@ export interface Gauges {
   /** Bytes published and not confirmed. */
   unconfirmedBytes: () => number
   remembered: () => number
+  /** Delayed messages, by the queue in which they wait. */
+  delayed: () => Promise<{ queue: string; count: number }[]>
 }
 
 export function createMetrics() {
@@ -80,6 +84,13 @@ export function createMetrics() {
     registers,
   })
 
+  const delayed = new Counter({
+    name: 'gateway_delayed_messages_total',
+    help: 'Delayed messages: delivered, postponed (the target had no room) and undeliverable (there was none).',
+    labelNames: ['outcome'] as const,
+    registers,
+  })
+
   // The label objects are looked up once per combination: prom-client hashes labels at every call otherwise.
   const byRequest = new Map<string, ReturnType<typeof requests.labels>>()
   const counters = {
@@ -116,6 +127,7 @@ export function createMetrics() {
     /** A batch begins, or ends. */
     batches: (change: 1 | -1) => batches.inc(change),
     batched: (status: BatchStatus) => count(counters.batched, batched, status),
+    delayed: (outcome: DelayOutcome) => delayed.inc({ outcome }),
     called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
     /** Everything, in Prometheus' text format; of all workers, where there are several. */
@@ -130,6 +142,16 @@ export function createMetrics() {
         collect() {
           this.reset()
           for (const { role, state, count } of gauges.connections()) this.inc({ role, state }, count)
+        },
+      })
+      new Gauge({
+        name: 'gateway_delayed_messages',
+        help: 'Delayed messages that wait, by queue; the same at every instance.',
+        labelNames: ['queue'] as const,
+        registers,
+        async collect() {
+          this.reset()
+          for (const { queue, count } of await gauges.delayed()) this.set({ queue }, count)
         },
       })
       const gauge = (name: string, help: string, read: () => number) =>

@@ -5,6 +5,7 @@ import { settled } from './amqp/deadline.js'
 import { Vhosts } from './amqp/vhost.js'
 import { brokerCertificates } from './certificates.js'
 import type { Config } from './config.js'
+import { Delays } from './delay/delays.js'
 import { Leases } from './leases/leases.js'
 import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
@@ -17,6 +18,7 @@ export interface Services {
   readonly metrics: Metrics
   readonly access: Access
   readonly vhosts: Vhosts
+  readonly delays: Delays
   readonly leases: Leases
   readonly receiver: Receiver
   readonly streams: Streams
@@ -35,8 +37,16 @@ export function createServices(config: Config, log: Log): Services {
   let vhosts: Vhosts
   const access = new Access({ config, log, onGone: (login) => vhosts.drop(login) })
   const metrics = createMetrics()
-  const leases = new Leases({ config, metrics, log, vhosts: () => vhosts })
+  let delays: Delays
+  const leases = new Leases({
+    config,
+    metrics,
+    log,
+    vhosts: () => vhosts,
+    later: (delayed, delay) => delays.publish(delayed, delay),
+  })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
+  delays = new Delays({ log, metrics, vhosts })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
   const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
@@ -54,6 +64,7 @@ export function createServices(config: Config, log: Log): Services {
         .reduce((sum, { channels }) => sum + channels, 0),
     unconfirmedBytes: () => vhosts.all().reduce((sum, { publisher }) => sum + publisher.unconfirmedBytes, 0),
     remembered: () => leases.remembered,
+    delayed: () => delays.waiting(),
   })
 
   const services: Services = {
@@ -62,6 +73,7 @@ export function createServices(config: Config, log: Log): Services {
     metrics,
     access,
     vhosts,
+    delays,
     leases,
     receiver,
     streams,
@@ -75,6 +87,7 @@ export function createServices(config: Config, log: Log): Services {
     close: async () => {
       access.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
+      await settled(config.BROKER_TIMEOUT, delays.close())
       await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())
     },
   }

@@ -22,7 +22,7 @@ export function parseSize(text: string): number | undefined {
 
 /** Milliseconds as the API writes them: `25m`, `1500ms`. */
 export function formatDuration(milliseconds: number): string {
-  for (const unit of ['h', 'm', 's'] as const) {
+  for (const unit of ['d', 'h', 'm', 's'] as const) {
     if (milliseconds >= MILLISECONDS[unit] && milliseconds % MILLISECONDS[unit] === 0)
       return `${milliseconds / MILLISECONDS[unit]}${unit}`
   }

@@ -1,7 +1,7 @@
 // Batches.
 
 import { Type } from 'typebox'
-import { strict } from './common.js'
+import { BodyDuration, strict } from './common.js'
 
 const BatchMessage = Type.Object(
   {
@@ -11,6 +11,7 @@ const BatchMessage = Type.Object(
     ),
     properties: Type.Optional(Type.Ref('Properties')),
     routing_key: Type.Optional(Type.String({ description: 'To exchanges only.' })),
+    delay: Type.Optional(BodyDuration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.')),
     id: Type.Optional(Type.String({ maxLength: 255, description: 'Comes back in the result.' })),
   },
   strict,

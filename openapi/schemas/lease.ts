@@ -28,7 +28,11 @@ const requeue = Type.Optional(
 )
 const lease = Type.Optional(BodyDuration('From now on, that long; without it, as long as it was leased for.'))
 
-export const Nack = Type.Object({ requeue }, { $id: 'Nack', ...strict })
+const delay = Type.Optional(
+  BodyDuration('It comes again after so long, from 100ms to 30d; only where it goes back to its queue.'),
+)
+
+export const Nack = Type.Object({ requeue, delay }, { $id: 'Nack', ...strict })
 export const Extend = Type.Object({ lease }, { $id: 'Extend', ...strict })
 export const Nothing = Type.Object({}, { $id: 'Nothing', ...strict, description: 'No body, or an empty object.' })
 
@@ -36,7 +40,7 @@ const MANY = { maxItems: 1000 }
 export const Settle = Type.Object(
   {
     ack: Type.Optional(Type.Array(Type.String(), MANY)),
-    nack: Type.Optional(Type.Array(Type.Object({ id: Type.String(), requeue }, strict), MANY)),
+    nack: Type.Optional(Type.Array(Type.Object({ id: Type.String(), requeue, delay }, strict), MANY)),
     extend: Type.Optional(Type.Array(Type.Object({ id: Type.String(), lease }, strict), MANY)),
   },
   { $id: 'Settle', ...strict, description: 'Up to 1000 leases in all.' },

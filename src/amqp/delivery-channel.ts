@@ -12,6 +12,9 @@ import { problemOf } from './reply-codes.js'
 /** What the broker is told of a delivery: done, back to its queue, or away to the dead-letter exchange. */
 export type Verdict = 'ack' | 'requeue' | 'reject'
 
+/** How often a message was delivered before a copy of it took its place. */
+export const DELIVERIES_HEADER = 'x-gateway-delivery-count'
+
 /** One message, delivered and not settled. */
 export class Delivery implements IncomingMessage {
   readonly channel: DeliveryChannel
@@ -38,7 +41,10 @@ export class Delivery implements IncomingMessage {
     // Deliveries before this one: RabbitMQ 4.3 counts all of them in x-acquired-count, and only failed ones in x-delivery-count.
     const { headers } = this.properties
     const earlier = headers?.['x-acquired-count'] ?? headers?.['x-delivery-count']
+    const before = headers?.[DELIVERIES_HEADER]
     if (typeof earlier === 'number') this.deliveryCount = earlier + 1
+    else if (typeof before === 'number') this.deliveryCount = this.redelivered ? 2 : 1
+    if (typeof before === 'number') this.deliveryCount! += before
   }
 }
 

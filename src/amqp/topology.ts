@@ -170,6 +170,11 @@ export class Topology {
     }
   }
 
+  /** Declarations of the gateway's own, one after the other on one channel. @throws Problem */
+  setUp(what: string, work: (channel: Channel) => Promise<void>): Promise<void> {
+    return this.#here(what, work)
+  }
+
   async #here<T>(
     what: string,
     work: (channel: Channel) => Promise<T>,

@@ -3,9 +3,11 @@
 
 import type { Verdict } from '../amqp/delivery-channel.js'
 import type { ProblemCode } from '../problems.js'
+import type { Lease } from './table.js'
 
 export type LeaseCommand =
   | { id: string; op: 'settle'; verdict: Verdict }
+  | { id: string; op: 'settle'; verdict: 'later' /** milliseconds until it comes again */; delay: number }
   | { id: string; op: 'extend' /** milliseconds; absent: as long as it was leased for */; lease?: number }
   | { id: string; op: 'get' }
 
@@ -27,3 +29,18 @@ export const failed = (code: ProblemCode, detail: string): LeaseResult => ({ ok:
 const GONE =
   'The lease ran out, or the instance, the connection or the queue behind it is gone; the message is back in its queue, if that is there.'
 export const gone = (): LeaseResult => failed('lease_gone', GONE)
+
+/** What is told of an open lease. */
+export function viewOf({ id, queue, vhost, leasedAt, expiresAt, delivery }: Lease): LeaseView {
+  const { messageId } = delivery.properties
+  const { deliveryCount: count } = delivery
+  return {
+    id,
+    queue,
+    vhost,
+    leased_at: new Date(leasedAt).toISOString(),
+    expires_at: new Date(expiresAt).toISOString(),
+    ...(messageId !== undefined && { message_id: messageId }),
+    ...(count !== undefined && { delivery_count: count }),
+  }
+}

@@ -9,8 +9,9 @@ import type { Log } from '../log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { formatDuration } from '../units.js'
-import { failed, gone, type LeaseCommand, type LeaseResult, type LeaseView } from './commands.js'
+import { failed, gone, type LeaseCommand, type LeaseResult, viewOf } from './commands.js'
 import { LeaseIds, ownerDigest } from './id.js'
+import { copyOf, type Later } from './later.js'
 import { type Lease, LeaseTable } from './table.js'
 
 const FORWARD_MARGIN = 500
@@ -33,9 +34,11 @@ export class Leases {
   readonly #ids: LeaseIds
   readonly #table: LeaseTable
   readonly #longest: number
+  readonly #later: Later
 
   /** @param options.vhosts looked up late: the vhosts in turn answer other instances' commands through these leases */
-  constructor(options: { config: Config; metrics: Metrics; log: Log; vhosts: () => Vhosts }) {
+  constructor(options: { config: Config; metrics: Metrics; log: Log; vhosts: () => Vhosts; later: Later }) {
+    this.#later = options.later
     this.#config = options.config
     this.#metrics = options.metrics
     this.#log = options.log
@@ -191,7 +194,7 @@ export class Leases {
     if (!lease) return this.#over(command)
     switch (command.op) {
       case 'settle':
-        return this.#settle(lease, command.verdict, barriers)
+        return this.#settle(lease, command, barriers)
       case 'extend':
         return lease.settling ? conflict() : this.#extend(lease, command.lease ?? lease.duration)
       case 'get':
@@ -208,9 +211,10 @@ export class Leases {
 
   async #settle(
     lease: Lease,
-    verdict: 'ack' | 'requeue' | 'reject',
+    command: LeaseCommand & { op: 'settle' },
     barriers: Map<unknown, Promise<void>>,
   ): Promise<LeaseResult> {
+    const { verdict } = command
     if (lease.settling && lease.settling.verdict !== verdict) return conflict()
     const { channel } = lease.delivery
     // A microtask later every verdict of this list is written.
@@ -222,8 +226,18 @@ export class Leases {
       }
       return shared
     }
-    const outcome = await (lease.settling?.outcome ?? this.#table.settle(lease, verdict, barrier))
-    return outcome === 'settled' ? { ok: true } : outcomeUnknown()
+    try {
+      lease.settling ?? this.#begin(lease, command, barrier)
+      return (await lease.settling!.outcome) === 'settled' ? { ok: true } : outcomeUnknown()
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error
+      return failed(error.code, `The lease goes on: its message could not be put aside. ${error.message}`)
+    }
+  }
+
+  #begin(lease: Lease, command: LeaseCommand & { op: 'settle' }, barrier: () => Promise<void>): void {
+    if (command.verdict === 'later') this.#table.settleLater(lease, this.#later(copyOf(lease), command.delay), barrier)
+    else this.#table.settle(lease, command.verdict, barrier)
   }
 
   #extend(lease: Lease, duration: number): LeaseResult {
@@ -276,17 +290,3 @@ export class Leases {
 const outcomeUnknown = (): LeaseResult =>
   failed('settle_outcome_unknown', 'The connection went away before RabbitMQ was known to have taken the settle.')
 const conflict = (): LeaseResult => failed('already_settled', 'The lease was settled in another way already.')
-
-function viewOf({ id, queue, vhost, leasedAt, expiresAt, delivery }: Lease): LeaseView {
-  const { messageId } = delivery.properties
-  const { deliveryCount: count } = delivery
-  return {
-    id,
-    queue,
-    vhost,
-    leased_at: new Date(leasedAt).toISOString(),
-    expires_at: new Date(expiresAt).toISOString(),
-    ...(messageId !== undefined && { message_id: messageId }),
-    ...(count !== undefined && { delivery_count: count }),
-  }
-}

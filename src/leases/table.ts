@@ -22,13 +22,13 @@ export interface Lease {
   /** What it was leased for; an extension without a time takes the same. */
   readonly duration: number
   /** Set once a settle was written to the broker. */
-  settling: { verdict: Verdict; outcome: Promise<Settled> } | undefined
+  settling: { verdict: Verdict | 'later'; outcome: Promise<Settled> } | undefined
   slot: number
 }
 
 export type Settled = 'settled' | 'unknown'
 interface Memory {
-  verdict: Verdict
+  verdict: Verdict | 'later'
   outcome: Settled
   at: number
 }
@@ -89,14 +89,28 @@ export class LeaseTable {
    */
   settle(lease: Lease, verdict: Verdict, barrier: () => Promise<void>): Promise<Settled> {
     this.#unschedule(lease)
-    const written = lease.delivery.channel.settle(lease.delivery, verdict)
-    const outcome = written
-      ? barrier().then(
-          () => this.#ended(lease, verdict, 'settled'),
-          () => this.#ended(lease, verdict, 'unknown'),
-        )
-      : Promise.resolve(this.#ended(lease, verdict, 'unknown'))
+    const outcome = this.#write(lease, verdict, verdict, barrier)
     lease.settling = { verdict, outcome }
+    return outcome
+  }
+
+  /**
+   * Acknowledges the message once a copy of it is safe, which is to come later: a crash in between makes two of it, and never
+   * none. Where there is no copy the lease goes on as it was.
+   * @throws what `copied` is rejected with
+   */
+  settleLater(lease: Lease, copied: Promise<void>, barrier: () => Promise<void>): Promise<Settled> {
+    this.#unschedule(lease)
+    const outcome = copied.then(
+      () => this.#write(lease, 'ack', 'later', barrier),
+      (error) => {
+        lease.settling = undefined
+        if (lease.delivery.channel.closed) this.#lost(lease)
+        else this.#schedule(lease)
+        throw error
+      },
+    )
+    lease.settling = { verdict: 'later', outcome }
     return outcome
   }
 
@@ -124,7 +138,15 @@ export class LeaseTable {
     clearInterval(this.#ticks)
   }
 
-  #ended(lease: Lease, verdict: Verdict, outcome: Settled): Settled {
+  #write(lease: Lease, verdict: Verdict, as: Verdict | 'later', barrier: () => Promise<void>): Promise<Settled> {
+    if (!lease.delivery.channel.settle(lease.delivery, verdict)) return Promise.resolve(this.#ended(lease, as, 'unknown'))
+    return barrier().then(
+      () => this.#ended(lease, as, 'settled'),
+      () => this.#ended(lease, as, 'unknown'),
+    )
+  }
+
+  #ended(lease: Lease, verdict: Verdict | 'later', outcome: Settled): Settled {
     this.#leases.delete(lease.id)
     if (outcome === 'unknown') this.#metrics.settled('unknown')
     else this.#metrics.settled(verdict === 'ack' ? 'acked' : 'nacked')

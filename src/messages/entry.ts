@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import type { OutgoingMessage, Properties } from '../amqp/message.js'
 import { type FieldError, Problem } from '../problems.js'
+import { formatDuration, parseDuration } from '../units.js'
 import { REQUIRED } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson } from './headers.js'
@@ -18,15 +19,19 @@ export interface EntryTarget {
   /** The only `user_id` that a message may have: the user of the AMQP connection; undefined: none. */
   username: string | undefined
   maxSize: number
+  /** Milliseconds that a message's delay may have. */
+  delays: { shortest: number; longest: number }
 }
 
 export interface Entry {
   /** The client's own name for the message in the results. */
   id?: string | undefined
   message: OutgoingMessage
+  /** Milliseconds that it is to wait before it comes. */
+  delay?: number | undefined
 }
 
-const MEMBERS = ['payload', 'payload_encoding', 'properties', 'routing_key', 'id']
+const MEMBERS = ['payload', 'payload_encoding', 'properties', 'routing_key', 'delay', 'id']
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 const byJsonName = new Map(propertyNames.map((name) => [known[name].json, name]))
 
@@ -72,11 +77,15 @@ export function readEntry(text: string, at: number, target: EntryTarget): Entry 
 
   const propertiesAt = members.get('properties')
   const values = propertiesAt ? readProperties(cut(propertiesAt), target.username, errors) : { deliveryMode: 2 }
+  const delay = readDelay(value('delay'), target.delays, errors)
+  if (delay !== undefined && values.expiration !== undefined)
+    errors.push({ pointer: '/properties/expiration', detail: 'is not for a message with a delay' })
   const body = readPayload(members.get('payload'), cut, value('payload_encoding'), values, errors)
   if (errors.length > 0) throw invalid(errors, id)
   checkSize('payload', body, target, id)
   return {
     id,
+    delay,
     message: {
       exchange: target.exchange,
       routingKey,
@@ -84,6 +93,15 @@ export function readEntry(text: string, at: number, target: EntryTarget): Entry 
       properties: { ...values, messageId: values.messageId || randomUUID() },
     },
   }
+}
+
+function readDelay(value: unknown, { shortest, longest }: EntryTarget['delays'], errors: FieldError[]): number | undefined {
+  if (value === undefined) return undefined
+  const delay = typeof value === 'string' || typeof value === 'number' ? parseDuration(String(value)) : undefined
+  if (delay === undefined) errors.push({ pointer: '/delay', detail: 'is not a duration like 500ms, 30s, 5m or 1h' })
+  else if (delay < shortest || delay > longest)
+    errors.push({ pointer: '/delay', detail: `must be between ${formatDuration(shortest)} and ${formatDuration(longest)}` })
+  return delay
 }
 
 function readPayload(

@@ -18,6 +18,8 @@ export interface Report {
   confirmed: number
   settled: number
   unknown: number
+  /** Published or given back with a delay: these may come twice, and none may be lost. */
+  delayed: number
   lost: string[]
   /** Called not stored, and seen. */
   appeared: string[]
@@ -40,7 +42,8 @@ export interface CheckOptions {
 /** Weighs the journal against what is left. Every list that should be empty names the messages that break the promise. */
 export function check(journal: Journal, remains: Remains, { crashes = [], crashWindow = 2000 }: CheckOptions = {}): Report {
   const undone = (answered: number) => crashes.some((at) => answered <= at && at - answered < crashWindow)
-  const final = journal.settles.filter(({ verdict, result }) => verdict !== 'requeue' && result === 'done')
+  const final = journal.settles.filter(({ verdict, result }) => (verdict === 'ack' || verdict === 'reject') && result === 'done')
+  const once = (id: string) => !journal.delayed.has(id)
   const settledAt = new Map<string, number>()
   const leasesOf = new Map<string, Set<string>>()
   for (const { id, lease, answered } of final) {
@@ -60,17 +63,18 @@ export function check(journal: Journal, remains: Remains, { crashes = [], crashW
     faults: journal.faults.length,
     confirmed: confirmed.length,
     settled: settled.size,
+    delayed: journal.delayed.size,
     unknown: [...unknown].filter((id) => !settled.has(id)).length,
     lost: confirmed.map(({ id }) => id).filter((id) => !settled.has(id) && !unknown.has(id) && !left.has(id)),
     appeared: journal.publishes.filter(({ id, outcome }) => outcome === 'not_stored' && seen.has(id)).map(({ id }) => id),
     cameBack: [
       ...journal.deliveries
-        .filter(({ id, asked }) => asked > (settledAt.get(id) ?? Number.POSITIVE_INFINITY))
+        .filter(({ id, asked }) => once(id) && asked > (settledAt.get(id) ?? Number.POSITIVE_INFINITY))
         .map(({ id }) => id),
       // What was acked is in no queue; what was rejected may be among the dead.
-      ...[...remains.queued.values()].flat().filter((id) => settledAt.has(id)),
+      ...[...remains.queued.values()].flat().filter((id) => once(id) && settledAt.has(id)),
     ],
-    settledTwice: [...leasesOf].filter(([, leases]) => leases.size > 1).map(([id]) => id),
+    settledTwice: [...leasesOf].filter(([id, leases]) => once(id) && leases.size > 1).map(([id]) => id),
     overFetched: journal.overFetched,
     longestRequest: Math.round(journal.longestRequest),
     leftovers: remains.leftovers,
@@ -94,6 +98,7 @@ const ROWS: [heading: string, value: (report: Report) => string | number][] = [
   ['requests', ({ requests }) => requests],
   ['confirmed', ({ confirmed }) => confirmed],
   ['settled', ({ settled }) => settled],
+  ['delayed', ({ delayed }) => delayed],
   ['unknown', ({ unknown }) => unknown],
   ['lost', ({ lost }) => lost.length],
   ['"not stored" and there', ({ appeared }) => appeared.length],

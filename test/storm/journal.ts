@@ -1,7 +1,7 @@
 // What producers and workers write down while a storm goes on: every answer, and when it was asked for and had.
 
 export type Outcome = 'confirmed' | 'not_stored' | 'unknown'
-export type Verdict = 'ack' | 'requeue' | 'reject'
+export type Verdict = 'ack' | 'requeue' | 'later' | 'reject'
 export type SettleResult = 'done' | 'gone' | 'conflict' | 'unknown'
 
 export interface Publish {
@@ -38,6 +38,8 @@ export class Journal {
   readonly deliveries: Delivery[] = []
   readonly settles: Settle[] = []
   readonly faults: Fault[] = []
+  /** Messages of which a copy was made, since they were to come later: after a fault there may be two of them. */
+  readonly delayed = new Set<string>()
   /** Receives that answered with more than was asked for. */
   overFetched = 0
   /** Answers that nothing explains, such as a 500 or a 400. */

@@ -12,6 +12,17 @@ interface Leased {
 export const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)]!
 const chance = (share: number): boolean => Math.random() < share
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
+/** What a settle asks for. */
+const BODIES = { ack: undefined, requeue: { requeue: true }, later: { delay: '500ms' }, reject: { requeue: false } }
+/** Why no copy could be made of a message that is to come later: its lease goes on. */
+const NO_COPY = [
+  'broker_unavailable',
+  'broker_blocked',
+  'broker_timeout',
+  'overloaded',
+  'publish_rejected',
+  'publish_outcome_unknown',
+]
 const JSON_BODY = { 'content-type': 'application/json' }
 
 export class Load {
@@ -71,9 +82,11 @@ export class Load {
     const queue = pick(this.#queues)
     const from = Date.now()
     let answer: Answer | undefined
+    const delay = chance(0.05) ? `?delay=${100 + Math.round(900 * Math.random())}ms` : ''
+    if (delay) this.#journal.delayed.add(id)
     try {
       const headers = { 'content-type': 'text/plain', 'amqp-message-id': id }
-      answer = await pick(this.#fleet).ask('POST', `/queues/${queue}/messages`, { headers, body: id })
+      answer = await pick(this.#fleet).ask('POST', `/queues/${queue}/messages${delay}`, { headers, body: id })
       this.#journal.answered(from, 0)
     } catch {
       // nobody knows
@@ -86,7 +99,9 @@ export class Load {
     if (!answer) return 'unknown'
     if (answer.status === 201) return 'confirmed'
     const { code } = JSON.parse(answer.text) as { code: string }
-    if (['broker_unavailable', 'broker_blocked', 'overloaded', 'shutting_down'].includes(code)) return 'not_stored'
+    // Declaring or looking up what a delay needs takes calls of its own.
+    if (['broker_unavailable', 'broker_blocked', 'broker_timeout', 'overloaded', 'shutting_down'].includes(code))
+      return 'not_stored'
     if (code !== 'publish_outcome_unknown' && code !== 'publish_rejected') this.#surprise('publish', answer)
     return 'unknown'
   }
@@ -129,22 +144,24 @@ export class Load {
 
   #verdict(): Verdict {
     const mood = Math.random()
-    return mood < 0.85 ? 'ack' : mood < 0.95 ? 'requeue' : 'reject'
+    return mood < 0.85 ? 'ack' : mood < 0.92 ? 'requeue' : mood < 0.95 ? 'later' : 'reject'
   }
 
   async #settle({ id, lease }: Leased, verdict: Verdict): Promise<void> {
     const path = `/leases/${lease}/${verdict === 'ack' ? 'ack' : 'nack'}`
-    const answer = await this.#ask('POST', path, verdict === 'ack' ? undefined : { requeue: verdict === 'requeue' })
-    this.#note({ id, lease }, verdict, this.#result(answer))
+    if (verdict === 'later') this.#journal.delayed.add(id)
+    const answer = await this.#ask('POST', path, BODIES[verdict])
+    this.#note({ id, lease }, verdict, this.#result(answer, verdict))
   }
 
-  #result(answer: Answer | undefined): SettleResult {
+  #result(answer: Answer | undefined, verdict: Verdict): SettleResult {
     if (!answer) return 'unknown'
     if (answer.status === 204) return 'done'
     if (answer.status === 410) return 'gone'
     if (answer.status === 409) return 'conflict'
     const { code } = JSON.parse(answer.text) as { code: string }
-    if (code !== 'settle_outcome_unknown' && code !== 'lease_unreachable') this.#surprise('settle', answer)
+    const expected = ['settle_outcome_unknown', 'lease_unreachable', ...(verdict === 'later' ? NO_COPY : [])]
+    if (!expected.includes(code)) this.#surprise('settle', answer)
     return 'unknown'
   }
 

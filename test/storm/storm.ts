@@ -153,7 +153,7 @@ async function leftovers({ ctl }: Broker): Promise<string[]> {
   const look = async () => [
     ...(await lines('list_connections', 'name')).map((name) => `connection ${name}`),
     ...(await lines('list_queues', '-p', 'storm', 'name', 'consumers'))
-      .filter((line) => line.startsWith('gateway.') || !line.endsWith('\t0'))
+      .filter((line) => (line.startsWith('gateway.') && !line.startsWith('gateway.delay.')) || !line.endsWith('\t0'))
       .map((line) => `queue ${line}`),
   ]
   let found: string[] = []

@@ -88,6 +88,7 @@ describe('the documents', () => {
       channels: none,
       unconfirmedBytes: none,
       remembered: none,
+      delayed: async () => [],
     })
     const names = metrics.registry.getMetricsAsArray().map(({ name }) => name)
     const documented = readFileSync('docs/operations.md', 'utf8').matchAll(/^\| `(gateway_\w+)` \|/gm)

@@ -1,0 +1,49 @@
+// What a delayed message is to be again when its time has come. RabbitMQ changes headers, `expiration` and routing keys of
+// messages on their way through queues, so all of that travels in one header of its own.
+
+import type { FieldTable } from '../amqp/field-table.js'
+import type { OutgoingMessage, Properties } from '../amqp/message.js'
+import { UNDELIVERABLE_QUEUE } from './ladder.js'
+
+const HEADER = 'gateway-delayed'
+const UNDELIVERABLE_HEADER = 'gateway-undeliverable'
+
+export interface Delayed {
+  vhost: string
+  message: OutgoingMessage
+}
+
+/** The message as it waits: persistent whatever it was, and with nothing that RabbitMQ would heed on the way. */
+export function wrap({ vhost, message }: Delayed, exchange: string, routingKey: string): OutgoingMessage {
+  const { headers, expiration, priority, userId, deliveryMode, ...rest } = message.properties
+  const kept = Object.entries({ headers, expiration, priority, userId, deliveryMode }).filter(([, value]) => value !== undefined)
+  const { exchange: toExchange, routingKey: toKey } = message
+  const envelope = { vhost, exchange: toExchange, routing_key: toKey, properties: Object.fromEntries(kept) } as FieldTable
+  return { exchange, routingKey, body: message.body, properties: { ...rest, deliveryMode: 2, headers: { [HEADER]: envelope } } }
+}
+
+/** @param username the only `user_id` that it may have. @returns undefined where it is no delayed message */
+export function unwrap(properties: Properties, body: Buffer, username: string): Delayed | undefined {
+  const envelope = properties.headers?.[HEADER]
+  if (!isTable(envelope)) return undefined
+  const { vhost, exchange, routing_key: routingKey, properties: kept } = envelope
+  if (typeof vhost !== 'string' || typeof exchange !== 'string' || typeof routingKey !== 'string' || !isTable(kept))
+    return undefined
+  const { headers: _, ...rest } = properties
+  const all = { ...rest, deliveryMode: undefined, ...kept } as OutgoingMessage['properties']
+  if (all.userId !== username) delete all.userId
+  return { vhost, message: { exchange, routingKey, body, properties: { ...all, messageId: all.messageId as string } } }
+}
+
+/** The message as it is kept where its target is not there: for good, and with the reason. */
+export function undeliverable({ vhost, message }: Delayed, reason: string): OutgoingMessage {
+  const { exchange, routingKey, properties, body } = message
+  const { expiration: _, headers, ...rest } = properties
+  const { CC: _cc, BCC: _bcc, ...kept } = headers ?? {}
+  const why: FieldTable = { vhost, exchange, routing_key: routingKey, reason, since: new Date().toISOString() }
+  const withReason = { ...kept, [UNDELIVERABLE_HEADER]: why }
+  return { exchange: '', routingKey: UNDELIVERABLE_QUEUE, body, properties: { ...rest, deliveryMode: 2, headers: withReason } }
+}
+
+const isTable = (value: unknown): value is FieldTable =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !Buffer.isBuffer(value) && !('!' in value)

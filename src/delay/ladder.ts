@@ -1,0 +1,48 @@
+// Where delayed messages wait: a queue for each power of two, 100 ms, 200 ms, 400 ms and so on, in which every message stays
+// equally long, so that none is stuck behind another. A delay is the sum of some of them, and a message's routing key says of
+// which (docs/decisions/0007-delays-as-powers-of-two.md). Nothing but RabbitMQ moves it until it is due.
+
+/** Milliseconds of the lowest level. */
+const UNIT = 100
+/** Up to 2^25 - 1 units, 38 days. */
+export const LEVELS = 25
+/** Binary digits of a delay that count: it is late by less than one in 128, and passes eight queues at most. */
+const DIGITS = 8
+
+/** Milliseconds. */
+export const SHORTEST_DELAY = 100
+export const LONGEST_DELAY = 30 * 86_400_000
+
+/** Messages whose time has come. */
+export const DUE_QUEUE = 'gateway.delay.due'
+/** Messages whose time has come, and whose target is not there. */
+export const UNDELIVERABLE_QUEUE = 'gateway.delay.undeliverable'
+
+/** The exchange that lets messages into a level, or past it; also the name of the level's queue. */
+export const levelName = (level: number): string => `gateway.delay.${UNIT * 2 ** level}ms`
+
+/** Milliseconds that a message stays in a level. */
+export const levelTime = (level: number): number => UNIT * 2 ** level
+
+export interface Path {
+  /** The highest level. */
+  top: number
+  /** Published to its exchange with this routing key: a word for each level from the highest there could be, 1 where it stays. */
+  routingKey: string
+}
+
+/** The levels that a message passes to be delayed by so many milliseconds, never fewer. */
+export function pathOf(delay: number): Path {
+  let units = Math.max(1, Math.ceil(delay / UNIT))
+  const dropped = Math.max(0, units.toString(2).length - DIGITS)
+  units = Math.ceil(units / 2 ** dropped) * 2 ** dropped
+  const bits = units.toString(2)
+  return { top: bits.length - 1, routingKey: [...bits.padStart(LEVELS, '0')].join('.') }
+}
+
+/** The bindings of a level's exchange: messages that stay in it, and those that go on. */
+export function patternsOf(level: number): { stay: string; pass: string } {
+  const before = '*.'.repeat(LEVELS - 1 - level)
+  const after = level > 0 ? '.#' : ''
+  return { stay: `${before}1${after}`, pass: `${before}0${after}` }
+}
