@@ -4,7 +4,11 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
-import { configure, declareQueue, look, purge } from '../src/access/requirements.js'
+import { configure, deadLetterQueue, declareQueue, look, purge } from '../src/access/requirements.js'
+import type { FieldTable } from '../src/amqp/field-table.js'
+import type { Topology } from '../src/amqp/topology.js'
+import { nameError } from '../src/messages/properties.js'
+import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { argumentsOf, nameOf, vhostOf } from './request.js'
 
@@ -31,10 +35,15 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
     },
     async (request, reply) => {
       const name = nameOf(request.params, 'queue')
-      const body = request.body as { type?: string; durable?: boolean; auto_delete?: boolean; arguments?: object }
+      const body = request.body as Declaration
       const args = argumentsOf(body.arguments, '/body/arguments')
       if (body.type !== undefined) args['x-queue-type'] = body.type
       const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
+      if (body.dead_letter) {
+        const dead = checkDeadLetters(name, body, args)
+        await declareDeadLetters(vhost.topology, dead, body)
+        Object.assign(args, { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead })
+      }
       const created = await vhost.topology.declareQueue(name, {
         durable: body.durable ?? true,
         autoDelete: body.auto_delete ?? false,
@@ -118,4 +127,36 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       return { message_count: await vhost.topology.purgeQueue(nameOf(request.params, 'queue')) }
     },
   )
+}
+
+interface Declaration {
+  type?: string
+  durable?: boolean
+  auto_delete?: boolean
+  dead_letter?: boolean
+  arguments?: object
+}
+
+/** @returns the name of the queue for dead letters. @throws Problem invalid_request */
+function checkDeadLetters(name: string, { type }: Declaration, args: FieldTable): string {
+  if (type === 'stream') throw invalidRequest('/body/dead_letter', 'is not for a stream')
+  const own = ['x-dead-letter-exchange', 'x-dead-letter-routing-key'].find((argument) => argument in args)
+  if (own) throw invalidRequest('/body/dead_letter', `and the argument ${own} are one too many`)
+  const dead = deadLetterQueue(name)
+  const detail = nameError(dead)
+  if (detail) throw invalidRequest('/path/queue', `with .dead after it ${detail}`)
+  return dead
+}
+
+/** One that is there already stays as it is, whatever its type. */
+async function declareDeadLetters(topology: Topology, name: string, { type, durable = true }: Declaration): Promise<void> {
+  const isThere = await topology.queue(name).then(
+    () => true,
+    (error) => {
+      if (error instanceof Problem && error.code === 'queue_not_found') return false
+      throw error
+    },
+  )
+  const args: FieldTable = type === undefined ? {} : { 'x-queue-type': type }
+  if (!isThere) await topology.declareQueue(name, { durable, autoDelete: false, arguments: args })
 }

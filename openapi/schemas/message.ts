@@ -41,6 +41,22 @@ export const Message = Type.Object(
     delivery_count: Type.Optional(
       Type.Integer({ minimum: 1, description: '1 at the first delivery; absent where nobody counts.' }),
     ),
+    deaths: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            queue: Type.String(),
+            exchange: Type.String({ description: 'Where it had been published to, when it died there for the first time.' }),
+            routing_keys: Type.Array(Type.String()),
+            reason: Type.String({ description: 'rejected, expired, maxlen or delivery_limit.' }),
+            count: Type.Integer({ minimum: 1, description: 'How often it died there for this reason.' }),
+            time: Type.Optional(Type.String({ format: 'date-time', description: 'Of the first time.' })),
+          },
+          { additionalProperties: false },
+        ),
+        { description: 'Of a dead letter: where and why it died, the last queue first. From the header `x-death`.' },
+      ),
+    ),
     properties: Type.Ref('Properties'),
     lease: Type.Optional(
       Type.Object({ id: Type.String(), expires_at: Type.String({ format: 'date-time' }) }, { additionalProperties: false }),

@@ -11,9 +11,16 @@ export const QueueDeclaration = Type.Object(
     type: Type.Optional(Type.Enum(['classic', 'quorum', 'stream'], { description: "Without it, the broker's default." })),
     durable,
     auto_delete,
+    dead_letter: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description:
+          'What is rejected, or expires, goes to the queue `<queue>.dead`, which is declared too where it is not there. In place of the arguments for that.',
+      }),
+    ),
     arguments: Type.Optional(Arguments),
   },
-  { $id: 'QueueDeclaration', ...strict, examples: [{}, { type: 'quorum' }] },
+  { $id: 'QueueDeclaration', ...strict, examples: [{}, { type: 'quorum', dead_letter: true }] },
 )
 
 export const DeclaredQueue = Type.Object({ name: Type.String(), vhost: Type.String() }, { $id: 'DeclaredQueue', ...strict })

@@ -123,5 +123,19 @@ function declare(part: Part, argument: string, keyArgument: string | undefined):
   }
 }
 
-export const declareQueue = declare('queue', 'x-dead-letter-exchange', 'x-dead-letter-routing-key')
+/** The queue for the dead letters of a queue that is declared with one. */
+export const deadLetterQueue = (queue: string): string => `${queue}.dead`
+
+const withArguments = declare('queue', 'x-dead-letter-exchange', 'x-dead-letter-routing-key')
+export const declareQueue: Requirement = {
+  ...withArguments,
+  says: `${withArguments.says}; with \`dead_letter\` also that for \`<queue>.dead\`, and \`configure\` on it`,
+  allowsBody: (rights, vhost, asked) => {
+    if (!withArguments.allowsBody!(rights, vhost, asked)) return false
+    if ((asked.body as { dead_letter?: boolean } | undefined)?.dead_letter !== true) return true
+    const queue = named(asked, 'queue')
+    const dead = deadLetterQueue(queue)
+    return rights.allows('configure', vhost, dead) && rights.allows('read', vhost, queue) && rights.publishes(vhost, '', dead)
+  },
+}
 export const declareExchange = declare('exchange', 'alternate-exchange', undefined)

@@ -2,6 +2,7 @@
 
 import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage } from '../amqp/message.js'
+import { deathsOf } from './deaths.js'
 import { tableToJson } from './headers.js'
 import { headersOf, properties, propertyNames } from './properties.js'
 
@@ -21,6 +22,8 @@ export function messageToJson(
   const { exchange, routingKey, redelivered, deliveryCount } = message
   let json = `{${payload(message, encoding)},"exchange":${JSON.stringify(exchange)},"routing_key":${JSON.stringify(routingKey)},"redelivered":${redelivered}`
   if (deliveryCount !== undefined) json += `,"delivery_count":${deliveryCount}`
+  const deaths = deathsOf(message.properties.headers)
+  if (deaths) json += `,"deaths":${JSON.stringify(deaths)}`
   json += `,"properties":${propertiesToJson(message)}`
   if (lease) json += `,"lease":{"id":"${lease.id}","expires_at":"${new Date(lease.expiresAt).toISOString()}"}`
   return `${json}}`

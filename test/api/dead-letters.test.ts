@@ -1,0 +1,108 @@
+// Queues with a queue for their dead letters, and what these say of how they died.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { startWithKeys } from '../support/access.js'
+import { freshName, freshQueue, startGateway } from '../support/gateway.js'
+import { management } from '../support/management.js'
+
+const gateway = await startGateway()
+
+async function fresh(declaration: object): Promise<string> {
+  const queue = await freshQueue(gateway, declaration)
+  gateway.cleanups.push(async () => gateway.delete(`/queues/${queue}.dead`))
+  return queue
+}
+const send = (queue: string, headers: Record<string, string> = {}) =>
+  gateway.post(`/queues/${queue}/messages`).set(headers).send('x').expect(201)
+
+async function receive(queue: string) {
+  const { messages } = (await gateway.get(`/queues/${queue}/messages?wait=5s`).expect(200)).body
+  assert.equal(messages.length, 1)
+  return messages[0]
+}
+
+describe('a queue with dead_letter', () => {
+  for (const type of ['classic', 'quorum']) {
+    it(`has its dead letters in a queue of its own, and they tell how they died: ${type}`, async () => {
+      const queue = await fresh({ type, dead_letter: true })
+      await gateway.put(`/queues/${queue}`).send({ type, dead_letter: true }).expect(200)
+      const { type: deadType, durable } = await management<{ type: string; durable: boolean }>(`queues/%2F/${queue}.dead`)
+      assert.deepEqual([deadType, durable], [type, true])
+
+      await send(queue)
+      const { lease, deaths } = await receive(queue)
+      assert.equal(deaths, undefined)
+      await gateway.post(`/leases/${lease.id}/nack`).send({ requeue: false }).expect(204)
+      const dead = await receive(`${queue}.dead`)
+      assert.equal(dead.payload, 'x')
+      const [{ time, ...death }] = dead.deaths
+      assert.deepEqual(death, { queue, exchange: '', routing_keys: [queue], reason: 'rejected', count: 1 })
+      assert.ok(Math.abs(Date.parse(time) - Date.now()) < 60_000)
+      await gateway.post(`/leases/${dead.lease.id}/ack`).expect(204)
+      await send(queue, { 'amqp-expiration': '1' })
+      const expired = await receive(`${queue}.dead`)
+      assert.deepEqual([expired.deaths[0].reason, expired.deaths[0].queue], ['expired', queue])
+      await gateway.post(`/leases/${expired.lease.id}/ack`).expect(204)
+    })
+  }
+
+  it('takes the queue for its dead letters that is there', async () => {
+    const name = freshName('queue')
+    await gateway.put(`/queues/${name}.dead`).send({ type: 'quorum' }).expect(201)
+    await gateway.put(`/queues/${name}`).send({ type: 'classic', dead_letter: true }).expect(201)
+    for (const one of [name, `${name}.dead`]) await gateway.delete(`/queues/${one}`).expect(204)
+  })
+
+  it('is refused where it contradicts itself', async () => {
+    for (const [name, body, pointer] of [
+      [freshName(), { type: 'stream', dead_letter: true }, '/body/dead_letter'],
+      [freshName(), { dead_letter: true, arguments: { 'x-dead-letter-exchange': '' } }, '/body/dead_letter'],
+      [freshName(), { dead_letter: 'yes' }, '/body/dead_letter'],
+      ['q'.repeat(251), { dead_letter: true }, '/path/queue'],
+    ] as const) {
+      const response = await gateway.put(`/queues/${name}`).send(body).expect(400)
+      assert.equal(response.body.errors[0].pointer, pointer)
+      await gateway.get(`/queues/${name}`).expect(404)
+    }
+  })
+
+  it('wants rights on both', async () => {
+    const { client, gateway: own, admin } = await startWithKeys()
+    const name = freshName('queue')
+    const declare = (...rights: string[]) =>
+      client(...rights)
+        .put(`/queues/${name}`)
+        .send({ dead_letter: true })
+    await declare(`configure:%2F/${name}`, `read:%2F/${name}`, `write:%2F/${name}.dead`).expect(403)
+    await declare(`configure:%2F/${name}*`, `read:%2F/${name}`).expect(403)
+    await declare(`configure:%2F/${name}*`, `write:%2F/${name}.dead`).expect(403)
+    await own.get(`/queues/${name}`).expect(401)
+    await admin.get(`/queues/${name}.dead`).expect(404)
+    await declare(`configure:%2F/${name}*`, `read:%2F/${name}`, `write:%2F/${name}.dead`).expect(201)
+    for (const one of [name, `${name}.dead`]) await admin.delete(`/queues/${one}`).expect(204)
+  })
+})
+
+describe('deaths', () => {
+  it('are not there where the header is somebody else’s', async () => {
+    const queue = await freshQueue(gateway)
+    for (const death of [
+      'x',
+      [],
+      [1],
+      [{}],
+      [{ queue: 'q' }],
+      [{ queue: 'q', exchange: '', reason: 'r', 'routing-keys': [1], count: 1 }],
+    ]) {
+      const message = { payload: 1, properties: { headers: { 'x-death': death } } }
+      await gateway
+        .post(`/queues/${queue}/messages/batch`)
+        .send({ messages: [message] })
+        .expect(200)
+      const { lease, deaths } = await receive(queue)
+      assert.equal(deaths, undefined)
+      await gateway.post(`/leases/${lease.id}/ack`).expect(204)
+    }
+  })
+})
