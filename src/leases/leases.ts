@@ -236,8 +236,13 @@ export class Leases {
   }
 
   #begin(lease: Lease, command: LeaseCommand & { op: 'settle' }, barrier: () => Promise<void>): void {
-    if (command.verdict === 'later') this.#table.settleLater(lease, this.#later(copyOf(lease), command.delay), barrier)
-    else this.#table.settle(lease, command.verdict, barrier)
+    if (command.verdict === 'later') {
+      // Its ack is written when its copy is safe: what the others of the list share may be over by then.
+      const own = () => lease.delivery.channel.barrier()
+      this.#table.settleLater(lease, this.#later(copyOf(lease), command.delay), own)
+    } else {
+      this.#table.settle(lease, command.verdict, barrier)
+    }
   }
 
   #extend(lease: Lease, duration: number): LeaseResult {
