@@ -8,8 +8,9 @@ export const ExchangeName = Type.String({
 })
 
 const DURATION = 'A number with a unit (`500ms`, `30s`, `5m`, `1h`); a bare number is seconds.'
+/** In the query. Without an example: Swagger UI fills a form in with it, and a delay that nobody asked for is a trap. */
 export const Duration = (description: string, options: { default?: string } = {}) =>
-  Type.String({ description: `${description} ${DURATION}`, maxLength: 24, examples: ['30s'], ...options })
+  Type.String({ description: `${description} ${DURATION}`, maxLength: 24, ...options })
 /** In a JSON body, where a bare number may be a number. */
 export const BodyDuration = (description: string) =>
   Type.Union([Type.String({ maxLength: 24 }), Type.Number({ minimum: 0 })], {

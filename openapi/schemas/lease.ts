@@ -32,7 +32,7 @@ const delay = Type.Optional(
   BodyDuration('It comes again after so long, from 100ms to 30d; only where it goes back to its queue.'),
 )
 
-export const Nack = Type.Object({ requeue, delay }, { $id: 'Nack', ...strict })
+export const Nack = Type.Object({ requeue, delay }, { $id: 'Nack', ...strict, examples: [{}, { delay: '30s' }] })
 export const Extend = Type.Object({ lease }, { $id: 'Extend', ...strict })
 export const Nothing = Type.Object({}, { $id: 'Nothing', ...strict, description: 'No body, or an empty object.' })
 
@@ -43,7 +43,12 @@ export const Settle = Type.Object(
     nack: Type.Optional(Type.Array(Type.Object({ id: Type.String(), requeue, delay }, strict), MANY)),
     extend: Type.Optional(Type.Array(Type.Object({ id: Type.String(), lease }, strict), MANY)),
   },
-  { $id: 'Settle', ...strict, description: 'Up to 1000 leases in all.' },
+  {
+    $id: 'Settle',
+    ...strict,
+    description: 'Up to 1000 leases in all.',
+    examples: [{ ack: ['7f3a…'], nack: [{ id: '8c1b…' }], extend: [] }],
+  },
 )
 
 export const SettleResults = Type.Object(
