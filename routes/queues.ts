@@ -6,6 +6,7 @@ import { QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { configure, deadLetterQueue, declareQueue, look, purge } from '../src/access/requirements.js'
 import type { FieldTable } from '../src/amqp/field-table.js'
+import { isReserved } from '../src/amqp/reserved.js'
 import type { Topology } from '../src/amqp/topology.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
@@ -37,6 +38,8 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       const name = nameOf(request.params, 'queue')
       const body = request.body as Declaration
       const args = argumentsOf(body.arguments, '/body/arguments')
+      if (isReserved(String(args['x-dead-letter-routing-key'])))
+        throw new Problem('access_refused', "That queue is the gateway's own.")
       if (body.type !== undefined) args['x-queue-type'] = body.type
       const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       if (body.dead_letter) {

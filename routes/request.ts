@@ -2,6 +2,7 @@
 
 import type { Identity } from '../src/access/identity.js'
 import type { FieldTable } from '../src/amqp/field-table.js'
+import { isReserved } from '../src/amqp/reserved.js'
 import type { Vhosts } from '../src/amqp/vhost.js'
 import { LONGEST_DELAY, SHORTEST_DELAY } from '../src/delay/ladder.js'
 import { parseExact } from '../src/messages/exact-json.js'
@@ -22,11 +23,12 @@ export function userIdOf({ setsUserId, login }: Identity, { username }: Vhosts):
   return setsUserId ? (login?.username ?? username) : undefined
 }
 
-/** A name from the path. @throws Problem invalid_request */
+/** A name from the path. @throws Problem invalid_request, access_refused: one that the gateway keeps to itself */
 export function nameOf(params: object, part: keyof Params): string {
   const name = (params as Params)[part] ?? ''
   const detail = nameError(name)
   if (detail) throw invalidRequest(`/path/${part}`, detail)
+  if (part === 'queue' && isReserved(name)) throw new Problem('access_refused', "That queue is the gateway's own.")
   return part !== 'queue' && name === 'amq.default' ? '' : name
 }
 

@@ -5,6 +5,7 @@ import { settled } from './amqp/deadline.js'
 import { Vhosts } from './amqp/vhost.js'
 import { brokerCertificates } from './certificates.js'
 import type { Config } from './config.js'
+import { Definitions } from './definitions/definitions.js'
 import { Delays } from './delay/delays.js'
 import { Leases } from './leases/leases.js'
 import { Receiver } from './leases/receiver.js'
@@ -18,6 +19,7 @@ export interface Services {
   readonly metrics: Metrics
   readonly access: Access
   readonly vhosts: Vhosts
+  readonly definitions: Definitions
   readonly delays: Delays
   readonly leases: Leases
   readonly receiver: Receiver
@@ -46,6 +48,7 @@ export function createServices(config: Config, log: Log): Services {
     later: (delayed, delay) => delays.publish(delayed, delay),
   })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
+  const definitions = new Definitions({ config, log, vhosts })
   delays = new Delays({ log, metrics, vhosts })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
@@ -73,6 +76,7 @@ export function createServices(config: Config, log: Log): Services {
     metrics,
     access,
     vhosts,
+    definitions,
     delays,
     leases,
     receiver,
@@ -87,6 +91,7 @@ export function createServices(config: Config, log: Log): Services {
     close: async () => {
       access.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
+      definitions.close()
       await settled(config.BROKER_TIMEOUT, delays.close())
       await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())
     },

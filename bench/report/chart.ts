@@ -36,6 +36,7 @@ export function chart(results: Result[]): string {
     y += HEAD + group.bars.length * ROW + 12
   }
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" font-family="system-ui, sans-serif" font-size="13">
+<title>How fast each contender is, case by case</title>
 <rect width="100%" height="100%" fill="#fff"/>
 ${parts.join('\n')}
 </svg>

@@ -1,6 +1,7 @@
 // What somebody's message has to be, wherever it comes from, and what the gateway puts on it for him.
 
 import type { OutgoingMessage } from '../amqp/message.js'
+import { isReserved } from '../amqp/reserved.js'
 import { Problem } from '../problems.js'
 import type { Identity } from './identity.js'
 
@@ -15,6 +16,8 @@ export function admit({ rights, headers }: Identity, vhost: string, { exchange, 
     const more = properties.headers?.[name]
     if (Array.isArray(more)) keys.push(...more.map(String))
   }
+  // To any exchange: a dead letter goes by the key that it was published with.
+  if (keys.some(isReserved)) throw new Problem('access_refused', "That queue is the gateway's own.")
   if (!keys.every((key) => rights.publishes(vhost, exchange, key))) {
     throw new Problem(
       'access_refused',

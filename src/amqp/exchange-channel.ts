@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Config } from '../config.js'
 import type { Log } from '../log.js'
-import type { Metrics } from '../metrics.js'
+import type { Metrics, PublishOutcome } from '../metrics.js'
 import { Problem } from '../problems.js'
 import type { ChannelModel, ConfirmChannel } from './amqplib.js'
 import { settled, within } from './deadline.js'
@@ -23,12 +23,14 @@ interface InFlight {
   key: string
   deadline: number
   messageId: string
+  counted: boolean
   done: boolean
   resolve: (routed: boolean) => void
   reject: (problem: Problem) => void
 }
 
 const SWEEP_INTERVAL = 100
+const COUNTED = { counted: true }
 
 export class ExchangeChannel {
   readonly #channel: ConfirmChannel
@@ -89,13 +91,14 @@ export class ExchangeChannel {
     return this.#asked > this.#lastHeard ? Date.now() - this.#asked : 0
   }
 
-  publish(message: OutgoingMessage): Promise<boolean> {
+  publish(message: OutgoingMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const { exchange, routingKey, properties, body } = message
       const entry: InFlight = {
         key: keyOf(exchange, routingKey, properties.messageId),
         deadline: Date.now() + this.#hooks.config.PUBLISH_TIMEOUT,
         messageId: properties.messageId,
+        counted,
         done: false,
         resolve,
         reject,
@@ -149,10 +152,10 @@ export class ExchangeChannel {
     if (entry.done) return
     entry.done = true
     if (error === null) {
-      this.#hooks.metrics.published(returned ? 'unroutable' : 'confirmed')
+      this.#count(entry, returned ? 'unroutable' : 'confirmed')
       entry.resolve(!returned)
     } else if (error.message === 'message nacked') {
-      this.#hooks.metrics.published('rejected')
+      this.#count(entry, 'rejected')
       entry.reject(
         new Problem(
           'publish_rejected',
@@ -172,10 +175,10 @@ export class ExchangeChannel {
     const code = (this.#failure as { code?: number } | undefined)?.code
     const alone = this.#failedAlone
     if (alone && (code === 403 || code === 404)) {
-      this.#hooks.metrics.published('refused')
+      this.#count(entry, 'refused')
       entry.reject(problemOf(this.#failure, 'exchange_not_found'))
     } else if (alone && code === 406) {
-      this.#hooks.metrics.published('refused')
+      this.#count(entry, 'refused')
       const cause = this.#failure
       const tooLarge = /message size|larger than/.test(cause?.message ?? '')
       entry.reject(
@@ -184,9 +187,13 @@ export class ExchangeChannel {
           : new Problem('invalid_message', problemOf(cause).message, { cause }),
       )
     } else {
-      this.#hooks.metrics.published('unknown')
+      this.#count(entry, 'unknown')
       entry.reject(outcomeUnknown(entry.messageId, 'the channel to RabbitMQ closed before its confirm came'))
     }
+  }
+
+  #count({ counted }: InFlight, outcome: PublishOutcome): void {
+    if (counted) this.#hooks.metrics.published(outcome)
   }
 
   #takeReturn(key: string): boolean {
@@ -210,7 +217,7 @@ export class ExchangeChannel {
       if (!entry.done) {
         if (entry.deadline > now) break
         entry.done = true
-        this.#hooks.metrics.published('unknown')
+        this.#count(entry, 'unknown')
         entry.reject(outcomeUnknown(entry.messageId, 'no confirm came in time'))
       }
       expired++

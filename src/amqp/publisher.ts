@@ -68,11 +68,12 @@ export class Publisher {
    * @returns whether a queue took it (false: the exchange routed it nowhere)
    * @throws Problem broker_unavailable, broker_blocked, overloaded, exchange_not_found, access_refused: not stored;
    *   publish_rejected: the broker nacked it; publish_outcome_unknown: no confirm came.
+   * @param options.counted false: the gateway's own, which stands in no metric
    */
-  async publish(message: OutgoingMessage): Promise<boolean> {
+  async publish(message: OutgoingMessage, options?: { counted: boolean }): Promise<boolean> {
     if (areIndigestible(message.properties.headers)) return this.#apart.publish(message)
     const channel = await this.#admit(message)
-    return channel.publish(message)
+    return channel.publish(message, options)
   }
 
   /**

@@ -4,6 +4,7 @@
 
 import type { FieldTable } from '../amqp/field-table.js'
 import type { Properties } from '../amqp/message.js'
+import { isReserved } from '../amqp/reserved.js'
 import type { FieldError } from '../problems.js'
 
 type Name = Exclude<keyof Properties, 'headers'>
@@ -31,7 +32,9 @@ const expiration = (value: string | number) =>
     : 'must be whole milliseconds from 0 to 4294967295, as a string'
 
 const replyTo = (value: string | number) =>
-  value === 'amq.rabbitmq.reply-to' ? 'is reserved: it would name a reply consumer of the gateway itself' : shortString(value)
+  value === 'amq.rabbitmq.reply-to' || isReserved(String(value))
+    ? 'is reserved: it would name a consumer of the gateway itself'
+    : shortString(value)
 
 const text = (json: string, check = shortString): PropertyInfo => ({
   json,

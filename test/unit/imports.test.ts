@@ -46,6 +46,7 @@ const amqp = /^src\/amqp\//
 const messages = /^src\/messages\//
 const leases = /^src\/leases\//
 const access = /^src\/access\//
+const definitions = /^src\/definitions\//
 
 describe('the arrows', () => {
   it('start from every file and end at one that is there', () => {
@@ -94,7 +95,7 @@ describe('the arrows', () => {
   })
 
   it('lead from messages to the words of AMQP, not to what talks to the broker', () => {
-    const words = ['src/amqp/message.ts', 'src/amqp/field-table.ts']
+    const words = ['src/amqp/message.ts', 'src/amqp/field-table.ts', 'src/amqp/reserved.ts']
     assert.deepEqual(
       violations(messages, (to) => !ours(to) || messages.test(to) || base.test(to) || words.includes(to)),
       [],
@@ -111,6 +112,13 @@ describe('the arrows', () => {
   it('lead from access to the broker side and the base, not to messages, leases or HTTP', () => {
     assert.deepEqual(
       violations(access, (to) => !ours(to) || access.test(to) || amqp.test(to) || base.test(to)),
+      [],
+    )
+  })
+
+  it('lead from the definitions to the broker side and the base', () => {
+    assert.deepEqual(
+      violations(definitions, (to) => !ours(to) || definitions.test(to) || amqp.test(to) || base.test(to)),
       [],
     )
   })

@@ -1,0 +1,251 @@
+// What operators have defined (retry policies, subscriptions, tasks), at every instance alike and kept in RabbitMQ alone: a log
+// that every instance reads, and each may append to (docs/decisions/0010-definitions-in-a-log.md).
+
+import { randomUUID } from 'node:crypto'
+import { within } from '../amqp/deadline.js'
+import type { Vhosts } from '../amqp/vhost.js'
+import type { Config } from '../config.js'
+import type { Log } from '../log.js'
+import { Problem } from '../problems.js'
+import { DefinitionsLog } from './log.js'
+import { type Change, type Entry, type LogRecord, REMEMBERED, type Said, State } from './state.js'
+
+export type { Entry, Said } from './state.js'
+
+const MiB = 1024 ** 2
+/** All definitions together: a snapshot of them is one message, and two of them fit into the log with what is between. */
+const MAX_SIZE = 4 * MiB
+const SNAPSHOT_AFTER = MiB
+/** Between two looks for the log, where there is none or it can't be read. */
+const LOOK_INTERVAL = 1000
+/** Where the gateway's user may not read it: each look leaves a line in RabbitMQ's log. */
+const REFUSED_INTERVAL = 60_000
+
+/** Told of a change: the entry as it is now, or undefined where it is gone. */
+export type Listener = (key: string, entry: Entry | undefined) => void
+
+export class Definitions {
+  readonly #config: Config
+  readonly #log: Log
+  readonly #stream: DefinitionsLog
+  readonly #instance: string
+  readonly #listeners = new Map<string, Set<Listener>>()
+  /** Appends of this instance that it has not read yet: told the revision they made, or that they are not in force. */
+  readonly #pending = new Map<string, (revision: number | undefined) => void>()
+  #state = new State()
+  #known = false
+  /** Resolves when the log has been read to where it ended when the reading began; anew for each reading. */
+  #following = promise()
+  #isFollowing = false
+  #closed = false
+  #isAwake = false
+  #endRest: (() => void) | undefined
+
+  constructor({ config, log, vhosts }: { config: Config; log: Log; vhosts: Vhosts }) {
+    this.#config = config
+    this.#log = log
+    this.#stream = new DefinitionsLog(vhosts)
+    this.#instance = vhosts.instance
+    void this.#run()
+  }
+
+  /** Whether it is known what is defined: false until the log was read, or found not to be there. */
+  get known(): boolean {
+    return this.#known
+  }
+
+  /** As it was when the log was last read, which is now but while RabbitMQ is away. */
+  get<T>(kind: string, key: string): Entry<T> | undefined {
+    return this.#state.get<T>(kind, key)
+  }
+
+  list<T>(kind: string): Entry<T>[] {
+    return this.#state.list<T>(kind)
+  }
+
+  /**
+   * Calls `listener` with every entry of a kind that there is, and at every change from then on, by this instance or another.
+   * @returns ends it
+   */
+  watch(kind: string, listener: Listener): () => void {
+    const listeners = this.#listeners.get(kind) ?? new Set()
+    this.#listeners.set(kind, listeners.add(listener))
+    for (const entry of this.#state.list(kind)) listener(entry.key, entry)
+    return () => listeners.delete(listener)
+  }
+
+  /**
+   * Defines something. Resolves when it is safe in RabbitMQ and in force here; at the other instances it is within moments.
+   * @param options.expected the revision that the entry has to have (0: there must be none); without it the last to write wins
+   * @returns undefined where the entry had another revision by then: nothing was changed
+   * @throws Problem broker_unavailable, broker_blocked, access_refused, overloaded: not defined; broker_timeout: it is not known
+   */
+  async put<T>(kind: string, key: string, value: T, { expected }: { expected?: number } = {}): Promise<Entry<T> | undefined> {
+    if (this.#state.size > MAX_SIZE) throw new Problem('overloaded', 'As much is defined as can be: delete what is not needed.')
+    const revision = await this.#change({ id: randomUUID(), type: 'put', kind, key, value, expected })
+    return revision === undefined ? undefined : { kind, key, value, revision }
+  }
+
+  /** As put(). @returns whether it was there, and is gone now */
+  async delete(kind: string, key: string, { expected }: { expected?: number } = {}): Promise<boolean> {
+    return (await this.#change({ id: randomUUID(), type: 'delete', kind, key, expected })) !== undefined
+  }
+
+  /**
+   * Tells all instances something that is not kept, in place of what this one said on the topic before. Silent where there is
+   * no log.
+   */
+  async say(topic: string, value: unknown): Promise<void> {
+    if (this.#isFollowing) await this.#stream.append({ id: randomUUID(), type: 'say', instance: this.#instance, topic, value })
+  }
+
+  /** The last word of each other instance on a topic, no older than so many milliseconds. */
+  said(topic: string, age: number): Said[] {
+    const oldest = Date.now() - age
+    return this.#state.said(topic).filter(({ instance, at }) => instance !== this.#instance && at >= oldest)
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#wake()
+    this.#stream.close()
+  }
+
+  /** @returns the revision it made; undefined where it is not in force */
+  async #change(change: Change): Promise<number | undefined> {
+    const { BROKER_TIMEOUT } = this.#config
+    if (!this.#isFollowing) {
+      await this.#stream.create()
+      this.#wake()
+    }
+    await within(BROKER_TIMEOUT, 'reading the definitions', this.#following.resolved)
+    const read = new Promise<number | undefined>((resolve) => this.#pending.set(change.id, resolve))
+    try {
+      await this.#stream.append(change)
+      return await within(BROKER_TIMEOUT, 'a definition', read)
+    } finally {
+      this.#pending.delete(change.id)
+    }
+  }
+
+  /** Reads the log as long as there is one, and looks for it as long as there is none. */
+  async #run(): Promise<void> {
+    while (!this.#closed) {
+      let pause = LOOK_INTERVAL
+      try {
+        const mark = await this.#look()
+        if (mark) await this.#follow(mark)
+      } catch (error) {
+        if (error instanceof Problem && error.code === 'access_refused') pause = REFUSED_INTERVAL
+        this.#log.debug({ err: error }, 'the definitions can not be read just now')
+      }
+      if (!this.#closed) await this.#rest(pause)
+    }
+  }
+
+  /** @returns up to where it has to be read; undefined where there is no log */
+  async #look(): Promise<string | undefined> {
+    const mark = await this.#stream.mark()
+    if (mark) return mark
+    const entries = this.#state.all()
+    if (entries.length === 0) {
+      this.#known = true
+      return undefined
+    }
+    // RabbitMQ lost it, as 3.10 does with a queue that it crashes over a moment after it was declared.
+    this.#log.error({ entries: entries.length }, 'the log of definitions is gone, and is made anew from memory')
+    await this.#stream.create()
+    await this.#stream.append({ id: randomUUID(), type: 'snapshot', at: REMEMBERED, entries })
+    return this.#stream.mark()
+  }
+
+  /** What was read is what is defined, from the mark on. Rejects when the reading ends. */
+  async #follow(mark: string): Promise<void> {
+    const state = new State()
+    try {
+      await this.#stream.follow((offset, record, bytes) => {
+        const before = state === this.#state && record.type === 'snapshot' ? state.all() : undefined
+        const inForce = state.apply(offset, record, bytes)
+        if (state !== this.#state) {
+          if (record.id === mark) this.#begin(state)
+        } else if (before) {
+          this.#compare(before, state)
+        } else if ('key' in record && inForce) {
+          this.#tell(record.kind, record.key, state.get(record.kind, record.key))
+        }
+        this.#acknowledge(state, record, inForce ? offset + 1 : undefined)
+      })
+    } finally {
+      if (this.#isFollowing) {
+        this.#isFollowing = false
+        this.#following = promise()
+      }
+    }
+  }
+
+  #begin(state: State): void {
+    const before = this.#state.all()
+    this.#state = state
+    this.#isFollowing = true
+    this.#known = true
+    this.#compare(before, state)
+    this.#following.resolve()
+  }
+
+  /** Whose append it was is told; and whoever wrote the record that makes a snapshot due writes it. */
+  #acknowledge(state: State, { id }: LogRecord, revision: number | undefined): void {
+    const pending = this.#pending.get(id)
+    if (!pending) return
+    pending(revision)
+    if (state.bytesSinceSnapshot <= Math.max(SNAPSHOT_AFTER, 2 * state.size)) return
+    const snapshot: LogRecord = { id: randomUUID(), type: 'snapshot', at: state.offset, entries: state.all() }
+    this.#stream.append(snapshot).catch((error) => this.#log.warn({ err: error }, 'no snapshot of the definitions'))
+  }
+
+  /** Tells what is different. */
+  #compare(before: Entry[], state: State): void {
+    const old = new Map(before.map((entry) => [`${entry.kind}\0${entry.key}`, entry.revision]))
+    for (const { kind, key } of before) if (!state.get(kind, key)) this.#tell(kind, key, undefined)
+    for (const entry of state.all()) {
+      if (old.get(`${entry.kind}\0${entry.key}`) !== entry.revision) this.#tell(entry.kind, entry.key, entry)
+    }
+  }
+
+  #tell(kind: string, key: string, entry: Entry | undefined): void {
+    for (const listener of this.#listeners.get(kind) ?? []) {
+      try {
+        listener(key, entry)
+      } catch (error) {
+        this.#log.error({ err: error, kind, key }, 'a defect: a definition was not taken over')
+      }
+    }
+  }
+
+  async #rest(milliseconds: number): Promise<void> {
+    if (!this.#isAwake) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, milliseconds)
+        this.#endRest = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+    this.#isAwake = false
+    this.#endRest = undefined
+  }
+
+  /** Ends the rest between two looks, or the next one where none is under way. */
+  #wake(): void {
+    this.#isAwake = true
+    this.#endRest?.()
+  }
+}
+
+function promise(): { resolved: Promise<void>; resolve: () => void } {
+  let resolve = (): void => undefined
+  const resolved = new Promise<void>((done) => {
+    resolve = done
+  })
+  return { resolved, resolve: () => resolve() }
+}

@@ -1,0 +1,104 @@
+// The log itself: a stream of RabbitMQ's, which keeps records in one order for all who read them, from the beginning or from
+// where it begins by now.
+
+import { randomUUID } from 'node:crypto'
+import type { Delivery } from '../amqp/delivery-channel.js'
+import { DEFINITIONS_QUEUE } from '../amqp/reserved.js'
+import type { Vhosts } from '../amqp/vhost.js'
+import { Problem } from '../problems.js'
+import type { LogRecord } from './state.js'
+
+const MiB = 1024 ** 2
+/** RabbitMQ drops the oldest segments beyond it. With snapshots as often as they are taken, these hold nothing that is needed. */
+const ARGUMENTS = {
+  'x-queue-type': 'stream',
+  'x-max-length-bytes': 32 * MiB,
+  'x-stream-max-segment-size-bytes': 4 * MiB,
+}
+const TAG = 'gateway.definitions'
+const PREFETCH = 200
+
+export type Reader = (offset: number, record: LogRecord, bytes: number) => void
+
+export class DefinitionsLog {
+  readonly #vhosts: Vhosts
+  #end: (() => void) | undefined
+
+  constructor(vhosts: Vhosts) {
+    this.#vhosts = vhosts
+  }
+
+  /** @throws Problem access_refused, broker_unavailable… */
+  async create(): Promise<void> {
+    await this.#vhosts.default.topology.setUp('the log of definitions', async (channel) => {
+      await channel.assertQueue(DEFINITIONS_QUEUE, { arguments: ARGUMENTS })
+    })
+  }
+
+  /** Resolves when the record is safe. @throws Problem as Publisher.publish(), and broker_timeout: that is not known */
+  async append(record: LogRecord): Promise<void> {
+    if (!(await this.#publish(record)))
+      throw new Problem('broker_unavailable', 'The log of definitions is gone, and is made anew.')
+  }
+
+  /** Appends a mark, and so tells whether there is a log: a look that leaves no error in RabbitMQ's own. @returns its id */
+  async mark(): Promise<string | undefined> {
+    const id = randomUUID()
+    return (await this.#publish({ id, type: 'mark' })) ? id : undefined
+  }
+
+  /** Reads from the beginning until the channel or the connection is closed, and then rejects with why. */
+  async follow(reader: Reader): Promise<void> {
+    const { channel } = await this.#vhosts.default.takeChannel(DEFINITIONS_QUEUE)
+    const closed = new Promise<void>((resolve) => {
+      channel.onClosed = resolve
+    })
+    this.#end = () => void channel.close()
+    try {
+      await channel.consume(DEFINITIONS_QUEUE, { tag: TAG, prefetch: PREFETCH, offset: 'first' }, (delivery) => {
+        if (!delivery) return void channel.close()
+        read(delivery, reader)
+        channel.ackUpTo(delivery)
+      })
+      await closed
+      throw channel.failure()
+    } finally {
+      this.#end = undefined
+      void channel.close()
+      channel.received()
+    }
+  }
+
+  /** Ends the reading. */
+  close(): void {
+    this.#end?.()
+  }
+
+  async #publish(record: LogRecord): Promise<boolean> {
+    const body = Buffer.from(JSON.stringify(record))
+    const properties = { messageId: record.id, contentType: 'application/json', deliveryMode: 2 }
+    const message = { exchange: '', routingKey: DEFINITIONS_QUEUE, properties, body }
+    try {
+      return await this.#vhosts.default.publisher.publish(message, { counted: false })
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== 'publish_outcome_unknown') throw error
+      throw new Problem('broker_timeout', 'RabbitMQ did not say whether it has the definition.', { cause: error })
+    }
+  }
+}
+
+function read({ body, properties }: Delivery, reader: Reader): void {
+  const offset = Number(properties.headers?.['x-stream-offset'])
+  const record = parse(body)
+  if (record && Number.isSafeInteger(offset)) reader(offset, record, body.length)
+}
+
+/** Whatever somebody else may have written there is passed over. */
+function parse(body: Buffer): LogRecord | undefined {
+  try {
+    const record = JSON.parse(body.toString('utf8')) as LogRecord
+    return typeof record?.id === 'string' && typeof record.type === 'string' ? record : undefined
+  } catch {
+    return undefined
+  }
+}

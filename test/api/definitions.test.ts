@@ -1,0 +1,166 @@
+// What is defined, at several instances, with the real log between them.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { eventually } from '../support/eventually.js'
+import { AMQP_URL, freshName, startGateway } from '../support/gateway.js'
+import { management } from '../support/management.js'
+
+const QUEUE = 'gateway.definitions'
+
+/** A vhost with nothing in it, and the environment of a gateway there. */
+async function freshVhost(): Promise<{ name: string; env: { AMQP_URL: string } }> {
+  const name = freshName('definitions')
+  await management(`vhosts/${name}`, { method: 'PUT' })
+  await management(`permissions/${name}/guest`, {
+    method: 'PUT',
+    body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }),
+  })
+  return { name, env: { AMQP_URL: new URL(`/${name}`, AMQP_URL).href } }
+}
+const vhost = await freshVhost()
+const one = await startGateway(vhost.env)
+const two = await startGateway(vhost.env)
+one.cleanups.push(() => management(`vhosts/${vhost.name}`, { method: 'DELETE' }))
+const here = one.app.services.definitions
+const there = two.app.services.definitions
+const queues = async () => (await management<{ name: string }[]>(`queues/${vhost.name}`)).map(({ name }) => name)
+
+describe('definitions', () => {
+  it('declare nothing before there is one', async () => {
+    await eventually(() => assert.ok(here.known && there.known))
+    assert.ok(!(await queues()).includes(QUEUE))
+    assert.deepEqual(here.list('colour'), [])
+  })
+
+  it('are at the other instance within a second', async () => {
+    const seen: unknown[] = []
+    there.watch('colour', (key, entry) => seen.push([key, entry?.value]))
+    await here.put('colour', 'sky', 'blue')
+    assert.equal(here.get('colour', 'sky')?.value, 'blue')
+    await eventually(() => assert.equal(there.get('colour', 'sky')?.value, 'blue'), 3000)
+    for (let n = 0; n < 20; n++) {
+      const from = Date.now()
+      await here.put('colour', 'sky', n)
+      await eventually(() => assert.equal(there.get('colour', 'sky')?.value, n), 1000)
+      assert.ok(Date.now() - from < 1000)
+    }
+    assert.equal(await there.delete('colour', 'sky'), true)
+    await eventually(() => assert.equal(here.get('colour', 'sky'), undefined))
+    assert.equal(await here.delete('colour', 'sky'), false)
+    assert.deepEqual(seen[0], ['sky', 'blue'])
+    assert.deepEqual(seen.at(-1), ['sky', undefined])
+  })
+
+  it('are changed by one of many who expect the same', async () => {
+    const wins = await Promise.all([here, there, here, there].map((at, n) => at.put('task', 'owner', n, { expected: 0 })))
+    const winners = wins.filter((entry) => entry !== undefined)
+    assert.equal(winners.length, 1)
+    const [winner] = winners
+    await eventually(() => assert.deepEqual(here.get('task', 'owner'), winner))
+    await eventually(() => assert.deepEqual(there.get('task', 'owner'), winner))
+    assert.ok(await there.put('task', 'owner', 'next', { expected: winner!.revision }))
+    assert.equal(await here.put('task', 'owner', 'late', { expected: winner!.revision }), undefined)
+  })
+
+  it('tell what is not kept', async () => {
+    await here.say('load', { busy: 3 })
+    await eventually(() => assert.deepEqual(there.said('load', 10_000)[0]?.value, { busy: 3 }))
+    assert.deepEqual(here.said('load', 10_000), [], 'its own word is no news')
+  })
+
+  it('are there for an instance that starts, and after the connection was lost', async () => {
+    await here.put('colour', 'grass', 'green')
+    const three = await startGateway(vhost.env)
+    await eventually(() => assert.equal(three.app.services.definitions.get('colour', 'grass')?.value, 'green'))
+    for (const { connection } of one.app.services.vhosts.default.connections()) connection.destroy('a test')
+    await there.put('colour', 'grass', 'brown')
+    await eventually(() => assert.equal(here.get('colour', 'grass')?.value, 'brown'))
+    await eventually(() => here.put('colour', 'snow', 'white'))
+    await eventually(() => assert.equal(there.get('colour', 'snow')?.value, 'white'))
+    await three.close()
+  })
+
+  it('are made anew from memory where RabbitMQ lost the log', async () => {
+    await eventually(() => assert.equal(here.get('colour', 'snow')?.value, 'white'))
+    await management(`queues/${vhost.name}/${QUEUE}`, { method: 'DELETE' })
+    await eventually(async () => assert.ok((await queues()).includes(QUEUE)))
+    const four = await startGateway(vhost.env)
+    await eventually(() => assert.equal(four.app.services.definitions.get('colour', 'snow')?.value, 'white'))
+    await eventually(() => here.put('colour', 'snow', 'grey'))
+    await eventually(() => assert.equal(four.app.services.definitions.get('colour', 'snow')?.value, 'grey'))
+    await four.close()
+  })
+
+  it('are in a log that does not grow for ever: snapshots stand in it', async () => {
+    const text = 'x'.repeat(20_000)
+    for (let n = 0; n < 130; n++) await here.put('colour', `c${n % 10}`, `${n} ${text}`)
+    const snapshots = async () => {
+      const { messages } = await consume(QUEUE)
+      return messages.filter((message) => message.includes('"type":"snapshot"')).length
+    }
+    await eventually(async () => assert.ok((await snapshots()) >= 2))
+    await eventually(() => assert.match(String(there.get('colour', 'c9')?.value), /^129 /))
+  })
+})
+
+/** Every record there is, read over AMQP: the gateway gives it to nobody. */
+async function consume(queue: string): Promise<{ messages: string[] }> {
+  const { connect } = await import('../../src/amqp/amqplib.js')
+  const connection = await connect(vhost.env.AMQP_URL)
+  try {
+    const channel = await connection.createChannel()
+    await channel.prefetch(100)
+    const messages: string[] = []
+    const consumer = (message: { content: Buffer } | null) => {
+      if (!message) return
+      messages.push(message.content.toString())
+      channel.ack(message as Parameters<typeof channel.ack>[0])
+    }
+    await channel.consume(queue, consumer, { arguments: { 'x-stream-offset': 'first' } })
+    await eventually(() => assert.ok(messages.length >= 130))
+    return { messages }
+  } finally {
+    await connection.close()
+  }
+}
+
+describe('the log of definitions', () => {
+  it('is nobody else to read, to write, or to change', async () => {
+    const json = { 'content-type': 'application/json' }
+    for (const [method, path, body] of [
+      ['post', `/queues/${QUEUE}/messages`, 'x'],
+      ['get', `/queues/${QUEUE}/messages`],
+      ['get', `/queues/${QUEUE}/stream?offset=first`],
+      ['post', `/queues/${QUEUE}/rpc`, 'x'],
+      ['put', `/queues/${QUEUE}`, '{}'],
+      ['get', `/queues/${QUEUE}`],
+      ['delete', `/queues/${QUEUE}`],
+      ['delete', `/queues/${QUEUE}/messages`],
+      ['post', `/exchanges/amq.default/messages?routing_key=${QUEUE}`, 'x'],
+      ['post', `/exchanges/amq.topic/messages?routing_key=${QUEUE}`, 'x'],
+      ['post', `/exchanges/amq.default/rpc?routing_key=${QUEUE}`, 'x'],
+      ['put', `/exchanges/amq.topic/bindings/queues/${QUEUE}?routing_key=%23`],
+      ['put', `/queues/q`, JSON.stringify({ arguments: { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': QUEUE } })],
+    ] as const) {
+      const call = one.call(method, path)
+      const response = await (body === '{}' || body?.startsWith('{"arg')
+        ? call.set(json).send(body)
+        : body
+          ? call.send(body)
+          : call)
+      assert.equal(response.body.code, 'access_refused', `${method} ${path}: ${response.text}`)
+    }
+    const messages = [
+      { payload: 1, routing_key: QUEUE },
+      { payload: 2, properties: { headers: { CC: [QUEUE] } } },
+    ]
+    const { body } = await one.post(`/exchanges/amq.topic/messages/batch`).send({ messages }).expect(200)
+    assert.deepEqual(
+      body.results.map(({ problem }: { problem: { code: string } }) => problem.code),
+      ['access_refused', 'access_refused'],
+    )
+    const reply = await one.post('/exchanges/amq.topic/messages').set('amqp-reply-to', QUEUE).send('x')
+    assert.equal(reply.body.code, 'invalid_message')
+  })
+})
