@@ -4,6 +4,7 @@ import type { Identity } from '../src/access/identity.js'
 import type { FieldTable } from '../src/amqp/field-table.js'
 import { isReserved } from '../src/amqp/reserved.js'
 import type { Vhosts } from '../src/amqp/vhost.js'
+import type { Backoff } from '../src/backoff.js'
 import { LONGEST_DELAY, SHORTEST_DELAY } from '../src/delay/ladder.js'
 import { parseExact } from '../src/messages/exact-json.js'
 import { tableFromJson } from '../src/messages/headers.js'
@@ -63,6 +64,31 @@ export function delayOf(value: string | number | undefined, pointer: string): nu
 export function leaseOf(value: string | number | undefined, longest: number): number {
   return value === undefined ? Math.min(30_000, longest) : durationOf(value, '/query/lease', 1000, longest)
 }
+
+/** A backoff as it stands in a body, with what was not said. */
+export interface BackoffBody {
+  initial?: string | number
+  factor?: number
+  max?: string | number
+  jitter?: number
+}
+
+/** @throws Problem invalid_request */
+export function backoffOf(body: BackoffBody = {}, pointer: string): Backoff {
+  const { initial = '1s', factor = 2, max, jitter = 0.2 } = body
+  const first = durationOf(initial, `${pointer}/initial`, SHORTEST_DELAY, LONGEST_DELAY)
+  const longest = max === undefined ? Math.max(first, 600_000) : durationOf(max, `${pointer}/max`, SHORTEST_DELAY, LONGEST_DELAY)
+  if (longest < first) throw invalidRequest(`${pointer}/max`, 'is shorter than the initial wait')
+  return { initial: first, factor, max: longest, jitter }
+}
+
+/** As it is shown. */
+export const backoffShown = ({ initial, factor, max, jitter }: Backoff) => ({
+  initial: formatDuration(initial),
+  factor,
+  max: formatDuration(max),
+  jitter,
+})
 
 /** AMQP arguments, given as JSON. @throws Problem invalid_request */
 export function argumentsOf(json: unknown, pointer: string): FieldTable {

@@ -2,6 +2,8 @@
 
 import { Type } from 'typebox'
 
+export const strict = { additionalProperties: false } as const
+
 export const QueueName = Type.String({ description: "The queue's name, 1 to 255 bytes, percent-encoded as one path segment." })
 export const ExchangeName = Type.String({
   description: "The exchange's name, percent-encoded as one path segment; `amq.default` is the default exchange.",
@@ -18,6 +20,26 @@ export const BodyDuration = (description: string) =>
     examples: ['30s'],
   })
 
+/** How long a message waits before another attempt. */
+export const BackoffSchema = Type.Object(
+  {
+    initial: Type.Optional(BodyDuration('Before the second attempt; `1s` where it is not given, `100ms` at least.')),
+    factor: Type.Optional(
+      Type.Number({ minimum: 1, maximum: 100, default: 2, description: 'Each wait is so many times the last.' }),
+    ),
+    max: Type.Optional(BodyDuration('No wait is longer; `10m` where it is not given, `30d` at most.')),
+    jitter: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 1, default: 0.2, description: 'Share of a wait by which it may be shorter or longer.' }),
+    ),
+  },
+  { ...strict, examples: [{ initial: '1s', factor: 2, max: '10m', jitter: 0.2 }] },
+)
+/** The same with everything said. */
+export const FullBackoff = Type.Object(
+  { initial: Type.String(), factor: Type.Number(), max: Type.String(), jitter: Type.Number() },
+  strict,
+)
+
 export const Arguments = Type.Object(
   {},
   {
@@ -26,5 +48,3 @@ export const Arguments = Type.Object(
     examples: [{ 'x-max-length': 1000 }],
   },
 )
-
-export const strict = { additionalProperties: false } as const

@@ -10,7 +10,7 @@ import { Problem } from '../problems.js'
 import { DefinitionsLog } from './log.js'
 import { type Change, type Entry, type LogRecord, REMEMBERED, type Said, State } from './state.js'
 
-export type { Entry, Said } from './state.js'
+export { type Entry, keyIn, partsOf, type Said } from './state.js'
 
 const MiB = 1024 ** 2
 /** All definitions together: a snapshot of them is one message, and two of them fit into the log with what is between. */

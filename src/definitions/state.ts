@@ -39,6 +39,14 @@ export interface Said {
 /** Where a snapshot stands that was made from memory after the log was lost. */
 export const REMEMBERED = -1
 
+/** The key of what has a name in a vhost. */
+export const keyIn = (vhost: string, name: string): string => `${vhost}\0${name}`
+/** The two parts of such a key. */
+export const partsOf = (key: string): { vhost: string; name: string } => {
+  const [vhost, name] = key.split('\0') as [string, string]
+  return { vhost, name }
+}
+
 const idOf = (kind: string, key: string): string => `${kind}\0${key}`
 const MAX_SAID = 10_000
 
