@@ -12,6 +12,7 @@ import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
 import type { Log } from './log.js'
 import { createMetrics, type Metrics } from './metrics.js'
+import { RetryPolicies } from './retry/policies.js'
 
 export interface Services {
   readonly config: Config
@@ -20,6 +21,7 @@ export interface Services {
   readonly access: Access
   readonly vhosts: Vhosts
   readonly definitions: Definitions
+  readonly policies: RetryPolicies
   readonly delays: Delays
   readonly leases: Leases
   readonly receiver: Receiver
@@ -40,15 +42,18 @@ export function createServices(config: Config, log: Log): Services {
   const access = new Access({ config, log, onGone: (login) => vhosts.drop(login) })
   const metrics = createMetrics()
   let delays: Delays
+  let policies: RetryPolicies
   const leases = new Leases({
     config,
     metrics,
     log,
     vhosts: () => vhosts,
     later: (delayed, delay) => delays.publish(delayed, delay),
+    fate: (vhost, queue, delivery) => policies.fate(vhost, queue, delivery),
   })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
   const definitions = new Definitions({ config, log, vhosts })
+  policies = new RetryPolicies(definitions)
   delays = new Delays({ log, metrics, vhosts })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
@@ -67,6 +72,8 @@ export function createServices(config: Config, log: Log): Services {
         .reduce((sum, { channels }) => sum + channels, 0),
     unconfirmedBytes: () => vhosts.all().reduce((sum, { publisher }) => sum + publisher.unconfirmedBytes, 0),
     remembered: () => leases.remembered,
+    definitionsKnown: () => definitions.known,
+    retryPolicies: () => policies.count,
     delayed: () => delays.waiting(),
   })
 
@@ -77,6 +84,7 @@ export function createServices(config: Config, log: Log): Services {
     access,
     vhosts,
     definitions,
+    policies,
     delays,
     leases,
     receiver,
