@@ -8,6 +8,8 @@ export type SettleOutcome = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
 
 export type DelayOutcome = 'delivered' | 'postponed' | 'undeliverable'
 
+export type RedriveOutcome = 'moved' | 'skipped' | 'failed'
+
 export interface Gauges {
   /** Broker connections by role and state. */
   connections: () => { role: string; state: string; count: number }[]
@@ -19,6 +21,7 @@ export interface Gauges {
   /** Bytes published and not confirmed. */
   unconfirmedBytes: () => number
   remembered: () => number
+  redrives: () => number
   /** Delayed messages, by the queue in which they wait. */
   delayed: () => Promise<{ queue: string; count: number }[]>
 }
@@ -91,6 +94,13 @@ export function createMetrics() {
     registers,
   })
 
+  const redriven = new Counter({
+    name: 'gateway_redriven_messages_total',
+    help: 'Messages that redrives looked at: moved, skipped (not asked for) and failed (they could not be moved, and stay).',
+    labelNames: ['outcome'] as const,
+    registers,
+  })
+
   // The label objects are looked up once per combination: prom-client hashes labels at every call otherwise.
   const byRequest = new Map<string, ReturnType<typeof requests.labels>>()
   const counters = {
@@ -128,6 +138,7 @@ export function createMetrics() {
     batches: (change: 1 | -1) => batches.inc(change),
     batched: (status: BatchStatus) => count(counters.batched, batched, status),
     delayed: (outcome: DelayOutcome) => delayed.inc({ outcome }),
+    redriven: (outcome: RedriveOutcome, messages = 1) => redriven.inc({ outcome }, messages),
     called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
     /** Everything, in Prometheus' text format; of all workers, where there are several. */
@@ -166,6 +177,7 @@ export function createMetrics() {
       gauge('gateway_leases_open', 'Leases open on this instance.', gauges.leases)
       gauge('gateway_receives_waiting', 'Receives that wait for a message.', gauges.waiters)
       gauge('gateway_streams_open', 'Streams open to clients.', gauges.streams)
+      gauge('gateway_redrives_running', 'Redrives that run on this instance.', gauges.redrives)
       gauge('gateway_calls_waiting', 'Calls that wait for their reply.', gauges.calls)
       gauge('gateway_broker_channels', 'AMQP channels open for receiving and for leases.', gauges.channels)
       gauge('gateway_publish_bytes_unconfirmed', 'Bytes published that wait for their confirm.', gauges.unconfirmedBytes)

@@ -12,6 +12,7 @@ import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
 import type { Log } from './log.js'
 import { createMetrics, type Metrics } from './metrics.js'
+import { Redrives } from './redrive/redrives.js'
 
 export interface Services {
   readonly config: Config
@@ -21,6 +22,7 @@ export interface Services {
   readonly vhosts: Vhosts
   readonly definitions: Definitions
   readonly delays: Delays
+  readonly redrives: Redrives
   readonly leases: Leases
   readonly receiver: Receiver
   readonly streams: Streams
@@ -50,6 +52,7 @@ export function createServices(config: Config, log: Log): Services {
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
   const definitions = new Definitions({ config, log, vhosts })
   delays = new Delays({ log, metrics, vhosts })
+  const redrives = new Redrives({ config, log, metrics, vhosts, definitions })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
   const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
@@ -59,6 +62,7 @@ export function createServices(config: Config, log: Log): Services {
     leases: () => leases.open,
     waiters: () => receiver.waiting,
     streams: () => streams.open,
+    redrives: () => redrives.running,
     calls: () => vhosts.all().reduce((sum, { rpc }) => sum + rpc.pending, 0),
     channels: () =>
       vhosts
@@ -78,6 +82,7 @@ export function createServices(config: Config, log: Log): Services {
     vhosts,
     definitions,
     delays,
+    redrives,
     leases,
     receiver,
     streams,
@@ -87,10 +92,12 @@ export function createServices(config: Config, log: Log): Services {
       services.draining = true
       receiver.drain()
       streams.drain()
+      void redrives.close()
     },
     close: async () => {
       access.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
+      await settled(config.PUBLISH_TIMEOUT + config.BROKER_TIMEOUT, redrives.close())
       definitions.close()
       await settled(config.BROKER_TIMEOUT, delays.close())
       await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())
