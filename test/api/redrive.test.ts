@@ -251,6 +251,18 @@ describe('a redrive', () => {
     assert.match(task.last_error!, /^queue_not_found: /)
   })
 
+  it('fails where it would have to hold too much, and gives all of it back', { timeout: 120_000 }, async () => {
+    const from = await freshQueue(gateway)
+    await publishAll(gateway, from, numbers(50_500))
+    const task = await redriven(gateway, from, { to: await freshQueue(gateway), dry_run: true })
+    assert.equal(task.state, 'failed')
+    assert.match(task.last_error!, /50000/)
+    await eventually(async () => assert.equal(await count(gateway, from), 50_500))
+    const first = texts(await look(from))
+    assert.ok(first.length > 0)
+    assert.deepEqual(first, numbers(first.length))
+  })
+
   it('is counted', async () => {
     const { text } = await gateway.get('/metrics').expect(200)
     for (const outcome of ['moved', 'skipped', 'failed'])
