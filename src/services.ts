@@ -12,6 +12,7 @@ import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
 import type { Log } from './log.js'
 import { createMetrics, type Metrics } from './metrics.js'
+import { Redrives } from './redrive/redrives.js'
 import { RetryPolicies } from './retry/policies.js'
 
 export interface Services {
@@ -23,6 +24,7 @@ export interface Services {
   readonly definitions: Definitions
   readonly policies: RetryPolicies
   readonly delays: Delays
+  readonly redrives: Redrives
   readonly leases: Leases
   readonly receiver: Receiver
   readonly streams: Streams
@@ -55,6 +57,7 @@ export function createServices(config: Config, log: Log): Services {
   const definitions = new Definitions({ config, log, vhosts })
   policies = new RetryPolicies(definitions)
   delays = new Delays({ log, metrics, vhosts })
+  const redrives = new Redrives({ config, log, metrics, vhosts, definitions })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
   const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
@@ -64,6 +67,7 @@ export function createServices(config: Config, log: Log): Services {
     leases: () => leases.open,
     waiters: () => receiver.waiting,
     streams: () => streams.open,
+    redrives: () => redrives.running,
     calls: () => vhosts.all().reduce((sum, { rpc }) => sum + rpc.pending, 0),
     channels: () =>
       vhosts
@@ -86,6 +90,7 @@ export function createServices(config: Config, log: Log): Services {
     definitions,
     policies,
     delays,
+    redrives,
     leases,
     receiver,
     streams,
@@ -95,10 +100,12 @@ export function createServices(config: Config, log: Log): Services {
       services.draining = true
       receiver.drain()
       streams.drain()
+      void redrives.close()
     },
     close: async () => {
       access.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
+      await settled(config.PUBLISH_TIMEOUT + config.BROKER_TIMEOUT, redrives.close())
       definitions.close()
       await settled(config.BROKER_TIMEOUT, delays.close())
       await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())

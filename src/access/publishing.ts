@@ -9,7 +9,11 @@ import type { Identity } from './identity.js'
  * Lets a message through that its author may publish, with his headers on it.
  * @throws Problem access_refused
  */
-export function admit({ rights, headers }: Identity, vhost: string, { exchange, routingKey, properties }: OutgoingMessage): void {
+export function admit(
+  { rights, headers }: Pick<Identity, 'rights' | 'headers'>,
+  vhost: string,
+  { exchange, routingKey, properties }: OutgoingMessage,
+): void {
   const keys = [routingKey]
   // RabbitMQ takes them for more routing keys, and so a queue for every queue of the vhost.
   for (const name of ['CC', 'BCC']) {

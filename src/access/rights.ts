@@ -42,6 +42,8 @@ export class Pattern {
 
 /** One right on whatever its patterns match. */
 export interface Grant {
+  /** As it was written. */
+  scope: string
   right: Right
   vhost: Pattern
   name: Pattern
@@ -60,6 +62,7 @@ export function parseGrant(scope: string): Grant {
   try {
     const [, right, vhost, name, routingKey] = match
     return {
+      scope,
       right: right as Right,
       vhost: new Pattern(vhost!),
       name: new Pattern(name!),
@@ -75,6 +78,9 @@ type Keys = 'any' | 'none' | Pattern[]
 
 const MAX_REMEMBERED = 10_000
 
+/** Rights as a text that can be kept: all there is, or scopes. */
+export type WrittenRights = 'everything' | string[]
+
 /** The rights of one identity. What was decided once is remembered, since most ask the same again and again. */
 export class Rights {
   readonly #grants: readonly Grant[]
@@ -86,6 +92,17 @@ export class Rights {
   constructor(grants: readonly Grant[] | 'everything') {
     this.#everything = grants === 'everything'
     this.#grants = grants === 'everything' ? [] : grants
+  }
+
+  /** Rights as write() gave them. */
+  static read(written: WrittenRights): Rights {
+    return written === 'everything' ? EVERYTHING : new Rights(written.map(parseGrant))
+  }
+
+  /** What there is of one right in a vhost, to be kept and read again, where it is asked for after its owner has gone. */
+  write(right: Right, vhost: string): WrittenRights {
+    if (this.#everything) return 'everything'
+    return this.#grants.filter((one) => one.right === right && one.vhost.matches(vhost)).map(({ scope }) => scope)
   }
 
   /** Whether the right is there, for some routing key at least. */

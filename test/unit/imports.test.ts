@@ -47,6 +47,7 @@ const messages = /^src\/messages\//
 const leases = /^src\/leases\//
 const access = /^src\/access\//
 const definitions = /^src\/definitions\//
+const redrive = /^src\/redrive\//
 
 describe('the arrows', () => {
   it('start from every file and end at one that is there', () => {
@@ -119,6 +120,14 @@ describe('the arrows', () => {
   it('lead from the definitions to the broker side and the base', () => {
     assert.deepEqual(
       violations(definitions, (to) => !ours(to) || definitions.test(to) || amqp.test(to) || base.test(to)),
+      [],
+    )
+  })
+
+  it('lead from redriving to definitions, messages, access and the broker side', () => {
+    const rooms = [redrive, definitions, messages, access, amqp, base]
+    assert.deepEqual(
+      violations(redrive, (to) => !ours(to) || rooms.some((room) => room.test(to))),
       [],
     )
   })

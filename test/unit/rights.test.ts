@@ -133,6 +133,25 @@ describe('rights', () => {
     assert.equal(EVERYTHING.publishes('v', 'e', undefined), true)
   })
 
+  it('are kept as a text, one right of one vhost, and are the same when they are read again', () => {
+    const scopes = ['write:v/a%2Fb', 'write:v/e/eu.*', 'write:*/c', 'read:v/a', 'write:w/d']
+    const kept = rights(...scopes).write('write', 'v')
+    assert.deepEqual(kept, ['write:v/a%2Fb', 'write:v/e/eu.*', 'write:*/c'])
+    const read = Rights.read(JSON.parse(JSON.stringify(kept)))
+    assert.deepEqual(
+      [
+        read.publishes('v', '', 'a/b'),
+        read.publishes('v', 'e', 'eu.de'),
+        read.publishes('v', 'e', 'us'),
+        read.allows('read', 'v', 'a'),
+      ],
+      [true, true, false, false],
+    )
+    assert.equal(EVERYTHING.write('write', 'v'), 'everything')
+    assert.equal(Rights.read('everything'), EVERYTHING)
+    assert.equal(Rights.read(rights().write('write', 'v')).publishes('v', '', 'q'), false)
+  })
+
   it('are none where there are none', () => {
     assert.equal(rights().knows('/', 'q'), false)
     assert.equal(rights().publishes('/', '', 'q'), false)
