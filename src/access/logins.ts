@@ -49,10 +49,10 @@ export class Logins {
 
   /**
    * Who it is, as RabbitMQ said not long ago.
-   * @param address where the request comes from
+   * @param place where the request comes from
    * @throws Problem unauthorized, rate_limited, overloaded, broker_unavailable
    */
-  find({ scheme, user, secret }: Credentials, address: string): Identity | Promise<Identity> {
+  find({ scheme, user, secret }: Credentials, place: () => string): Identity | Promise<Identity> {
     // AMQP's PLAIN has them separated by zero bytes.
     if (user.includes('\0') || secret.includes('\0')) throw refusedLogin()
     const key = hash('sha256', `${scheme}\0${user}\0${secret}`)
@@ -69,6 +69,7 @@ export class Logins {
     }
     const asking = this.#asking.get(key)
     if (asking) return asking
+    const address = place()
     this.#refuse(key, address)
     const login = { key, username: user, password: secret, owner: ownerOf(scheme, user, secret, key) }
     const answer = this.#ask(login, address).finally(() => this.#asking.delete(key))

@@ -105,6 +105,17 @@ describe('a user of RabbitMQ', () => {
     await owner.as(own).get('/queues/nowhere/messages').expect(404)
   })
 
+  it('is not guessed from one address of IPv6 after the other: whoever has one has its /64', async () => {
+    const own = await startGateway({ AUTH: 'broker', TRUST_PROXY: 'loopback' })
+    const from = async (address: string) => {
+      const guess = withAuthorization(own, basic(owner.name, randomUUID())).get('/queues/q/messages')
+      return (await guess.set('x-forwarded-for', address)).status
+    }
+    for (let n = 0; n < 10; n++) assert.equal(await from(`2001:db8::${n + 1}`), 401)
+    assert.equal(await from('2001:db8::ffff:1'), 429)
+    assert.equal(await from('2001:db8:0:1::1'), 401)
+  })
+
   it('is let go when nobody uses his connections', async () => {
     const own = await startGateway({ AUTH: 'broker', VHOST_IDLE: '1s' })
     const before = own.app.services.vhosts.all().length
