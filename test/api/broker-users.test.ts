@@ -141,6 +141,25 @@ describe('a user of RabbitMQ', () => {
     await withAuthorization(own, basic(user.name, 'another')).get(`/queues/${queue}/messages`).expect(200)
   })
 
+  it('is not cut off from what he has open for having done nothing else meanwhile', async () => {
+    const own = await startGateway({ AUTH: 'broker', LOGIN_RECHECK: '1s' })
+    const queue = await freshQueue()
+    const headers = { authorization: basic(owner.name, owner.password), 'content-type': 'application/x-ndjson' }
+    const lines = new TransformStream<Uint8Array, Uint8Array>()
+    const writer = lines.writable.getWriter()
+    const line = () => writer.write(new TextEncoder().encode('{"payload":1}\n'))
+    const path = `${own.url}/queues/${queue}/messages/batch`
+    const batch = fetch(path, { method: 'POST', headers, body: lines.readable, duplex: 'half' } as RequestInit)
+    const empty = await freshQueue()
+    void line()
+    // Longer than what RabbitMQ has said is good for.
+    const waiting = own.call('get', `/queues/${empty}/messages?wait=2500ms`).set('authorization', headers.authorization)
+    await waiting.expect(200)
+    void line()
+    void writer.close()
+    assert.match(await (await batch).text(), /{"published":2,"failed":0}/)
+  })
+
   it('is refused once RabbitMQ knows him no more', async () => {
     const user = await freshUser({ read: '.*' })
     await user.as(gateway).get('/queues/nowhere/messages').expect(404)
