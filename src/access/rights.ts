@@ -7,6 +7,12 @@ export type Right = 'configure' | 'write' | 'read'
 /** The name that the default exchange has in rights, as in RabbitMQ's own. */
 export const DEFAULT_EXCHANGE = 'amq.default'
 
+/**
+ * How names of the gateway's own begin: what waits in these queues may be of every vhost, and what comes to them is obeyed. A
+ * wildcard is not meant for them.
+ */
+const OWN = 'gateway.'
+
 /** A text in which `*` stands for anything, a slash too. Case matters. */
 export class Pattern {
   readonly #first: string
@@ -20,6 +26,11 @@ export class Pattern {
     this.#first = first!
     this.#last = rest.pop()
     this.#middle = rest
+  }
+
+  /** What stands before the first wildcard. */
+  get start(): string {
+    return this.#first
   }
 
   get isAnything(): boolean {
@@ -133,6 +144,7 @@ export class Rights {
     if (this.#everything) return true
     const isDefault = exchange === '' || exchange === DEFAULT_EXCHANGE
     if (isDefault && key !== undefined && this.allowsKey('write', vhost, key, key)) return true
+    if (isDefault && key?.startsWith(OWN)) return false
     return this.allowsKey('write', vhost, isDefault ? DEFAULT_EXCHANGE : exchange, key)
   }
 
@@ -140,7 +152,13 @@ export class Rights {
     const decided = this.#decided[right]
     const known = decided.get(vhost)?.get(name)
     if (known !== undefined) return known
-    const grants = this.#grants.filter((one) => one.right === right && one.vhost.matches(vhost) && one.name.matches(name))
+    const grants = this.#grants.filter(
+      (one) =>
+        one.right === right &&
+        one.vhost.matches(vhost) &&
+        one.name.matches(name) &&
+        (!name.startsWith(OWN) || one.name.start.startsWith(OWN)),
+    )
     const any = grants.some(({ routingKey }) => routingKey === undefined || routingKey.isAnything)
     const keys = grants.length === 0 ? 'none' : any ? 'any' : grants.map(({ routingKey }) => routingKey!)
     this.#remember(decided, vhost, name, keys)

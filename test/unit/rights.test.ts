@@ -128,6 +128,19 @@ describe('rights', () => {
     }
   })
 
+  it('on names of the gateway itself are not meant by a wildcard', () => {
+    const own = 'gateway.delay.due'
+    const some = rights('configure:*/*', 'write:*/*', 'read:*/g*', 'read:*/*.due', 'write:v/amq.default')
+    assert.equal(some.knows('v', own), false)
+    for (const exchange of ['', 'amq.default']) {
+      assert.equal(some.publishes('v', exchange, own), false)
+      assert.equal(some.publishes('v', exchange, 'gateway'), true)
+    }
+    assert.equal(rights('read:*/gateway.*').allows('read', 'v', own), true)
+    assert.equal(rights('write:v/gateway.delay.due').publishes('v', '', own), true)
+    assert.equal(rights('read:v/gate%2A').knows('v', own), false)
+  })
+
   it('are all of them where nobody is asked', () => {
     assert.equal(EVERYTHING.allows('configure', 'v', 'q'), true)
     assert.equal(EVERYTHING.publishes('v', 'e', undefined), true)
