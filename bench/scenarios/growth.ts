@@ -31,6 +31,11 @@ interface Stage {
   close: () => Promise<void>
 }
 
+const ROOM_FOR_POLLS = {
+  env: { MAX_WAITERS: '12000', AMQP_LEASE_CONNECTIONS: '6', MAX_CONNECTIONS: '13000' },
+  said: 'with MAX_WAITERS=12000 AMQP_LEASE_CONNECTIONS=6 MAX_CONNECTIONS=13000, for the last point',
+}
+
 export const growthCases: Case[] = [
   growth({
     name: 'growth with open leases: lease and ack',
@@ -40,11 +45,18 @@ export const growthCases: Case[] = [
     begin: openLeases,
   }),
   growth({
-    name: 'growth with waiting polls: from a publish to the answer of a poll',
+    name: 'growth with waiting polls on 100 queues: from a publish to the answer of a poll',
     of: 'waiting polls',
-    note: 'one message at a time; with MAX_WAITERS=12000 AMQP_LEASE_CONNECTIONS=6 MAX_CONNECTIONS=13000, for the last point',
+    note: `one message at a time; ${ROOM_FOR_POLLS.said}`,
     sizes: [1, 100, 1000, 10_000],
-    begin: waitingPolls,
+    begin: (bench) => waitingPolls(bench, 100),
+  }),
+  growth({
+    name: 'growth with waiting polls on one queue: from a publish to the answer of a poll',
+    of: 'waiting polls',
+    note: `one message at a time; RabbitMQ has as many consumers on one queue; ${ROOM_FOR_POLLS.said}`,
+    sizes: [1, 100, 1000, 10_000],
+    begin: (bench) => waitingPolls(bench, 1),
   }),
   growth({ name: 'growth with queues in use: publish and receive', of: 'queues', sizes: [1, 10, 100, 1000], begin: manyQueues }),
   growth({
@@ -130,15 +142,16 @@ async function openLeases(bench: Bench): Promise<Stage> {
   }
 }
 
-async function waitingPolls(bench: Bench): Promise<Stage> {
-  const servers = await twoInstances(bench, { MAX_WAITERS: '12000', AMQP_LEASE_CONNECTIONS: '6', MAX_CONNECTIONS: '13000' })
-  const queues = servers.map(() => bench.queues.name())
-  for (const queue of queues) await bench.queues.renew(queue)
-  const polls = servers.map((server, n) => new Polls(server, [queues[n]!]))
+/** The messages all come to one of the queues. */
+async function waitingPolls(bench: Bench, spread: number): Promise<Stage> {
+  const servers = await twoInstances(bench, ROOM_FOR_POLLS.env)
+  const queues = servers.map(() => Array.from({ length: spread }, () => bench.queues.name()))
+  for (const queue of queues.flat()) await bench.queues.renew(queue)
+  const polls = servers.map((server, n) => new Polls(server, queues[n]!))
   const publisher = await AmqpPublisher.open(bench.broker.amqpUrl)
   const operation = async (n: number) => {
     const answered = polls[n]!.answered()
-    await publisher.publish(queues[n]!, body)
+    await publisher.publish(queues[n]![0]!, body)
     await answered
     return 1
   }
@@ -159,7 +172,7 @@ async function waitingPolls(bench: Bench): Promise<Stage> {
       await Promise.all(polls.map((all) => all.close()))
       await publisher.close()
       await Promise.all(servers.map((server) => server.stop()))
-      for (const queue of queues) await bench.queues.delete(queue)
+      for (const queue of queues.flat()) await bench.queues.delete(queue)
     },
   }
 }
