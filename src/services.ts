@@ -7,6 +7,7 @@ import { brokerCertificates } from './certificates.js'
 import type { Config } from './config.js'
 import { Definitions } from './definitions/definitions.js'
 import { Delays } from './delay/delays.js'
+import { Instances } from './instances/instances.js'
 import { Leases } from './leases/leases.js'
 import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
@@ -22,6 +23,8 @@ export interface Services {
   readonly definitions: Definitions
   readonly delays: Delays
   readonly leases: Leases
+  /** The others, over HTTP; undefined where this one advertises no address. */
+  readonly instances: Instances | undefined
   readonly receiver: Receiver
   readonly streams: Streams
   /** Why the gateway should get no traffic; undefined when it is ready. */
@@ -40,12 +43,14 @@ export function createServices(config: Config, log: Log): Services {
   const access = new Access({ config, log, onGone: (login) => vhosts.drop(login) })
   const metrics = createMetrics()
   let delays: Delays
+  const instances = config.ADVERTISE_URL === undefined ? undefined : new Instances(config, log, metrics)
   const leases = new Leases({
     config,
     metrics,
     log,
     vhosts: () => vhosts,
     later: (delayed, delay) => delays.publish(delayed, delay),
+    askDirectly: instances && ((...what) => instances.ask(...what)),
   })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
   const definitions = new Definitions({ config, log, vhosts })
@@ -79,6 +84,7 @@ export function createServices(config: Config, log: Log): Services {
     definitions,
     delays,
     leases,
+    instances,
     receiver,
     streams,
     draining: false,
@@ -90,6 +96,7 @@ export function createServices(config: Config, log: Log): Services {
     },
     close: async () => {
       access.close()
+      instances?.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
       definitions.close()
       await settled(config.BROKER_TIMEOUT, delays.close())

@@ -184,6 +184,12 @@ export class Vhosts {
     return [...this.#open.values()]
   }
 
+  /** Whether the epoch is, or was, one of this instance's, in that vhost or any: then nobody else knows more of its leases. */
+  knows(epoch: string, vhost?: string): boolean {
+    if (epoch === this.instance) return true
+    return this.all().some((open) => (vhost === undefined || open.name === vhost) && open.knows(epoch))
+  }
+
   /** Ends the connections of a login; what they held is back in its queues. */
   drop({ key }: Login): void {
     for (const [id, vhost] of this.#open) {

@@ -9,12 +9,11 @@ import type { Log } from '../log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { formatDuration } from '../units.js'
-import { failed, gone, type LeaseCommand, type LeaseResult, viewOf } from './commands.js'
+import { failed, gone, type LeaseCommand, type LeaseResult, outcomeUnknown, viewOf } from './commands.js'
+import { type AskDirectly, Forwarder, type Owner } from './forwarder.js'
 import { LeaseIds, ownerDigest } from './id.js'
 import { copyOf, type Later } from './later.js'
 import { type Lease, LeaseTable } from './table.js'
-
-const FORWARD_MARGIN = 500
 
 /** Whose commands they are. */
 export interface Asker {
@@ -28,21 +27,26 @@ export interface Asker {
 
 export class Leases {
   readonly #config: Config
-  readonly #metrics: Metrics
-  readonly #log: Log
   readonly #vhosts: () => Vhosts
+  readonly #forwarder: Forwarder
   readonly #ids: LeaseIds
   readonly #table: LeaseTable
   readonly #longest: number
   readonly #later: Later
 
   /** @param options.vhosts looked up late: the vhosts in turn answer other instances' commands through these leases */
-  constructor(options: { config: Config; metrics: Metrics; log: Log; vhosts: () => Vhosts; later: Later }) {
+  constructor(options: {
+    config: Config
+    metrics: Metrics
+    log: Log
+    vhosts: () => Vhosts
+    later: Later
+    askDirectly?: AskDirectly | undefined
+  }) {
     this.#later = options.later
     this.#config = options.config
-    this.#metrics = options.metrics
-    this.#log = options.log
     this.#vhosts = options.vhosts
+    this.#forwarder = new Forwarder(options)
     this.#ids = new LeaseIds(options.config)
     this.#table = new LeaseTable({ metrics: options.metrics, remembered: options.config.REMEMBERED_SETTLES })
     this.#longest = longestLease(options.config)
@@ -122,7 +126,7 @@ export class Leases {
   async run(commands: LeaseCommand[], { vhost, mayRead, login }: Asker = {}): Promise<LeaseResult[]> {
     const results: LeaseResult[] = new Array(commands.length)
     const here: number[] = []
-    const elsewhere = new Map<string, { vhost: string; epoch: string; ofLogin: boolean; indexes: number[] }>()
+    const elsewhere = new Map<string, Owner & { indexes: number[] }>()
     const asker = login && ownerDigest(login.owner)
     for (const [index, { id }] of commands.entries()) {
       const parsed = this.#ids.read(id)
@@ -134,20 +138,20 @@ export class Leases {
       } else if (mayRead && !mayRead(leasedIn, parsed.queue)) {
         // Before it is known whether the lease is still there, and the same at every instance.
         results[index] = failed('access_refused', "This wants `read` on the lease's queue.")
-      } else if (this.#table.get(id) || this.#table.memory(id) || this.#knows(leasedIn, parsed.epoch)) {
+      } else if (this.#table.get(id) || this.#table.memory(id) || this.#vhosts().knows(parsed.epoch, leasedIn)) {
         here.push(index)
       } else {
+        const { epoch, url } = parsed
         const ofLogin = parsed.owner !== undefined
-        const owner = elsewhere.get(parsed.epoch) ?? { vhost: leasedIn, epoch: parsed.epoch, ofLogin, indexes: [] }
+        const owner = elsewhere.get(epoch) ?? { vhost: leasedIn, epoch, ofLogin, url, indexes: [] }
         owner.indexes.push(index)
-        elsewhere.set(parsed.epoch, owner)
+        elsewhere.set(epoch, owner)
       }
     }
     const local = this.#runHere(here.map((index) => commands[index]!))
-    const remote = [...elsewhere.values()].map(async ({ vhost, epoch, ofLogin, indexes }) => {
-      const answers = await this.#forward(
-        ofLogin ? undefined : vhost,
-        epoch,
+    const remote = [...elsewhere.values()].map(async ({ indexes, ...owner }) => {
+      const answers = await this.#forwarder.forward(
+        owner,
         indexes.map((index) => commands[index]!),
       )
       for (const [n, index] of indexes.entries()) results[index] = answers[n]!
@@ -174,13 +178,6 @@ export class Leases {
     const { brokerVersion } = this.#vhosts().default.leaseConnections[0]!.connection
     await Promise.all([...channels.values()].map((deliveries) => giveBack(deliveries, brokerVersion)))
     this.#table.close()
-  }
-
-  #knows(vhost: string, epoch: string): boolean {
-    if (epoch === this.#vhosts().instance) return true
-    return this.#vhosts()
-      .all()
-      .some((open) => open.name === vhost && open.knows(epoch))
   }
 
   #runHere(commands: LeaseCommand[]): Promise<LeaseResult[]> {
@@ -254,44 +251,6 @@ export class Leases {
     this.#table.extend(lease, end)
     return { ok: true, view: viewOf(lease) }
   }
-
-  /** @param vhostName undefined: to the instance of that name, for leases of logins, which is not gone when it can't be found */
-  async #forward(vhostName: string | undefined, epoch: string, commands: LeaseCommand[]): Promise<LeaseResult[]> {
-    const body = Buffer.from(JSON.stringify({ commands }))
-    let unanswered = false
-    try {
-      const vhost = await this.#vhosts().get(vhostName)
-      // A dying owner's queue may still swallow a command; the same one again finds it gone, or its settle done.
-      const answer = await this.#ask(vhost, epoch, body).catch((error) => {
-        if (!(error instanceof Problem) || error.code !== 'rpc_timeout') throw error
-        unanswered = true
-        return this.#ask(vhost, epoch, body)
-      })
-      this.#metrics.forwarded('answered', commands.length)
-      const { results } = JSON.parse(answer.toString('utf8')) as { results: LeaseResult[] }
-      // What is over now may be so by the first command, whose answer nobody had.
-      const overBy = ({ op }: LeaseCommand, result: LeaseResult) =>
-        unanswered && op === 'settle' && !result.ok && result.code === 'lease_gone'
-      return results.map((result, n) => (overBy(commands[n]!, result) ? outcomeUnknown() : result))
-    } catch (error) {
-      const code = error instanceof Problem ? error.code : undefined
-      if (vhostName !== undefined && (code === 'unroutable' || code === 'vhost_not_found')) {
-        this.#metrics.forwarded('gone', commands.length)
-        // The owner may have settled it and died before it could say so.
-        return commands.map(({ op }) => (unanswered && op === 'settle' ? outcomeUnknown() : gone()))
-      }
-      this.#log.warn({ err: error, epoch }, 'the owner of a lease can not be reached')
-      this.#metrics.forwarded('unreachable', commands.length)
-      return commands.map(() => failed('lease_unreachable', "The instance that holds the lease can't be reached just now."))
-    }
-  }
-
-  #ask(vhost: Vhost, epoch: string, body: Buffer): Promise<Buffer> {
-    // Longer than the owner waits for its barrier, so that it can say how that ended.
-    return vhost.command(epoch, body, this.#config.BROKER_TIMEOUT + FORWARD_MARGIN)
-  }
 }
 
-const outcomeUnknown = (): LeaseResult =>
-  failed('settle_outcome_unknown', 'The connection went away before RabbitMQ was known to have taken the settle.')
 const conflict = (): LeaseResult => failed('already_settled', 'The lease was settled in another way already.')
