@@ -77,9 +77,8 @@ export class Forwarder {
       })
       return this.#answered(answer, commands, unanswered)
     } catch (error) {
-      const code = error instanceof Problem ? error.code : undefined
       // An instance that can't be found by its name is not gone: only its queue may be.
-      if (!ofLogin && (code === 'unroutable' || code === 'vhost_not_found')) {
+      if (!ofLogin && error instanceof Problem && error.code === 'unroutable') {
         metrics.forwarded('gone', commands.length)
         // The owner may have settled it and died before it could say so.
         return commands.map(({ op }) => (unanswered && op === 'settle' ? outcomeUnknown() : gone()))

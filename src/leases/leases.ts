@@ -63,9 +63,14 @@ export class Leases {
 
   /** @throws Problem too_many_leases */
   admit(max: number): void {
-    if (this.#table.size + max > this.#config.MAX_LEASES) {
-      throw new Problem('too_many_leases', `This instance holds as many leases as it may (${this.#config.MAX_LEASES}).`)
-    }
+    const refusal = this.refusal(max)
+    if (refusal) throw refusal
+  }
+
+  /** Why there is no room for so many more; undefined where there is. */
+  refusal(more: number): Problem | undefined {
+    if (this.#table.size + more <= this.#config.MAX_LEASES) return undefined
+    return new Problem('too_many_leases', `This instance holds as many leases as it may (${this.#config.MAX_LEASES}).`)
   }
 
   /**

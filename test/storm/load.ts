@@ -14,19 +14,22 @@ const chance = (share: number): boolean => Math.random() < share
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
 /** What a settle asks for. */
 const BODIES = { ack: undefined, requeue: { requeue: true }, later: { delay: '500ms' }, reject: { requeue: false } }
-/** Why no copy could be made of a message that is to come later: its lease goes on. */
-const NO_COPY = [
-  'broker_unavailable',
-  'broker_blocked',
-  'broker_timeout',
-  'overloaded',
-  'publish_rejected',
-  'publish_outcome_unknown',
-  'queue_not_found',
-  'unroutable',
-]
 /** What one may be told of a queue that was deleted just now. */
 const ABSENT = ['queue_not_found', 'unroutable']
+/** And by a gateway whose user was deleted, and may nothing yet though he is there again. */
+const FORBIDDEN = ['access_refused', 'vhost_not_found']
+/** Whatever else there was: the message is not stored. */
+const NOT_STORED = [
+  'broker_unavailable',
+  'broker_blocked',
+  'broker_timeout', // Declaring or looking up what a delay needs takes calls of its own.
+  'overloaded',
+  'shutting_down',
+  ...ABSENT,
+  ...FORBIDDEN,
+]
+/** Why no copy could be made of a message that is to come later: its lease goes on. */
+const NO_COPY = [...NOT_STORED, 'publish_rejected', 'publish_outcome_unknown']
 /** Longer than RabbitMQ waits in a storm, and its look at its consumers comes late. */
 const TOO_LONG = 8000
 const JSON_BODY = { 'content-type': 'application/json' }
@@ -123,9 +126,7 @@ export class Load {
     if (!answer) return 'unknown'
     if (answer.status === 201) return 'confirmed'
     const { code } = JSON.parse(answer.text) as { code: string }
-    // Declaring or looking up what a delay needs takes calls of its own.
-    if (['broker_unavailable', 'broker_blocked', 'broker_timeout', 'overloaded', 'shutting_down', ...ABSENT].includes(code))
-      return 'not_stored'
+    if (NOT_STORED.includes(code)) return 'not_stored'
     if (code !== 'publish_outcome_unknown' && code !== 'publish_rejected') this.#surprise('publish', answer)
     return 'unknown'
   }
@@ -145,7 +146,8 @@ export class Load {
     if (!answer) return []
     if (answer.status !== 200) {
       const { code } = JSON.parse(answer.text) as { code: string }
-      if (answer.status !== 503 && answer.status !== 504 && !ABSENT.includes(code)) this.#surprise('receive', answer)
+      if (answer.status !== 503 && answer.status !== 504 && ![...ABSENT, ...FORBIDDEN].includes(code))
+        this.#surprise('receive', answer)
       await pause(50)
       return []
     }
