@@ -67,10 +67,10 @@ export class Instances {
       this.#metrics.askedDirectly('not_there')
       return { answer: undefined, mayHaveArrived: false }
     } catch (error) {
-      const { mayHaveArrived } = error as Lost
+      const mayHaveArrived = !(error instanceof Lost) || error.mayHaveArrived
       if (!mayHaveArrived) this.#avoid(url)
       this.#metrics.askedDirectly(mayHaveArrived ? 'unanswered' : 'unreachable')
-      this.#log.warn({ err: (error as Lost).cause, url, epoch }, 'an instance does not answer at the address that it advertises')
+      this.#log.warn({ err: error, url, epoch }, 'an instance does not answer at the address that it advertises')
       return { answer: undefined, mayHaveArrived }
     }
   }
