@@ -5,6 +5,7 @@ import { Extend, Extension, Lease, Nack, Nothing, Settle, SettleResults } from '
 import { Message, Messages, Properties, Receipt } from './schemas/message.js'
 import { Health, Readiness } from './schemas/operations.js'
 import { Problem } from './schemas/problem.js'
+import { RetryPolicy, RetryPolicyDeclaration } from './schemas/retry.js'
 import { DeclaredQueue, Exchange, ExchangeDeclaration, Purged, Queue, QueueDeclaration } from './schemas/topology.js'
 
 export const schemas = [
@@ -27,6 +28,8 @@ export const schemas = [
   DeclaredQueue,
   Queue,
   Purged,
+  RetryPolicyDeclaration,
+  RetryPolicy,
   ExchangeDeclaration,
   Exchange,
   Health,

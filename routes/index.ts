@@ -11,10 +11,20 @@ import { leaseRoutes } from './leases.js'
 import { messageRoutes } from './messages.js'
 import { healthRoutes, metricRoutes } from './operations.js'
 import { queueRoutes } from './queues.js'
+import { retryPolicyRoutes } from './retry-policies.js'
 import { rpcRoutes } from './rpc.js'
 import { streamRoutes } from './stream.js'
 
-const inVhosts = [messageRoutes, batchRoutes, streamRoutes, rpcRoutes, leaseRoutes, queueRoutes, exchangeRoutes]
+const inVhosts = [
+  messageRoutes,
+  batchRoutes,
+  streamRoutes,
+  rpcRoutes,
+  leaseRoutes,
+  queueRoutes,
+  retryPolicyRoutes,
+  exchangeRoutes,
+]
 
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {
   // A query parameter that a route doesn't have is a mistake to be told, there too where it has none at all.

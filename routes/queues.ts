@@ -160,6 +160,8 @@ async function declareDeadLetters(topology: Topology, name: string, { type, dura
       throw error
     },
   )
-  const args: FieldTable = type === undefined ? {} : { 'x-queue-type': type }
+  // RabbitMQ 4 drops what was looked at twenty times, unless told otherwise.
+  const limit = type === 'quorum' ? { 'x-delivery-limit': 1_000_000 } : {}
+  const args: FieldTable = type === undefined ? {} : { 'x-queue-type': type, ...limit }
   if (!isThere) await topology.declareQueue(name, { durable, autoDelete: false, arguments: args })
 }

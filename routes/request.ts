@@ -24,6 +24,14 @@ export function userIdOf({ setsUserId, login }: Identity, { username }: Vhosts):
   return setsUserId ? (login?.username ?? username) : undefined
 }
 
+/**
+ * For what the gateway's own user carries out later, who may do more than theirs.
+ * @throws Problem access_refused: it is a user of RabbitMQ, whose rights only RabbitMQ knows
+ */
+export function refuseLogin({ login }: Identity): void {
+  if (login) throw new Problem('access_refused', 'This is not for users of RabbitMQ: it could not decide on what follows.')
+}
+
 /** A name from the path. @throws Problem invalid_request, access_refused: one that the gateway keeps to itself */
 export function nameOf(params: object, part: keyof Params): string {
   const name = (params as Params)[part] ?? ''

@@ -10,6 +10,8 @@ export type SettleOutcome = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
 export type DirectOutcome = 'answered' | 'unanswered' | 'unreachable' | 'not_there'
 export type DelayOutcome = 'delivered' | 'postponed' | 'undeliverable'
 
+export type RetryOutcome = 'again' | 'dead_letter' | 'discard'
+
 export interface Gauges {
   /** Broker connections by role and state. */
   connections: () => { role: string; state: string; count: number }[]
@@ -21,6 +23,9 @@ export interface Gauges {
   /** Bytes published and not confirmed. */
   unconfirmedBytes: () => number
   remembered: () => number
+  /** Whether it is known what is defined. */
+  definitionsKnown: () => boolean
+  retryPolicies: () => number
   /** Delayed messages, by the queue in which they wait. */
   delayed: () => Promise<{ queue: string; count: number }[]>
 }
@@ -99,6 +104,13 @@ export function createMetrics() {
     registers,
   })
 
+  const retries = new Counter({
+    name: 'gateway_retries_total',
+    help: 'Messages that came back to a queue with a retry policy: to be delivered again, dead-lettered, discarded.',
+    labelNames: ['outcome'] as const,
+    registers,
+  })
+
   // The label objects are looked up once per combination: prom-client hashes labels at every call otherwise.
   const byRequest = new Map<string, ReturnType<typeof requests.labels>>()
   const counters = {
@@ -135,6 +147,7 @@ export function createMetrics() {
     /** A batch begins, or ends. */
     batches: (change: 1 | -1) => batches.inc(change),
     batched: (status: BatchStatus) => count(counters.batched, batched, status),
+    retried: (outcome: RetryOutcome) => retries.inc({ outcome }),
     delayed: (outcome: DelayOutcome) => delayed.inc({ outcome }),
     called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
@@ -178,6 +191,8 @@ export function createMetrics() {
       gauge('gateway_calls_waiting', 'Calls that wait for their reply.', gauges.calls)
       gauge('gateway_broker_channels', 'AMQP channels open for receiving and for leases.', gauges.channels)
       gauge('gateway_publish_bytes_unconfirmed', 'Bytes published that wait for their confirm.', gauges.unconfirmedBytes)
+      gauge('gateway_definitions_known', '1 where it is known what is defined.', () => Number(gauges.definitionsKnown()))
+      gauge('gateway_retry_policies', 'Queues with a retry policy; the same at every instance.', gauges.retryPolicies)
       gauge('gateway_settles_remembered', 'Settled leases remembered.', gauges.remembered)
     },
   }

@@ -13,6 +13,7 @@ import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
 import type { Log } from './log.js'
 import { createMetrics, type Metrics } from './metrics.js'
+import { RetryPolicies } from './retry/policies.js'
 
 export interface Services {
   readonly config: Config
@@ -21,6 +22,7 @@ export interface Services {
   readonly access: Access
   readonly vhosts: Vhosts
   readonly definitions: Definitions
+  readonly policies: RetryPolicies
   readonly delays: Delays
   readonly leases: Leases
   /** The others, over HTTP; undefined where this one advertises no address. */
@@ -44,6 +46,7 @@ export function createServices(config: Config, log: Log): Services {
   const metrics = createMetrics()
   let delays: Delays
   const instances = config.ADVERTISE_URL === undefined ? undefined : new Instances(config, log, metrics)
+  let policies: RetryPolicies
   const leases = new Leases({
     config,
     metrics,
@@ -51,9 +54,11 @@ export function createServices(config: Config, log: Log): Services {
     vhosts: () => vhosts,
     later: (delayed, delay) => delays.publish(delayed, delay),
     askDirectly: instances && ((...what) => instances.ask(...what)),
+    fate: (vhost, queue, delivery) => policies.fate(vhost, queue, delivery),
   })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
   const definitions = new Definitions({ config, log, vhosts })
+  policies = new RetryPolicies(definitions)
   delays = new Delays({ log, metrics, vhosts })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
@@ -72,6 +77,8 @@ export function createServices(config: Config, log: Log): Services {
         .reduce((sum, { channels }) => sum + channels, 0),
     unconfirmedBytes: () => vhosts.all().reduce((sum, { publisher }) => sum + publisher.unconfirmedBytes, 0),
     remembered: () => leases.remembered,
+    definitionsKnown: () => definitions.known,
+    retryPolicies: () => policies.count,
     delayed: () => delays.waiting(),
   })
 
@@ -82,6 +89,7 @@ export function createServices(config: Config, log: Log): Services {
     access,
     vhosts,
     definitions,
+    policies,
     delays,
     leases,
     instances,

@@ -29,9 +29,9 @@ export const failed = (code: ProblemCode, detail: string): LeaseResult => ({ ok:
 const GONE =
   'The lease ran out, or the instance, the connection or the queue behind it is gone; the message is back in its queue, if that is there.'
 export const gone = (): LeaseResult => failed('lease_gone', GONE)
-
 export const outcomeUnknown = (): LeaseResult =>
   failed('settle_outcome_unknown', 'The connection went away before RabbitMQ was known to have taken the settle.')
+export const conflict = (): LeaseResult => failed('already_settled', 'The lease was settled in another way already.')
 
 /** What is told of an open lease. */
 export function viewOf({ id, queue, vhost, leasedAt, expiresAt, delivery }: Lease): LeaseView {

@@ -6,13 +6,12 @@ import { giveBack } from '../amqp/receive.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
 import { type Config, longestLease } from '../config.js'
 import type { Log } from '../log.js'
-import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { formatDuration } from '../units.js'
-import { failed, gone, type LeaseCommand, type LeaseResult, outcomeUnknown, viewOf } from './commands.js'
+import { conflict, failed, gone, type LeaseCommand, type LeaseResult, outcomeUnknown, viewOf } from './commands.js'
 import { type AskDirectly, Forwarder, type Owner } from './forwarder.js'
 import { LeaseIds, ownerDigest } from './id.js'
-import { copyOf, type Later } from './later.js'
+import { Settlements, type SettlementsOptions } from './settlements.js'
 import { type Lease, LeaseTable } from './table.js'
 
 /** Whose commands they are. */
@@ -25,6 +24,14 @@ export interface Asker {
   login?: Login | undefined
 }
 
+export interface LeasesOptions extends SettlementsOptions {
+  config: Config
+  log: Log
+  /** Looked up late: the vhosts in turn answer other instances' commands through these leases. */
+  vhosts: () => Vhosts
+  askDirectly?: AskDirectly | undefined
+}
+
 export class Leases {
   readonly #config: Config
   readonly #vhosts: () => Vhosts
@@ -32,23 +39,19 @@ export class Leases {
   readonly #ids: LeaseIds
   readonly #table: LeaseTable
   readonly #longest: number
-  readonly #later: Later
+  readonly #settlements: Settlements
 
-  /** @param options.vhosts looked up late: the vhosts in turn answer other instances' commands through these leases */
-  constructor(options: {
-    config: Config
-    metrics: Metrics
-    log: Log
-    vhosts: () => Vhosts
-    later: Later
-    askDirectly?: AskDirectly | undefined
-  }) {
-    this.#later = options.later
+  constructor(options: LeasesOptions) {
     this.#config = options.config
     this.#vhosts = options.vhosts
     this.#forwarder = new Forwarder(options)
     this.#ids = new LeaseIds(options.config)
-    this.#table = new LeaseTable({ metrics: options.metrics, remembered: options.config.REMEMBERED_SETTLES })
+    this.#settlements = new Settlements(options)
+    this.#table = new LeaseTable({
+      metrics: options.metrics,
+      remembered: options.config.REMEMBERED_SETTLES,
+      afterwards: (lease) => this.#settlements.of(lease, { verdict: 'requeue' }),
+    })
     this.#longest = longestLease(options.config)
   }
 
@@ -208,7 +211,7 @@ export class Leases {
   #over(command: LeaseCommand): LeaseResult {
     const memory = this.#table.memory(command.id)
     if (memory?.outcome !== 'settled' || command.op === 'get') return gone()
-    return command.op === 'settle' && command.verdict === memory.verdict ? { ok: true } : conflict()
+    return command.op === 'settle' && command.verdict === memory.wish ? { ok: true } : conflict()
   }
 
   async #settle(
@@ -217,7 +220,7 @@ export class Leases {
     barriers: Map<unknown, Promise<void>>,
   ): Promise<LeaseResult> {
     const { verdict } = command
-    if (lease.settling && lease.settling.verdict !== verdict) return conflict()
+    if (lease.settling && lease.settling.wish !== verdict) return conflict()
     const { channel } = lease.delivery
     // A microtask later every verdict of this list is written.
     const barrier = () => {
@@ -237,14 +240,11 @@ export class Leases {
     }
   }
 
-  #begin(lease: Lease, command: LeaseCommand & { op: 'settle' }, barrier: () => Promise<void>): void {
-    if (command.verdict === 'later') {
-      // Its ack is written when its copy is safe: what the others of the list share may be over by then.
-      const own = () => lease.delivery.channel.barrier()
-      this.#table.settleLater(lease, this.#later(copyOf(lease), command.delay), own)
-    } else {
-      this.#table.settle(lease, command.verdict, barrier)
-    }
+  #begin(lease: Lease, command: LeaseCommand & { op: 'settle' }, shared: () => Promise<void>): void {
+    const settlement = this.#settlements.of(lease, command)
+    // What waits for a copy is written when that is safe: the barrier of the others in the list may be over by then.
+    const barrier = settlement.copied ? () => lease.delivery.channel.barrier() : shared
+    this.#table.settle(lease, command.verdict, settlement, barrier)
   }
 
   #extend(lease: Lease, duration: number): LeaseResult {
@@ -257,5 +257,3 @@ export class Leases {
     return { ok: true, view: viewOf(lease) }
   }
 }
-
-const conflict = (): LeaseResult => failed('already_settled', 'The lease was settled in another way already.')

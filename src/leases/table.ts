@@ -22,13 +22,23 @@ export interface Lease {
   /** What it was leased for; an extension without a time takes the same. */
   readonly duration: number
   /** Set once a settle was written to the broker. */
-  settling: { verdict: Verdict | 'later'; outcome: Promise<Settled> } | undefined
+  settling: { wish: Wish; outcome: Promise<Settled> } | undefined
   slot: number
+}
+
+/** What a client asks for. What RabbitMQ is told may be another verdict, where a retry policy says so. */
+export type Wish = Verdict | 'later'
+
+/** How to settle a message: with a word to RabbitMQ, and before it a copy that takes its place, where there is one. */
+export interface Settlement {
+  verdict: Verdict
+  /** Resolves when the copy is safe. */
+  copied?: Promise<void>
 }
 
 export type Settled = 'settled' | 'unknown'
 interface Memory {
-  verdict: Verdict | 'later'
+  wish: Wish
   outcome: Settled
   at: number
 }
@@ -40,6 +50,7 @@ const REMEMBER = 5 * 60_000
 export class LeaseTable {
   readonly #metrics: Metrics
   readonly #maxRemembered: number
+  readonly #afterwards: (lease: Lease) => Settlement
   readonly #leases = new Map<string, Lease>()
   /** Leases by the tick in which they end: one timer for all, and an extension is a move. */
   readonly #slots = new Map<number, Set<Lease>>()
@@ -48,8 +59,10 @@ export class LeaseTable {
   #lastSlot = slotOf(Date.now())
   readonly #ticks: NodeJS.Timeout
 
-  constructor(options: { metrics: Metrics; remembered: number }) {
+  /** @param options.afterwards what becomes of a message whose lease ran out */
+  constructor(options: { metrics: Metrics; remembered: number; afterwards: (lease: Lease) => Settlement }) {
     this.#metrics = options.metrics
+    this.#afterwards = options.afterwards
     this.#maxRemembered = options.remembered
     this.#ticks = setInterval(() => this.#tick(), TICK)
   }
@@ -84,33 +97,25 @@ export class LeaseTable {
   }
 
   /**
-   * Writes the verdict to the broker. `outcome` resolves after the channel's barrier, which the caller starts: several
-   * settles of one channel share one.
-   */
-  settle(lease: Lease, verdict: Verdict, barrier: () => Promise<void>): Promise<Settled> {
-    this.#unschedule(lease)
-    const outcome = this.#write(lease, verdict, verdict, barrier)
-    lease.settling = { verdict, outcome }
-    return outcome
-  }
-
-  /**
-   * Acknowledges the message once a copy of it is safe, which is to come later: a crash in between makes two of it, and never
-   * none. Where there is no copy the lease goes on as it was.
+   * Writes the verdict to the broker. Resolves after the channel's barrier, which the caller starts: several settles of one
+   * channel share one. Where the message comes again as a copy, it is acknowledged once that is safe: a crash in between makes
+   * two of it, and never none. Where there is no copy the lease goes on as it was.
    * @throws what `copied` is rejected with
    */
-  settleLater(lease: Lease, copied: Promise<void>, barrier: () => Promise<void>): Promise<Settled> {
+  settle(lease: Lease, wish: Wish, { verdict, copied }: Settlement, barrier: () => Promise<void>): Promise<Settled> {
     this.#unschedule(lease)
-    const outcome = copied.then(
-      () => this.#write(lease, 'ack', 'later', barrier),
-      (error) => {
-        lease.settling = undefined
-        if (lease.delivery.channel.closed) this.#lost(lease)
-        else this.#schedule(lease)
-        throw error
-      },
-    )
-    lease.settling = { verdict: 'later', outcome }
+    const outcome = copied
+      ? copied.then(
+          () => this.#write(lease, wish, verdict, barrier),
+          (error) => {
+            lease.settling = undefined
+            if (lease.delivery.channel.closed) this.#lost(lease)
+            else this.#schedule(lease)
+            throw error
+          },
+        )
+      : this.#write(lease, wish, verdict, barrier)
+    lease.settling = { wish, outcome }
     return outcome
   }
 
@@ -138,19 +143,19 @@ export class LeaseTable {
     clearInterval(this.#ticks)
   }
 
-  #write(lease: Lease, verdict: Verdict, as: Verdict | 'later', barrier: () => Promise<void>): Promise<Settled> {
-    if (!lease.delivery.channel.settle(lease.delivery, verdict)) return Promise.resolve(this.#ended(lease, as, 'unknown'))
+  #write(lease: Lease, wish: Wish, verdict: Verdict, barrier: () => Promise<void>): Promise<Settled> {
+    if (!lease.delivery.channel.settle(lease.delivery, verdict)) return Promise.resolve(this.#ended(lease, wish, 'unknown'))
     return barrier().then(
-      () => this.#ended(lease, as, 'settled'),
-      () => this.#ended(lease, as, 'unknown'),
+      () => this.#ended(lease, wish, 'settled'),
+      () => this.#ended(lease, wish, 'unknown'),
     )
   }
 
-  #ended(lease: Lease, verdict: Verdict | 'later', outcome: Settled): Settled {
+  #ended(lease: Lease, wish: Wish, outcome: Settled): Settled {
     this.#leases.delete(lease.id)
     if (outcome === 'unknown') this.#metrics.settled('unknown')
-    else this.#metrics.settled(verdict === 'ack' ? 'acked' : 'nacked')
-    this.#memories.set(lease.id, { verdict, outcome, at: Date.now() })
+    else this.#metrics.settled(wish === 'ack' ? 'acked' : 'nacked')
+    this.#memories.set(lease.id, { wish, outcome, at: Date.now() })
     if (this.#memories.size > this.#maxRemembered) this.#memories.delete(this.#memories.keys().next().value!)
     return outcome
   }
@@ -189,14 +194,25 @@ export class LeaseTable {
       if (!due) continue
       for (const lease of [...due].sort((a, b) => a.delivery.tag - b.delivery.tag)) {
         this.#remove(lease)
-        lease.delivery.channel.settle(lease.delivery, 'requeue')
         this.#metrics.settled('expired')
+        this.#giveBack(lease, this.#afterwards(lease))
       }
     }
     this.#lastSlot = Math.max(this.#lastSlot, current)
     for (const [id, { at }] of this.#memories) {
       if (now - at < REMEMBER) break
       this.#memories.delete(id)
+    }
+  }
+
+  #giveBack({ delivery }: Lease, { verdict, copied }: Settlement): void {
+    if (copied) {
+      copied.then(
+        () => delivery.channel.settle(delivery, verdict),
+        () => delivery.channel.settle(delivery, 'requeue'),
+      )
+    } else {
+      delivery.channel.settle(delivery, verdict)
     }
   }
 }

@@ -88,6 +88,8 @@ describe('the documents', () => {
       channels: none,
       unconfirmedBytes: none,
       remembered: none,
+      definitionsKnown: () => true,
+      retryPolicies: none,
       delayed: async () => [],
     })
     const names = metrics.registry.getMetricsAsArray().map(({ name }) => name)

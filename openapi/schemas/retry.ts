@@ -1,0 +1,41 @@
+// Retry policies of queues.
+
+import { Type } from 'typebox'
+import { BackoffSchema, FullBackoff, strict } from './common.js'
+
+const MAX = {
+  minimum: 1,
+  maximum: 1_000_000,
+  description: 'After so many deliveries it is not tried again. Without it, it always is.',
+}
+const THEN = {
+  description:
+    'What becomes of it then: `dead_letter` (where it is not given), to the dead-letter exchange of the queue (where it has none, RabbitMQ drops it); `discard`, nothing.',
+}
+
+export const RetryPolicyDeclaration = Type.Object(
+  {
+    max_deliveries: Type.Optional(Type.Integer(MAX)),
+    backoff: Type.Optional(BackoffSchema),
+    then: Type.Optional(Type.Enum(['dead_letter', 'discard'], THEN)),
+  },
+  {
+    $id: 'RetryPolicyDeclaration',
+    ...strict,
+    examples: [
+      { max_deliveries: 5, backoff: { initial: '1s', factor: 2, max: '10m', jitter: 0.2 }, then: 'dead_letter' },
+      { backoff: { initial: '5s', factor: 1 } },
+    ],
+  },
+)
+
+export const RetryPolicy = Type.Object(
+  {
+    queue: Type.String(),
+    vhost: Type.String(),
+    max_deliveries: Type.Optional(Type.Integer(MAX)),
+    backoff: FullBackoff,
+    then: Type.Optional(Type.Enum(['dead_letter', 'discard'], THEN)),
+  },
+  { $id: 'RetryPolicy', ...strict },
+)

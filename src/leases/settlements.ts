@@ -1,0 +1,55 @@
+// What RabbitMQ is told of a leased message that its client settles, or whose lease ran out: what was asked for, or what the
+// retry policy of its queue makes of it. A message that is to come again later is acknowledged, and a copy takes its place.
+
+import { DELIVERIES_HEADER, type Delivery, type Verdict } from '../amqp/delivery-channel.js'
+import type { OutgoingMessage } from '../amqp/message.js'
+import type { Metrics } from '../metrics.js'
+import type { Lease, Settlement } from './table.js'
+
+/** Sees that a message comes to its queue after so many milliseconds. Resolves when it is safe. @throws Problem */
+export type Later = (copy: { vhost: string; message: OutgoingMessage }, delay: number) => Promise<void>
+
+/** What becomes of a message that comes back: again after so many milliseconds, to the dead letters, or nothing. */
+export type Fate = { again: number } | 'dead_letter' | 'discard'
+
+export interface SettlementsOptions {
+  metrics: Metrics
+  later: Later
+  /** What the policy of its queue makes of a message that comes back; undefined where there is none. */
+  fate: (vhost: string, queue: string, delivery: Delivery) => Fate | undefined
+}
+
+export class Settlements {
+  readonly #options: SettlementsOptions
+
+  constructor(options: SettlementsOptions) {
+    this.#options = options
+  }
+
+  /** Of a message that goes back to its queue the policy decides. A copy, where there is one, is on its way when this returns. */
+  of(lease: Lease, wish: { verdict: Verdict } | { verdict: 'later'; delay: number }): Settlement {
+    if (wish.verdict === 'later') return this.#again(lease, wish.delay)
+    const { fate, metrics } = this.#options
+    const decided = wish.verdict === 'requeue' ? fate(lease.vhost, lease.queue, lease.delivery) : undefined
+    if (decided === undefined) return { verdict: wish.verdict }
+    if (typeof decided === 'object') {
+      metrics.retried('again')
+      return this.#again(lease, decided.again)
+    }
+    metrics.retried(decided)
+    return { verdict: decided === 'discard' ? 'ack' : 'reject' }
+  }
+
+  #again(lease: Lease, delay: number): Settlement {
+    return { verdict: 'ack', copied: this.#options.later(copyOf(lease), delay) }
+  }
+}
+
+/** The message as it is to come again, counting its deliveries on. */
+function copyOf({ vhost, queue, delivery }: Lease): { vhost: string; message: OutgoingMessage } {
+  const { properties, body, deliveryCount, redelivered } = delivery
+  const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, ...headers } = properties.headers ?? {}
+  const counted = { ...headers, [DELIVERIES_HEADER]: deliveryCount ?? (redelivered ? 2 : 1) }
+  const copy = { ...properties, headers: counted, messageId: properties.messageId as string }
+  return { vhost, message: { exchange: '', routingKey: queue, properties: copy, body } }
+}
