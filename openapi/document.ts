@@ -5,6 +5,7 @@ import { Extend, Extension, Lease, Nack, Nothing, Settle, SettleResults } from '
 import { Message, Messages, Properties, Receipt } from './schemas/message.js'
 import { Health, Readiness } from './schemas/operations.js'
 import { Problem } from './schemas/problem.js'
+import { Redrive, RedriveOrder, Redrives } from './schemas/redrive.js'
 import { RetryPolicy, RetryPolicyDeclaration } from './schemas/retry.js'
 import { DeclaredQueue, Exchange, ExchangeDeclaration, Purged, Queue, QueueDeclaration } from './schemas/topology.js'
 
@@ -32,6 +33,9 @@ export const schemas = [
   RetryPolicy,
   ExchangeDeclaration,
   Exchange,
+  RedriveOrder,
+  Redrive,
+  Redrives,
   Health,
   Readiness,
 ]
@@ -42,6 +46,7 @@ export const tags = [
   { name: 'leases', description: 'Acknowledge, give back or extend what was received, in a later call and at any instance.' },
   { name: 'queues', description: 'Declare, look at, purge, delete.' },
   { name: 'exchanges', description: 'Exchanges and bindings.' },
+  { name: 'redrives', description: 'Move messages from one queue to where they came from, or elsewhere.' },
   { name: 'operations', description: 'Health and metrics.' },
 ]
 

@@ -11,6 +11,7 @@ import { leaseRoutes } from './leases.js'
 import { messageRoutes } from './messages.js'
 import { healthRoutes, metricRoutes } from './operations.js'
 import { queueRoutes } from './queues.js'
+import { redriveRoutes } from './redrives.js'
 import { retryPolicyRoutes } from './retry-policies.js'
 import { rpcRoutes } from './rpc.js'
 import { streamRoutes } from './stream.js'
@@ -24,6 +25,7 @@ const inVhosts = [
   queueRoutes,
   retryPolicyRoutes,
   exchangeRoutes,
+  redriveRoutes,
 ]
 
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {

@@ -192,7 +192,12 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
         lease: leaseOf(lease, config.MAX_LEASE),
       }
       const form = raw ? rawAnswer(reply) : (received: Received) => jsonAnswer(reply, received, encoding)
-      const answer = await receiver.receive(order, clientOf(reply), form)
+      const vhost = order.vhost ?? vhosts.defaultName
+      const answer = await receiver.receive(order, clientOf(reply), (received) => {
+        // A key may have been taken away while it waited.
+        if (!request.identity!.current()?.rights.allows('read', vhost, order.queue)) throw services.access.over()
+        return form(received)
+      })
       if (answer === undefined) return reply.hijack() // nobody is there to read it
       return reply.send(answer)
     },

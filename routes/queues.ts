@@ -38,7 +38,8 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       const name = nameOf(request.params, 'queue')
       const body = request.body as Declaration
       const args = argumentsOf(body.arguments, '/body/arguments')
-      if (isReserved(String(args['x-dead-letter-routing-key'])))
+      const deadLetterKey = args['x-dead-letter-routing-key']
+      if (typeof deadLetterKey === 'string' && isReserved(deadLetterKey))
         throw new Problem('access_refused', "That queue is the gateway's own.")
       if (body.type !== undefined) args['x-queue-type'] = body.type
       const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)

@@ -11,6 +11,7 @@ export type DirectOutcome = 'answered' | 'unanswered' | 'unreachable' | 'not_the
 export type DelayOutcome = 'delivered' | 'postponed' | 'undeliverable'
 
 export type RetryOutcome = 'again' | 'dead_letter' | 'discard'
+export type RedriveOutcome = 'moved' | 'skipped' | 'failed'
 
 export interface Gauges {
   /** Broker connections by role and state. */
@@ -26,6 +27,7 @@ export interface Gauges {
   /** Whether it is known what is defined. */
   definitionsKnown: () => boolean
   retryPolicies: () => number
+  redrives: () => number
   /** Delayed messages, by the queue in which they wait. */
   delayed: () => Promise<{ queue: string; count: number }[]>
 }
@@ -110,6 +112,12 @@ export function createMetrics() {
     labelNames: ['outcome'] as const,
     registers,
   })
+  const redriven = new Counter({
+    name: 'gateway_redriven_messages_total',
+    help: 'Messages that redrives looked at: moved, skipped (not asked for) and failed (they could not be moved, and stay).',
+    labelNames: ['outcome'] as const,
+    registers,
+  })
 
   // The label objects are looked up once per combination: prom-client hashes labels at every call otherwise.
   const byRequest = new Map<string, ReturnType<typeof requests.labels>>()
@@ -149,6 +157,7 @@ export function createMetrics() {
     batched: (status: BatchStatus) => count(counters.batched, batched, status),
     retried: (outcome: RetryOutcome) => retries.inc({ outcome }),
     delayed: (outcome: DelayOutcome) => delayed.inc({ outcome }),
+    redriven: (outcome: RedriveOutcome, messages = 1) => redriven.inc({ outcome }, messages),
     called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
     askedDirectly: (outcome: DirectOutcome) => directly.inc({ outcome }),
@@ -188,6 +197,7 @@ export function createMetrics() {
       gauge('gateway_leases_open', 'Leases open on this instance.', gauges.leases)
       gauge('gateway_receives_waiting', 'Receives that wait for a message.', gauges.waiters)
       gauge('gateway_streams_open', 'Streams open to clients.', gauges.streams)
+      gauge('gateway_redrives_running', 'Redrives that run on this instance.', gauges.redrives)
       gauge('gateway_calls_waiting', 'Calls that wait for their reply.', gauges.calls)
       gauge('gateway_broker_channels', 'AMQP channels open for receiving and for leases.', gauges.channels)
       gauge('gateway_publish_bytes_unconfirmed', 'Bytes published that wait for their confirm.', gauges.unconfirmedBytes)

@@ -19,6 +19,7 @@ const kinds = {
   vhost_not_found: { status: 404, title: 'There is no such vhost, or the gateway may not use it' },
   unroutable: { status: 404, title: 'No queue is bound for that message' },
   retry_policy_not_found: { status: 404, title: 'The queue has no retry policy' },
+  redrive_not_found: { status: 404, title: 'There is no such redrive' },
   lease_not_found: { status: 404, title: 'That was never a lease' },
   method_not_allowed: { status: 405, title: 'The resource has no such method' },
   not_acceptable: { status: 406, title: 'The answer can not take the form asked for' },

@@ -13,6 +13,7 @@ import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
 import type { Log } from './log.js'
 import { createMetrics, type Metrics } from './metrics.js'
+import { Redrives } from './redrive/redrives.js'
 import { RetryPolicies } from './retry/policies.js'
 
 export interface Services {
@@ -24,6 +25,7 @@ export interface Services {
   readonly definitions: Definitions
   readonly policies: RetryPolicies
   readonly delays: Delays
+  readonly redrives: Redrives
   readonly leases: Leases
   /** The others, over HTTP; undefined where this one advertises no address. */
   readonly instances: Instances | undefined
@@ -60,6 +62,7 @@ export function createServices(config: Config, log: Log): Services {
   const definitions = new Definitions({ config, log, vhosts })
   policies = new RetryPolicies(definitions)
   delays = new Delays({ log, metrics, vhosts })
+  const redrives = new Redrives({ config, log, metrics, vhosts, definitions })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
   const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
@@ -69,6 +72,7 @@ export function createServices(config: Config, log: Log): Services {
     leases: () => leases.open,
     waiters: () => receiver.waiting,
     streams: () => streams.open,
+    redrives: () => redrives.running,
     calls: () => vhosts.all().reduce((sum, { rpc }) => sum + rpc.pending, 0),
     channels: () =>
       vhosts
@@ -91,6 +95,7 @@ export function createServices(config: Config, log: Log): Services {
     definitions,
     policies,
     delays,
+    redrives,
     leases,
     instances,
     receiver,
@@ -101,11 +106,13 @@ export function createServices(config: Config, log: Log): Services {
       services.draining = true
       receiver.drain()
       streams.drain()
+      void redrives.close()
     },
     close: async () => {
       access.close()
       instances?.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
+      await settled(config.PUBLISH_TIMEOUT + config.BROKER_TIMEOUT, redrives.close())
       definitions.close()
       await settled(config.BROKER_TIMEOUT, delays.close())
       await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())

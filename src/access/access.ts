@@ -48,12 +48,12 @@ export class Access {
   /**
    * Who a request comes from, or the problem to answer. A promise only where that has to be found out.
    * @param rawHeaders as Node has them
-   * @param address where it comes from
+   * @param place where it comes from; asked for where that counts
    */
-  identify(rawHeaders: readonly string[], address: string): Identity | Problem | Promise<Identity | Problem> {
+  identify(rawHeaders: readonly string[], place: () => string): Identity | Problem | Promise<Identity | Problem> {
     if (this.isOpen) return ANYBODY
     const credentials = readCredentials(rawHeaders)
-    if (this.#logins) return byLogin(this.#logins, credentials, address)
+    if (this.#logins) return byLogin(this.#logins, credentials, place)
     if (credentials === 'none') return unauthorized(`Send a ${this.#what}: authorization: Bearer <${this.#what}>.`, false)
     if (credentials === 'bad') return unauthorized('The authorization header is not one that is understood here.', true)
     const found = this.#keys?.find(credentials.secret)
@@ -68,6 +68,11 @@ export class Access {
     return found instanceof Promise ? found.catch(problemOf) : found
   }
 
+  /** The answer to whoever was let in and would not be any more. */
+  over(): Problem {
+    return this.#logins ? refusedLogin() : unauthorized('The credentials of the request are over.', true)
+  }
+
   /** Reads what it knows from files again. */
   reload(): void {
     this.#keys?.reload()
@@ -80,10 +85,10 @@ export class Access {
   }
 }
 
-function byLogin(logins: Logins, credentials: ReturnType<typeof readCredentials>, address: string) {
+function byLogin(logins: Logins, credentials: ReturnType<typeof readCredentials>, place: () => string) {
   if (credentials === 'none' || credentials === 'bad') return refusedLogin()
   try {
-    const found = logins.find(credentials, address)
+    const found = logins.find(credentials, place)
     return found instanceof Promise ? found.catch(problemOf) : found
   } catch (error) {
     return problemOf(error)

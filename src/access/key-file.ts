@@ -126,7 +126,11 @@ export function headerError(name: string, value: unknown): string | undefined {
   return typeof value === 'string' && value.length <= 1024 ? undefined : 'has a value that is not a text of up to 1024 characters'
 }
 
+/** The 30th of February would be read as the 2nd of March. */
 const isTime = (value: unknown): value is string =>
-  typeof value === 'string' && TIME.test(value) && !Number.isNaN(Date.parse(value))
+  typeof value === 'string' &&
+  TIME.test(value) &&
+  !Number.isNaN(Date.parse(value)) &&
+  new Date(`${value.slice(0, 10)}T00:00:00Z`).toISOString().startsWith(value.slice(0, 10))
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)

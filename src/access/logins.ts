@@ -11,6 +11,8 @@ import { EVERYTHING } from './rights.js'
 
 /** What RabbitMQ said counts for so many times LOGIN_RECHECK, where it can't be asked again. */
 const BELIEVED = 1.25
+/** Whoever has something open is believed for so long where RabbitMQ was not asked about him meanwhile, and now is. */
+const BELIEVED_OPEN = 5 * 60_000
 /** Logins, refused credentials and addresses are remembered up to so many of each. */
 const MAX_REMEMBERED = 10_000
 /** The same credentials, once refused, are refused unasked for so long. */
@@ -27,6 +29,8 @@ interface Known {
   askedAt: number
   /** Told no: for those who still hold the identity. */
   gone: boolean
+  /** Asked in vain, the last time. */
+  unanswered: boolean
   asking: Promise<void> | undefined
 }
 
@@ -49,10 +53,10 @@ export class Logins {
 
   /**
    * Who it is, as RabbitMQ said not long ago.
-   * @param address where the request comes from
+   * @param place where the request comes from
    * @throws Problem unauthorized, rate_limited, overloaded, broker_unavailable
    */
-  find({ scheme, user, secret }: Credentials, address: string): Identity | Promise<Identity> {
+  find({ scheme, user, secret }: Credentials, place: () => string): Identity | Promise<Identity> {
     // AMQP's PLAIN has them separated by zero bytes.
     if (user.includes('\0') || secret.includes('\0')) throw refusedLogin()
     const key = hash('sha256', `${scheme}\0${user}\0${secret}`)
@@ -69,6 +73,7 @@ export class Logins {
     }
     const asking = this.#asking.get(key)
     if (asking) return asking
+    const address = place()
     this.#refuse(key, address)
     const login = { key, username: user, password: secret, owner: ownerOf(scheme, user, secret, key) }
     const answer = this.#ask(login, address).finally(() => this.#asking.delete(key))
@@ -117,7 +122,14 @@ export class Logins {
 
   #remember(login: Login): Identity {
     const { username, key, owner } = login
-    const known: Known = { identity: undefined as never, login, askedAt: Date.now(), gone: false, asking: undefined }
+    const known: Known = {
+      identity: undefined as never,
+      login,
+      askedAt: Date.now(),
+      gone: false,
+      unanswered: false,
+      asking: undefined,
+    }
     const identity: Identity = {
       name: `user ${(username || owner).replace(/[^\x20-\x7e]/g, '?').slice(0, 128)}`,
       rights: EVERYTHING,
@@ -126,7 +138,8 @@ export class Logins {
       login,
       current: () => {
         if (this.#age(known) >= 1) void this.#askAgain(known)
-        return !known.gone && this.#age(known) < BELIEVED ? identity : undefined
+        const believed = this.#age(known) < BELIEVED || (!known.unanswered && Date.now() - known.askedAt < BELIEVED_OPEN)
+        return !known.gone && believed ? identity : undefined
       },
     }
     known.identity = identity
@@ -139,6 +152,7 @@ export class Logins {
     const { login } = known
     known.asking ??= this.#isKnown(login)
       .then((still) => {
+        known.unanswered = false
         if (still) {
           known.askedAt = Date.now()
           return
@@ -147,7 +161,9 @@ export class Logins {
         if (this.#known.get(login.key) === known) this.#known.delete(login.key)
         this.#onGone(login)
       })
-      .catch(() => undefined)
+      .catch(() => {
+        known.unanswered = true
+      })
       .finally(() => {
         known.asking = undefined
       })

@@ -9,7 +9,11 @@ import type { Identity } from './identity.js'
  * Lets a message through that its author may publish, with his headers on it.
  * @throws Problem access_refused
  */
-export function admit({ rights, headers }: Identity, vhost: string, { exchange, routingKey, properties }: OutgoingMessage): void {
+export function admit(
+  { rights, headers }: Pick<Identity, 'rights' | 'headers'>,
+  vhost: string,
+  { exchange, routingKey, properties }: OutgoingMessage,
+): void {
   const keys = [routingKey]
   // RabbitMQ takes them for more routing keys, and so a queue for every queue of the vhost.
   for (const name of ['CC', 'BCC']) {
@@ -21,7 +25,7 @@ export function admit({ rights, headers }: Identity, vhost: string, { exchange, 
   if (!keys.every((key) => rights.publishes(vhost, exchange, key))) {
     throw new Problem(
       'access_refused',
-      `This wants \`write\` on the ${exchange === '' ? 'queue' : 'exchange'}, for every routing key.`,
+      `This wants \`write\` on the ${exchange === '' ? 'queue' : 'exchange'}, for each of the message's routing keys.`,
     )
   }
   if (headers) properties.headers = stamped(properties.headers, headers)
@@ -29,10 +33,20 @@ export function admit({ rights, headers }: Identity, vhost: string, { exchange, 
 
 type Headers = NonNullable<OutgoingMessage['properties']['headers']>
 
-/** What the author says in these names himself goes, in whatever case: some who read it know none. */
+/** What the author says in these names himself goes, however he spells them: some who read it see no difference. */
 function stamped(own: Headers | undefined, headers: Readonly<Record<string, string>>): Headers {
-  const names = Object.keys(headers).map((name) => name.toLowerCase())
+  const names = Object.keys(headers).map(folded)
   const all: Headers = Object.create(null)
-  for (const name in own) if (!names.includes(name.toLowerCase())) all[name] = own[name]!
+  for (const name in own) if (!names.includes(folded(name))) all[name] = own[name]!
   return Object.assign(all, headers)
 }
+
+/**
+ * HTTP knows no case, and what comes as HTTP headers to programs by CGI's rules no difference between `-` and `_`; an event's
+ * attributes have three prefixes.
+ */
+const folded = (name: string): string =>
+  name
+    .toLowerCase()
+    .replaceAll('_', '-')
+    .replace(/^cloudevents[:-]/, 'ce-')

@@ -142,3 +142,21 @@ export const declareQueue: Requirement = {
   },
 }
 export const declareExchange = declare('exchange', 'alternate-exchange', undefined)
+
+/** Moving messages elsewhere: where each goes to is asked for with it, as far as it is not known before. */
+export const redrive: Requirement = {
+  ...read('queue'),
+  says: '`read` on the queue, and `write` where its messages go',
+  allowsBody: (rights, vhost, asked) => {
+    const { to } = (asked.body ?? {}) as { to?: string | { queue?: string; exchange?: string; routing_key?: string } }
+    if (to === undefined) return true
+    if (typeof to === 'string') return rights.publishes(vhost, '', to)
+    if (to.queue !== undefined) return rights.publishes(vhost, '', to.queue)
+    const exchange = to.exchange ?? ''
+    if (to.routing_key !== undefined) return rights.publishes(vhost, exchange, to.routing_key)
+    return exchange === DEFAULT_EXCHANGE || rights.allows('write', vhost, exchange)
+  },
+}
+
+/** `read` on the queue of each redrive: asked where redrives are looked up. */
+export const readOfRedrive: Requirement = { kind: 'known', says: "`read` on the redrive's queue", allows: yes }

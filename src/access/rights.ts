@@ -7,6 +7,12 @@ export type Right = 'configure' | 'write' | 'read'
 /** The name that the default exchange has in rights, as in RabbitMQ's own. */
 export const DEFAULT_EXCHANGE = 'amq.default'
 
+/**
+ * How names of the gateway's own begin: what waits in these queues may be of every vhost, and what comes to them is obeyed. A
+ * wildcard is not meant for them.
+ */
+const OWN = 'gateway.'
+
 /** A text in which `*` stands for anything, a slash too. Case matters. */
 export class Pattern {
   readonly #first: string
@@ -20,6 +26,11 @@ export class Pattern {
     this.#first = first!
     this.#last = rest.pop()
     this.#middle = rest
+  }
+
+  /** What stands before the first wildcard. */
+  get start(): string {
+    return this.#first
   }
 
   get isAnything(): boolean {
@@ -42,6 +53,8 @@ export class Pattern {
 
 /** One right on whatever its patterns match. */
 export interface Grant {
+  /** As it was written. */
+  scope: string
   right: Right
   vhost: Pattern
   name: Pattern
@@ -60,6 +73,7 @@ export function parseGrant(scope: string): Grant {
   try {
     const [, right, vhost, name, routingKey] = match
     return {
+      scope,
       right: right as Right,
       vhost: new Pattern(vhost!),
       name: new Pattern(name!),
@@ -75,6 +89,9 @@ type Keys = 'any' | 'none' | Pattern[]
 
 const MAX_REMEMBERED = 10_000
 
+/** Rights as a text that can be kept: all there is, or scopes. */
+export type WrittenRights = 'everything' | string[]
+
 /** The rights of one identity. What was decided once is remembered, since most ask the same again and again. */
 export class Rights {
   readonly #grants: readonly Grant[]
@@ -86,6 +103,17 @@ export class Rights {
   constructor(grants: readonly Grant[] | 'everything') {
     this.#everything = grants === 'everything'
     this.#grants = grants === 'everything' ? [] : grants
+  }
+
+  /** Rights as write() gave them. */
+  static read(written: WrittenRights): Rights {
+    return written === 'everything' ? EVERYTHING : new Rights(written.map(parseGrant))
+  }
+
+  /** What there is of one right in a vhost, to be kept and read again, where it is asked for after its owner has gone. */
+  write(right: Right, vhost: string): WrittenRights {
+    if (this.#everything) return 'everything'
+    return this.#grants.filter((one) => one.right === right && one.vhost.matches(vhost)).map(({ scope }) => scope)
   }
 
   /** Whether the right is there, for some routing key at least. */
@@ -116,6 +144,7 @@ export class Rights {
     if (this.#everything) return true
     const isDefault = exchange === '' || exchange === DEFAULT_EXCHANGE
     if (isDefault && key !== undefined && this.allowsKey('write', vhost, key, key)) return true
+    if (isDefault && key?.startsWith(OWN)) return false
     return this.allowsKey('write', vhost, isDefault ? DEFAULT_EXCHANGE : exchange, key)
   }
 
@@ -123,7 +152,13 @@ export class Rights {
     const decided = this.#decided[right]
     const known = decided.get(vhost)?.get(name)
     if (known !== undefined) return known
-    const grants = this.#grants.filter((one) => one.right === right && one.vhost.matches(vhost) && one.name.matches(name))
+    const grants = this.#grants.filter(
+      (one) =>
+        one.right === right &&
+        one.vhost.matches(vhost) &&
+        one.name.matches(name) &&
+        (!name.startsWith(OWN) || one.name.start.startsWith(OWN)),
+    )
     const any = grants.some(({ routingKey }) => routingKey === undefined || routingKey.isAnything)
     const keys = grants.length === 0 ? 'none' : any ? 'any' : grants.map(({ routingKey }) => routingKey!)
     this.#remember(decided, vhost, name, keys)

@@ -15,6 +15,8 @@ export type Verdict = 'ack' | 'requeue' | 'reject'
 /** How often a message was delivered before a copy of it took its place. */
 export const DELIVERIES_HEADER = 'x-gateway-delivery-count'
 
+const NOTHING = Buffer.alloc(0)
+
 /** One message, delivered and not settled. */
 export class Delivery implements IncomingMessage {
   readonly channel: DeliveryChannel
@@ -22,8 +24,8 @@ export class Delivery implements IncomingMessage {
   readonly exchange: string
   readonly routingKey: string
   readonly redelivered: boolean
-  readonly properties: Properties
-  readonly body: Buffer
+  properties: Properties
+  body: Buffer
   /** 1 at the first delivery; undefined where nobody counts. */
   deliveryCount: number | undefined
   /** Called once if the channel closes first: the broker has requeued the message, or will. */
@@ -45,6 +47,12 @@ export class Delivery implements IncomingMessage {
     if (typeof earlier === 'number') this.deliveryCount = earlier + 1
     else if (typeof before === 'number') this.deliveryCount = this.redelivered ? 2 : 1
     if (typeof before === 'number') this.deliveryCount! += before
+  }
+
+  /** Lets its content go, where it is only to be held and given back. */
+  empty(): void {
+    this.properties = {}
+    this.body = NOTHING
   }
 }
 

@@ -2,6 +2,9 @@
 
 import type { FieldTable } from './field-table.js'
 
+/** The header of a message that waits, with what it is to be again. Nobody but the gateway may write it: it does as that says. */
+export const DELAYED_HEADER = 'gateway-delayed'
+
 /** The basic properties of AMQP 0-9-1 that a client may set; a property that is not set is absent or undefined. */
 export interface Properties {
   contentType?: string | undefined

@@ -54,11 +54,17 @@ export class Definitions {
     return this.#known
   }
 
+  /** Whether the log is being read, so that what is known is what is in force. */
+  get following(): boolean {
+    return this.#isFollowing
+  }
+
   /** As it was when the log was last read, which is now but while RabbitMQ is away. */
   get<T>(kind: string, key: string): Entry<T> | undefined {
     return this.#state.get<T>(kind, key)
   }
 
+  /** In the order in which they were first put, which is the same at every instance. */
   list<T>(kind: string): Entry<T>[] {
     return this.#state.list<T>(kind)
   }

@@ -2,10 +2,9 @@
 // messages on their way through queues, so all of that travels in one header of its own.
 
 import type { FieldTable } from '../amqp/field-table.js'
-import type { OutgoingMessage, Properties } from '../amqp/message.js'
+import { DELAYED_HEADER, type OutgoingMessage, type Properties } from '../amqp/message.js'
 import { UNDELIVERABLE_QUEUE } from './ladder.js'
 
-const HEADER = 'gateway-delayed'
 const UNDELIVERABLE_HEADER = 'gateway-undeliverable'
 
 export interface Delayed {
@@ -19,12 +18,17 @@ export function wrap({ vhost, message }: Delayed, exchange: string, routingKey: 
   const kept = Object.entries({ headers, expiration, priority, userId, deliveryMode }).filter(([, value]) => value !== undefined)
   const { exchange: toExchange, routingKey: toKey } = message
   const envelope = { vhost, exchange: toExchange, routing_key: toKey, properties: Object.fromEntries(kept) } as FieldTable
-  return { exchange, routingKey, body: message.body, properties: { ...rest, deliveryMode: 2, headers: { [HEADER]: envelope } } }
+  return {
+    exchange,
+    routingKey,
+    body: message.body,
+    properties: { ...rest, deliveryMode: 2, headers: { [DELAYED_HEADER]: envelope } },
+  }
 }
 
 /** @param username the only `user_id` that it may have. @returns undefined where it is no delayed message */
 export function unwrap(properties: Properties, body: Buffer, username: string): Delayed | undefined {
-  const envelope = properties.headers?.[HEADER]
+  const envelope = properties.headers?.[DELAYED_HEADER]
   if (!isTable(envelope)) return undefined
   const { vhost, exchange, routing_key: routingKey, properties: kept } = envelope
   if (typeof vhost !== 'string' || typeof exchange !== 'string' || typeof routingKey !== 'string' || !isTable(kept))

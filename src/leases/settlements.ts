@@ -45,10 +45,13 @@ export class Settlements {
   }
 }
 
-/** The message as it is to come again, counting its deliveries on. */
+/**
+ * The message as it is to come again, counting its deliveries on: to this queue alone. The others that `CC` named have had it,
+ * and whoever gives it back may have no right to them.
+ */
 function copyOf({ vhost, queue, delivery }: Lease): { vhost: string; message: OutgoingMessage } {
   const { properties, body, deliveryCount, redelivered } = delivery
-  const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, ...headers } = properties.headers ?? {}
+  const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, CC: _cc, BCC: _bcc, ...headers } = properties.headers ?? {}
   const counted = { ...headers, [DELIVERIES_HEADER]: deliveryCount ?? (redelivered ? 2 : 1) }
   const copy = { ...properties, headers: counted, messageId: properties.messageId as string }
   return { vhost, message: { exchange: '', routingKey: queue, properties: copy, body } }

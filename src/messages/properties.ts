@@ -3,7 +3,7 @@
 // over what this lets through.
 
 import type { FieldTable } from '../amqp/field-table.js'
-import type { Properties } from '../amqp/message.js'
+import { DELAYED_HEADER, type Properties } from '../amqp/message.js'
 import { isReserved } from '../amqp/reserved.js'
 import type { FieldError } from '../problems.js'
 
@@ -83,6 +83,8 @@ export function checkTogether(
       detail: username === undefined ? 'is not for these credentials to set' : "must be the user of the gateway's own connection",
     })
   }
+  if (values.headers?.[DELAYED_HEADER] !== undefined)
+    errors.push({ pointer: `${pointer('headers')}/${DELAYED_HEADER}`, detail: 'is for the gateway itself to set' })
   for (const name of ['CC', 'BCC']) {
     const keys = values.headers?.[name]
     if (keys === undefined) continue

@@ -7,6 +7,7 @@ import { ANYBODY, type Identity } from '../access/identity.js'
 import type { Requirement } from '../access/requirements.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
+import { placeOf } from './rate-limit.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -48,7 +49,8 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
       else request.identity = found
       done()
     }
-    const found = access.identify(request.raw.rawHeaders, request.ip)
+    const { ip } = request
+    const found = access.identify(request.raw.rawHeaders, () => placeOf(ip))
     if (found instanceof Promise) found.then(settle, done)
     else settle(found)
   })

@@ -11,17 +11,9 @@ import { isLoopback } from '../config/values.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
 
-/** No answer is a page, except those that say so themselves: it runs nothing, is shown in no frame, and is not guessed at. */
-const HEADERS = {
-  'x-content-type-options': 'nosniff',
-  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-  'referrer-policy': 'no-referrer',
-}
-
 export const browsers = fp(async (app: FastifyInstance, { config, access }: Services) => {
   const { CORS_ORIGINS, ALLOWED_HOSTS, ADVERTISE_URL, HOST, TLS_CERT_FILE } = config
   const headers = {
-    ...HEADERS,
     // An origin that may ask may use the answer; for every other page there is none, not as an image either.
     'cross-origin-resource-policy': CORS_ORIGINS.length > 0 ? 'cross-origin' : 'same-origin',
     ...(TLS_CERT_FILE && { 'strict-transport-security': 'max-age=31536000' }),

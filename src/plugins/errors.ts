@@ -7,6 +7,14 @@ import fp from 'fastify-plugin'
 import { escapePointer } from '../messages/headers.js'
 import { type FieldError, Problem, type ProblemCode } from '../problems.js'
 
+/** On every answer. None is a page, except those that say so themselves: it runs nothing, is shown in no frame, and is not guessed at. */
+export const ALWAYS = {
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+}
+
 const PARTS: Record<string, string> = { querystring: '/query', params: '/path', headers: '/header', body: '/body' }
 
 export const errors = fp(async (app: FastifyInstance) => {
@@ -41,7 +49,7 @@ export function frameworkError(
   request: FastifyRequest,
   reply: FastifyReply,
 ): void {
-  reply.header('x-request-id', request.id).header('cache-control', 'no-store')
+  reply.header('x-request-id', request.id).headers(ALWAYS)
   answer(app(), problemFor(error), request, reply)
 }
 
@@ -55,7 +63,7 @@ function wrongMethod(request: FastifyRequest, allow: string[]): Problem {
 
 function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
   const { status, code } = problem
-  const fields = { request_id: request.id, method: request.method, url: request.url, code, detail: problem.message }
+  const fields = { request_id: request.id, method: request.method, path: pathOf(request), code, detail: problem.message }
   if (code === 'internal_error') app.log.error({ ...fields, err: problem.cause }, 'a defect')
   else if (status >= 500) app.log.warn(fields, 'a request failed')
   else if (REFUSALS.includes(status)) logRefusal(app, problem, request)
@@ -73,7 +81,7 @@ function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest,
 
 const REFUSALS = [401, 403, 429]
 
-/** Who was refused, and from where; not the query, where somebody may have put his key. */
+/** Who was refused, and from where. */
 function logRefusal(app: FastifyInstance, { status, code, message }: Problem, request: FastifyRequest): void {
   const { id, method, ip, identity } = request
   const fields = { request_id: id, method, path: pathOf(request), status, code, detail: message, address: ip }
@@ -81,7 +89,8 @@ function logRefusal(app: FastifyInstance, { status, code, message }: Problem, re
 }
 
 const asIs = (text: unknown): string => text as string
-const pathOf = (request: FastifyRequest): string => request.url.split('?', 1)[0]!.slice(0, 2048)
+/** Without the query, where somebody may have put his key. */
+export const pathOf = (request: FastifyRequest): string => request.url.split('?', 1)[0]!.slice(0, 2048)
 
 function problemFor(error: FastifyError): Problem {
   if (error instanceof Problem) return error
@@ -128,6 +137,10 @@ const CLIENT_ERRORS: Record<string, [status: string, detail: string]> = {
   ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'The request did not come in time.'],
 }
 
+const ALWAYS_LINES = Object.entries(ALWAYS)
+  .map(([name, value]) => `${name}: ${value}\r\n`)
+  .join('')
+
 /** For what is no HTTP at all: there is no request to answer, so the answer is written to the socket. */
 export function clientError(error: NodeJS.ErrnoException, socket: Socket): void {
   // Where no TLS came about there is nobody to write to, and an answer would wait for ever.
@@ -140,6 +153,6 @@ export function clientError(error: NodeJS.ErrnoException, socket: Socket): void 
   const problem = new Problem('invalid_request' satisfies ProblemCode, detail, { status: Number(status.slice(0, 3)) })
   const body = JSON.stringify(problem.body('', id))
   socket.end(
-    `HTTP/1.1 ${status}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nx-request-id: ${id}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${status}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nx-request-id: ${id}\r\n${ALWAYS_LINES}connection: close\r\n\r\n${body}`,
   )
 }

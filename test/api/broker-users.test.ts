@@ -106,6 +106,17 @@ describe('a user of RabbitMQ', () => {
     await owner.as(own).get('/queues/nowhere/messages').expect(404)
   })
 
+  it('is not guessed from one address of IPv6 after the other: whoever has one has its /64', async () => {
+    const own = await startGateway({ AUTH: 'broker', TRUST_PROXY: 'loopback' })
+    const from = async (address: string) => {
+      const guess = withAuthorization(own, basic(owner.name, randomUUID())).get('/queues/q/messages')
+      return (await guess.set('x-forwarded-for', address)).status
+    }
+    for (let n = 0; n < 10; n++) assert.equal(await from(`2001:db8::${n + 1}`), 401)
+    assert.equal(await from('2001:db8::ffff:1'), 429)
+    assert.equal(await from('2001:db8:0:1::1'), 401)
+  })
+
   it('is let go when nobody uses his connections', async () => {
     const own = await startGateway({ AUTH: 'broker', VHOST_IDLE: '1s' })
     const before = own.app.services.vhosts.all().length
@@ -129,6 +140,25 @@ describe('a user of RabbitMQ', () => {
     assert.equal(connections(), 1)
     await owner.as(gateway).get(`/queues/${queue}/messages?wait=5s&ack=auto`).expect(200)
     await withAuthorization(own, basic(user.name, 'another')).get(`/queues/${queue}/messages`).expect(200)
+  })
+
+  it('is not cut off from what he has open for having done nothing else meanwhile', async () => {
+    const own = await startGateway({ AUTH: 'broker', LOGIN_RECHECK: '1s' })
+    const queue = await freshQueue()
+    const headers = { authorization: basic(owner.name, owner.password), 'content-type': 'application/x-ndjson' }
+    const lines = new TransformStream<Uint8Array, Uint8Array>()
+    const writer = lines.writable.getWriter()
+    const line = () => writer.write(new TextEncoder().encode('{"payload":1}\n'))
+    const path = `${own.url}/queues/${queue}/messages/batch`
+    const batch = fetch(path, { method: 'POST', headers, body: lines.readable, duplex: 'half' } as RequestInit)
+    const empty = await freshQueue()
+    void line()
+    // Longer than what RabbitMQ has said is good for.
+    const waiting = own.call('get', `/queues/${empty}/messages?wait=2500ms`).set('authorization', headers.authorization)
+    await waiting.expect(200)
+    void line()
+    void writer.close()
+    assert.match(await (await batch).text(), /{"published":2,"failed":0}/)
   })
 
   it('is refused once RabbitMQ knows him no more', async () => {

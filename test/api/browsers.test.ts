@@ -191,5 +191,8 @@ describe('every answer', () => {
       assert.equal(response.headers['cross-origin-resource-policy'], 'same-origin')
       assert.equal(response.headers['referrer-policy'], 'no-referrer')
     }
+    const { headers, status } = await gateway.get('/queues/%zz')
+    assert.deepEqual([status, headers['x-content-type-options'], headers['referrer-policy']], [400, 'nosniff', 'no-referrer'])
+    assert.match(headers['content-security-policy']!, /default-src 'none'/)
   })
 })

@@ -196,6 +196,21 @@ describe('a message that is given back with a delay', () => {
     })
   }
 
+  it('comes to its own queue alone, whichever others CC had named', async () => {
+    const [queue, copied] = [await freshQueue(gateway), await freshQueue(gateway)]
+    const headers = JSON.stringify({ CC: [copied], a: 'b' })
+    await gateway.post(`/queues/${queue}/messages`).set('amqp-headers', headers).send('x').expect(201)
+    await ack((await next(copied)).message)
+    await gateway
+      .post(`/leases/${(await next(queue)).message.lease.id}/nack`)
+      .send({ delay: '100ms' })
+      .expect(204)
+    const { message } = await next(queue)
+    assert.deepEqual(Object.keys(message.properties.headers!).sort(), ['a', 'x-gateway-delivery-count'])
+    assert.equal((await gateway.get(`/queues/${copied}`).expect(200)).body.message_count, 0)
+    await ack(message)
+  })
+
   it('is one of many', async () => {
     const queue = await freshQueue(gateway)
     for (let n = 0; n < 3; n++) await gateway.post(`/queues/${queue}/messages`).send(`${n}`).expect(201)

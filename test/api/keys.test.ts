@@ -160,6 +160,28 @@ describe('the key file', () => {
 })
 
 describe('what lasts', () => {
+  it('ends when its key is taken away: a receive that waits takes nothing', async () => {
+    const queue = await freshQueue()
+    const own = await startWithKeys()
+    const reader = own.clientOf(own.file.add([`read:%2F/${queue}`]))
+    for (const query of ['wait=30s&ack=auto', 'wait=30s&format=raw']) {
+      const waiting = reader.get(`/queues/${queue}/messages?${query}`).then((response) => response)
+      await eventually(() => assert.equal(own.gateway.app.services.receiver.waiting, 1))
+      const taken = own.file.entries.pop()!
+      own.file.write()
+      own.gateway.app.services.access.reload()
+      await admin.post(`/queues/${queue}/messages`).send('x').expect(201)
+      const { status, headers, body } = await waiting
+      assert.deepEqual([status, body.code], [401, 'unauthorized'])
+      assert.match(headers['www-authenticate']!, /^Bearer /)
+      const { messages } = (await admin.get(`/queues/${queue}/messages?wait=5s&ack=auto`).expect(200)).body
+      assert.equal(messages[0].payload, 'x')
+      own.file.entries.push(taken)
+      own.file.write()
+      own.gateway.app.services.access.reload()
+    }
+  })
+
   it('ends when its key is taken away: a stream with a word, a batch of lines with the next one', async () => {
     const queue = await freshQueue()
     const key = file.add([`read:%2F/${queue}`, `write:%2F/${queue}`])
@@ -180,7 +202,9 @@ describe('what lasts', () => {
       duplex: 'half',
     } as RequestInit)
     void line()
-    await eventually(async () => assert.equal((await admin.get(`/metrics`)).text.match(/outcome="confirmed"} (\d+)/)?.[1], '1'))
+    await eventually(async () =>
+      assert.equal((await admin.get(`/metrics`)).text.match(/gateway_batch_messages_total{status="confirmed"} (\d+)/)?.[1], '1'),
+    )
     file.entries.pop()
     file.write()
     gateway.app.services.access.reload()
@@ -218,6 +242,14 @@ describe('the gateway’s own headers', () => {
     await author.post(`/queues/${queue}/rpc?timeout=50ms`).set('amqp-header-x-tenant', 'evil').send('x').expect(504)
     await author.post(`/exchanges/amq.default/messages?routing_key=${queue}`).set('amqp-header-x-tenant', 'evil').send('x')
     assert.equal((await headersOf(queue))['x-tenant'], 'acme')
+    const spelt = JSON.stringify({ x_tenant: 'evil', X_Tenant: 'evil', 'X-tenant': { y: 'evil' } })
+    await author.post(path).set('amqp-headers', spelt).send('x').expect(201)
+    assert.deepEqual(await headersOf(queue), { 'x-tenant': 'acme', 'x-team': 'a' })
+    await author.post(`${path}?delay=100ms`).set('amqp-header-x-tenant', 'evil').send('x').expect(201)
+    const { messages: late } = (await admin.get(`/queues/${queue}/messages?wait=10s`).expect(200)).body
+    assert.deepEqual(late[0].properties.headers, { 'x-tenant': 'acme', 'x-team': 'a' })
+    await admin.post(`/leases/${late[0].lease.id}/nack`).send({ delay: '100ms' }).expect(204)
+    assert.equal((await headersOf(queue))['x-tenant'], 'acme')
     const event = { specversion: '1.0', id: '1', source: '/s', type: 't', 'x-tenant': 'evil' }
     await author
       .post(`${path}/batch`)
@@ -225,6 +257,14 @@ describe('the gateway’s own headers', () => {
       .send(JSON.stringify([event]))
       .expect(200)
     assert.equal((await headersOf(queue))['x-tenant'], 'acme')
+  })
+
+  it('may be an event’s, in whatever form its client says the same', async () => {
+    const queue = await freshQueue()
+    const author = clientOf(file.add([`write:%2F/${queue}`], { headers: { 'cloudEvents:source': '/acme' } }))
+    const spelt = JSON.stringify({ 'ce-source': '/evil', cloudEvents_source: '/evil', 'cloudEvents:Source': '/evil' })
+    await author.post(`/queues/${queue}/messages`).set('ce-source', '/evil').set('amqp-headers', spelt).send('x').expect(201)
+    assert.deepEqual(await headersOf(queue), { 'cloudEvents:source': '/acme' })
   })
 
   it('leave user_id to those who may set it', async () => {

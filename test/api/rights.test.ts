@@ -38,6 +38,10 @@ const WANTS: Record<string, Wants> = {
   'DELETE /exchanges/:exchange/bindings/queues/:queue': [['read', 'write']],
   'PUT /exchanges/:exchange/bindings/exchanges/:destination': [['read', 'write']],
   'DELETE /exchanges/:exchange/bindings/exchanges/:destination': [['read', 'write']],
+  'POST /queues/:queue/redrive': [['read']],
+  'GET /redrives': 'known',
+  'GET /redrives/:id': 'known',
+  'DELETE /redrives/:id': 'known',
   'GET /health/live': 'open',
   'HEAD /health/live': 'open',
   'GET /health/ready': 'open',
@@ -74,6 +78,7 @@ const BODIES: Record<string, object> = {
   'POST /exchanges/:exchange/messages/batch': { messages: [{ payload: 1 }] },
   'PUT /exchanges/:exchange': { type: 'topic' },
   'POST /leases/settle': { ack: [] },
+  'POST /queues/:queue/redrive': { dry_run: true },
 }
 
 async function ask(door: string, lease: string, prefix: string, key?: string): Promise<{ status: number; code?: string }> {

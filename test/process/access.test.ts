@@ -98,7 +98,8 @@ describe('the process with API keys', () => {
       assert.ok(request_id && detail)
       assert.ok(!path.includes('?'))
     }
-    for (const secret of [key, basic, file.entries[0]!.sha256]) assert.ok(!gateway.output().includes(secret))
+    await eventually(() => assert.equal(gateway.output().match(/"path":"\/queues\/mine",.*"msg":"request"/g)?.length, 3))
+    for (const secret of [key, basic, file.entries[0]!.sha256, 'key=abc']) assert.ok(!gateway.output().includes(secret))
   })
 })
 

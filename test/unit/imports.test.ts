@@ -48,6 +48,7 @@ const leases = /^src\/leases\//
 const access = /^src\/access\//
 const instances = /^src\/instances\//
 const definitions = /^src\/definitions\//
+const redrive = /^src\/redrive\//
 
 describe('the arrows', () => {
   it('start from every file and end at one that is there', () => {
@@ -127,6 +128,14 @@ describe('the arrows', () => {
   it('lead from the way to other instances to the base alone', () => {
     assert.deepEqual(
       violations(instances, (to) => !ours(to) || instances.test(to) || base.test(to)),
+      [],
+    )
+  })
+
+  it('lead from redriving to definitions, messages, access and the broker side', () => {
+    const rooms = [redrive, definitions, messages, access, amqp, base]
+    assert.deepEqual(
+      violations(redrive, (to) => !ours(to) || rooms.some((room) => room.test(to))),
       [],
     )
   })

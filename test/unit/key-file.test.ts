@@ -40,6 +40,12 @@ describe('a key file', () => {
     assert.equal(key!.setsUserId, true)
   })
 
+  it('has no time that no calendar has', () => {
+    for (const day of ['2030-02-30', '2030-02-29', '2030-04-31'])
+      assert.equal(wrong({ ...entry, expires_at: `${day}T00:00:00Z` }).length, 1, day)
+    assert.deepEqual(wrong({ ...entry, expires_at: '2028-02-29T23:59:59-11:00' }), [])
+  })
+
   it('is told every mistake in it, and where', () => {
     const found = wrong(
       { name: '', sha256: 'short', rights: ['read:%2F/q', 'reed:%2F/q', 7], expires_at: 'tomorrow', colour: 'blue' },

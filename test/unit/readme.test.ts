@@ -84,6 +84,7 @@ describe('the documents', () => {
       leases: none,
       waiters: none,
       streams: none,
+      redrives: none,
       calls: none,
       channels: none,
       unconfirmedBytes: none,

@@ -128,9 +128,41 @@ describe('rights', () => {
     }
   })
 
+  it('on names of the gateway itself are not meant by a wildcard', () => {
+    const own = 'gateway.delay.due'
+    const some = rights('configure:*/*', 'write:*/*', 'read:*/g*', 'read:*/*.due', 'write:v/amq.default')
+    assert.equal(some.knows('v', own), false)
+    for (const exchange of ['', 'amq.default']) {
+      assert.equal(some.publishes('v', exchange, own), false)
+      assert.equal(some.publishes('v', exchange, 'gateway'), true)
+    }
+    assert.equal(rights('read:*/gateway.*').allows('read', 'v', own), true)
+    assert.equal(rights('write:v/gateway.delay.due').publishes('v', '', own), true)
+    assert.equal(rights('read:v/gate%2A').knows('v', own), false)
+  })
+
   it('are all of them where nobody is asked', () => {
     assert.equal(EVERYTHING.allows('configure', 'v', 'q'), true)
     assert.equal(EVERYTHING.publishes('v', 'e', undefined), true)
+  })
+
+  it('are kept as a text, one right of one vhost, and are the same when they are read again', () => {
+    const scopes = ['write:v/a%2Fb', 'write:v/e/eu.*', 'write:*/c', 'read:v/a', 'write:w/d']
+    const kept = rights(...scopes).write('write', 'v')
+    assert.deepEqual(kept, ['write:v/a%2Fb', 'write:v/e/eu.*', 'write:*/c'])
+    const read = Rights.read(JSON.parse(JSON.stringify(kept)))
+    assert.deepEqual(
+      [
+        read.publishes('v', '', 'a/b'),
+        read.publishes('v', 'e', 'eu.de'),
+        read.publishes('v', 'e', 'us'),
+        read.allows('read', 'v', 'a'),
+      ],
+      [true, true, false, false],
+    )
+    assert.equal(EVERYTHING.write('write', 'v'), 'everything')
+    assert.equal(Rights.read('everything'), EVERYTHING)
+    assert.equal(Rights.read(rights().write('write', 'v')).publishes('v', '', 'q'), false)
   })
 
   it('are none where there are none', () => {

@@ -1,0 +1,219 @@
+// All redrives: begins them, shows them, stops them wherever they run, and takes over those that nobody runs.
+
+import { randomUUID } from 'node:crypto'
+import { DEFAULT_EXCHANGE, type WrittenRights } from '../access/rights.js'
+import { settled } from '../amqp/deadline.js'
+import { streamQueue } from '../amqp/reply-codes.js'
+import type { Vhost } from '../amqp/vhost.js'
+import type { Entry } from '../definitions/definitions.js'
+import { Problem } from '../problems.js'
+import { Runner, type RunnerServices } from './runner.js'
+import { KIND, type Order, type Target, type Task } from './task.js'
+
+const TICK = 1000
+/** Milliseconds without a change, after which nobody runs it any more. */
+const ORPHANED = 15_000
+const MAX_RUNNING = 100
+const MAX_ENDED = 1000
+const KEEP_ENDED = 24 * 3_600_000
+const LOOK_FOR_ENDED = 60_000
+
+export class Redrives {
+  readonly #services: RunnerServices
+  readonly #runners = new Map<string, Runner>()
+  /** Being taken over. */
+  readonly #claimed = new Set<string>()
+  /** When this instance first saw the revision that a running one of another instance has. */
+  readonly #seen = new Map<string, { revision: number; at: number }>()
+  readonly #ticks: NodeJS.Timeout
+  readonly #endWatch: () => void
+  #lookedForEnded = Date.now()
+  #closing: Promise<void> | undefined
+
+  constructor(services: RunnerServices) {
+    this.#services = services
+    this.#endWatch = services.definitions.watch(KIND, (id, entry) =>
+      this.#runners.get(id)?.heard(entry as Entry<Task> | undefined),
+    )
+    this.#ticks = setInterval(() => this.#tick(), TICK)
+  }
+
+  /** On this instance. */
+  get running(): number {
+    return this.#runners.size
+  }
+
+  /**
+   * Begins to redrive a queue.
+   * @param rights `write` of whoever asks for it
+   * @throws Problem queue_not_found, exchange_not_found, stream_queue, precondition_failed: one of the queue runs already;
+   *   and as Definitions.put()
+   */
+  async begin(order: Order, rights: WrittenRights): Promise<Task> {
+    const { vhosts, definitions } = this.#services
+    if (this.#closing) throw new Problem('shutting_down', 'The gateway is shutting down and begins no redrives.')
+    if (this.#entries().filter(isRunning).length >= MAX_RUNNING) {
+      throw new Problem('overloaded', `As many redrives run as may (${MAX_RUNNING}).`)
+    }
+    const vhost = await vhosts.get(order.vhost)
+    if ((await vhost.topology.types.look(order.queue)) === 'stream') throw streamQueue()
+    if (order.to) await lookUp(vhost, order.to)
+    const { messageCount } = await vhost.topology.queue(order.queue)
+    this.#refuseSecond(order)
+    const now = new Date().toISOString()
+    const task: Task = {
+      id: randomUUID(),
+      ...order,
+      rights,
+      state: 'running',
+      moved: 0,
+      matched: 0,
+      skipped: 0,
+      failed: 0,
+      total: messageCount,
+      started_at: now,
+      updated_at: now,
+      instance: vhosts.instance,
+    }
+    const entry = await definitions.put(KIND, task.id, task, { expected: 0 })
+    if (!entry) throw new Problem('broker_unavailable', 'The redrive was not begun.')
+    try {
+      this.#refuseSecond(task, task.id)
+    } catch (error) {
+      await definitions.delete(KIND, task.id)
+      throw error
+    }
+    this.#run(entry)
+    return task
+  }
+
+  list(): Task[] {
+    return this.#entries().map(({ key, value }) => this.#runners.get(key)?.task ?? value)
+  }
+
+  /** As it is at this moment where it runs here, else as it was within the last second. */
+  get(id: string): Task | undefined {
+    return this.#runners.get(id)?.task ?? this.#services.definitions.get<Task>(KIND, id)?.value
+  }
+
+  /**
+   * Stops a redrive, at whatever instance it runs, or takes one that has ended from the list. Resolves when it has stopped, or
+   * is about to, where its instance does not say so in time.
+   * @throws Problem as Definitions.put()
+   */
+  async stop(id: string): Promise<void> {
+    const { definitions } = this.#services
+    for (;;) {
+      const entry = definitions.get<Task>(KIND, id)
+      if (!entry) return
+      const { value, revision: expected } = entry
+      if (!isRunning(entry)) {
+        await definitions.delete(KIND, id, { expected })
+        return
+      }
+      if (value.stop || (await definitions.put(KIND, id, { ...value, stop: true }, { expected }))) break
+    }
+    await this.#stopped(id)
+  }
+
+  /** Leaves those that run here to other instances, and begins none. */
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      clearInterval(this.#ticks)
+      await Promise.all([...this.#runners.values()].map((runner) => runner.release()))
+      this.#endWatch()
+    })()
+    return this.#closing
+  }
+
+  #entries(): Entry<Task>[] {
+    return this.#services.definitions.list<Task>(KIND)
+  }
+
+  /** Of several of one queue the first in the log is the one that runs: all instances see the same. */
+  #first({ vhost, queue }: Order): Task | undefined {
+    return this.#entries().find((entry) => isRunning(entry) && entry.value.vhost === vhost && entry.value.queue === queue)?.value
+  }
+
+  #refuseSecond(order: Order, id?: string): void {
+    const first = this.#first(order)
+    if (first && first.id !== id) throw new Problem('precondition_failed', `The queue is being redriven already: ${first.id}.`)
+  }
+
+  #run(entry: Entry<Task>): void {
+    const runner = new Runner(this.#services, entry)
+    this.#runners.set(entry.key, runner)
+    void runner.ended.finally(() => this.#runners.delete(entry.key))
+    if (this.#closing) void runner.release()
+  }
+
+  #tick(): void {
+    const now = Date.now()
+    if (!this.#services.definitions.following) {
+      this.#seen.clear()
+      return
+    }
+    const entries = this.#entries()
+    for (const entry of entries) if (isRunning(entry) && this.#isOrphan(entry, now)) void this.#takeOver(entry)
+    for (const id of this.#seen.keys()) if (!this.#services.definitions.get(KIND, id)) this.#seen.delete(id)
+    if (now - this.#lookedForEnded > LOOK_FOR_ENDED) {
+      this.#lookedForEnded = now
+      void this.#forgetEnded(entries)
+    }
+  }
+
+  #isOrphan({ key, value, revision }: Entry<Task>, now: number): boolean {
+    if (this.#runners.has(key) || this.#claimed.has(key) || this.#first(value)?.id !== key) return false
+    if (value.instance === undefined) return true
+    const seen = this.#seen.get(key)
+    if (seen?.revision === revision) return now - seen.at > ORPHANED
+    this.#seen.set(key, { revision, at: now })
+    return false
+  }
+
+  async #takeOver({ key, value, revision: expected }: Entry<Task>): Promise<void> {
+    const { definitions, vhosts, log } = this.#services
+    this.#claimed.add(key)
+    try {
+      const entry = await definitions.put(KIND, key, { ...value, instance: vhosts.instance }, { expected })
+      if (!entry) return
+      log.info({ redrive: key, vhost: value.vhost, queue: value.queue }, 'takes a redrive over')
+      this.#run(entry)
+    } catch (error) {
+      log.debug({ err: error, redrive: key }, 'a redrive could not be taken over yet')
+    } finally {
+      this.#claimed.delete(key)
+    }
+  }
+
+  /** Waits until it has ended, BROKER_TIMEOUT at most. */
+  async #stopped(id: string): Promise<void> {
+    const { definitions, config } = this.#services
+    let end: (() => void) | undefined
+    const stopped = new Promise<void>((resolve) => {
+      end = definitions.watch(KIND, () => {
+        const entry = definitions.get<Task>(KIND, id)
+        if (!entry || !isRunning(entry)) resolve()
+      })
+    })
+    await settled(config.BROKER_TIMEOUT, stopped)
+    end?.()
+  }
+
+  async #forgetEnded(entries: Entry<Task>[]): Promise<void> {
+    const ended = entries.filter((entry) => !isRunning(entry))
+    const oldest = Date.now() - KEEP_ENDED
+    const over = ended.filter(({ value }, n) => n < ended.length - MAX_ENDED || Date.parse(value.ended_at!) < oldest)
+    for (const { key, revision: expected } of over) {
+      await this.#services.definitions.delete(KIND, key, { expected }).catch(() => undefined)
+    }
+  }
+}
+
+const isRunning = ({ value }: Entry<Task>): boolean => value.state === 'running'
+
+/** @throws Problem queue_not_found, exchange_not_found */
+async function lookUp(vhost: Vhost, to: Target): Promise<void> {
+  if ('queue' in to) await vhost.topology.queue(to.queue)
+  else await vhost.topology.exchange(to.exchange === DEFAULT_EXCHANGE ? '' : to.exchange)
+}

@@ -1,0 +1,267 @@
+// Moves the messages of one redrive, for as long as this instance owns it: it does while the others see it change. Each change
+// expects the last one, so that of two instances one is told that it is the owner no more.
+
+import { Rights } from '../access/rights.js'
+import type { Vhosts } from '../amqp/vhost.js'
+import { type Backoff, waitAfter } from '../backoff.js'
+import { type Config, longestLease } from '../config.js'
+import type { Definitions, Entry } from '../definitions/definitions.js'
+import type { Log } from '../log.js'
+import type { Metrics } from '../metrics.js'
+import { Problem } from '../problems.js'
+import { decide } from './message.js'
+import { Pace } from './pace.js'
+import { Pass } from './pass.js'
+import { KIND, type State, type Task } from './task.js'
+
+/** Milliseconds between two looks whether there is something to tell, and without a change until it tells that it lives. */
+const BEAT = 1000
+const HEARTBEAT = 5000
+/** Milliseconds without a word that got through, after which it stops moving: another may have taken over. */
+const OWNS = 10_000
+const BACKOFF: Backoff = { initial: 500, factor: 2, max: 30_000, jitter: 0.2 }
+/** What no other try makes good. */
+const FATAL: readonly string[] = [
+  'queue_not_found',
+  'vhost_not_found',
+  'stream_queue',
+  'resource_locked',
+  'access_refused',
+  'invalid_request',
+  'overloaded',
+  'internal_error',
+]
+
+export interface RunnerServices {
+  config: Config
+  log: Log
+  metrics: Metrics
+  vhosts: Vhosts
+  definitions: Definitions
+}
+
+export class Runner {
+  /** Resolves when this instance has nothing to do with it any more. */
+  readonly ended: Promise<void>
+  readonly #services: RunnerServices
+  /** With the counts of the goes that are over. */
+  #task: Task
+  #pass: Pass | undefined
+  readonly #pace: Pace
+  readonly #beats: NodeJS.Timeout
+  #isLost = false
+  #isReleased = false
+  #savedAt = Date.now()
+  #saved = ''
+  #saving = false
+  #wake: () => void = () => undefined
+
+  /** @param entry that names this instance */
+  constructor(services: RunnerServices, { value }: Entry<Task>) {
+    this.#services = services
+    this.#task = value
+    this.#pace = new Pace(value.rate)
+    this.#beats = setInterval(() => this.#beat(), BEAT)
+    this.ended = this.#run()
+  }
+
+  /** As it is at this moment. */
+  get task(): Task {
+    const pass = this.#pass
+    if (!pass) return this.#task
+    const { matched, skipped, failed, moved } = pass
+    const problem = pass.obstacle ?? pass.failure
+    return {
+      ...this.#task,
+      matched: this.#task.moved + matched,
+      skipped,
+      failed,
+      moved: this.#task.moved + moved,
+      ...(problem && { last_error: textOf(problem) }),
+    }
+  }
+
+  /** What the log has of it by now. */
+  heard(entry: Entry<Task> | undefined): void {
+    if (entry?.value.instance !== this.#services.vhosts.instance) this.#isLost = true
+    else if (!entry.value.stop) return
+    else this.#task = { ...this.#task, stop: true }
+    this.#interrupt()
+  }
+
+  /** Gives all back and leaves the rest to whoever wants it. */
+  async release(): Promise<void> {
+    this.#isReleased = true
+    this.#interrupt()
+    await this.ended
+  }
+
+  async #run(): Promise<void> {
+    try {
+      await this.#work()
+    } catch (error) {
+      this.#services.log.error({ err: error, redrive: this.#task.id }, 'a defect: a redrive ended')
+      await this.#finish('failed', new Problem('internal_error', 'This is a defect of the gateway.'))
+    } finally {
+      clearInterval(this.#beats)
+    }
+  }
+
+  async #work(): Promise<void> {
+    let attempts = 0
+    while (await this.#owns()) {
+      const { stop, total, moved, max = total } = this.#task
+      if (stop) return this.#finish('stopped')
+      if (moved >= Math.min(total, max)) return this.#finish('done')
+      let isThrough = false
+      let problem: Problem | undefined
+      const before = moved
+      try {
+        isThrough = await this.#go()
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error
+        problem = error
+      }
+      this.#task = this.task
+      this.#pass = undefined
+      if (this.#isLost) continue
+      if (isThrough) return this.#finish('done')
+      if (this.#isReleased || !problem) continue
+      if (FATAL.includes(problem.code)) return this.#finish('failed', problem)
+      this.#note(problem)
+      attempts = this.#task.moved > before ? 1 : attempts + 1
+      await this.#rest(waitAfter(attempts, BACKOFF))
+    }
+  }
+
+  /** One go over the queue, for what is left to do. What stayed at the last one is looked at again. */
+  async #go(): Promise<boolean> {
+    const { vhosts, config, metrics } = this.#services
+    const { queue, total, moved, max, rate, dry_run: dryRun, rights } = this.#task
+    const vhost = await vhosts.get(this.#task.vhost)
+    const rules = { order: this.#task, rights: Rights.read(rights), username: vhosts.username }
+    const letGo = vhost.hold()
+    try {
+      const { last_error: _, ...rest } = this.#task
+      this.#task = rest
+      this.#pass = new Pass({
+        vhost,
+        queue,
+        look: total - moved,
+        max: (max ?? total) - moved,
+        dryRun,
+        window: rate === undefined ? Number.POSITIVE_INFINITY : Math.ceil(rate / 2),
+        pace: this.#pace,
+        longest: longestLease(config),
+        decide: (delivery) => decide(delivery, rules),
+        onMoved: () => metrics.redriven('moved'),
+      })
+      return await this.#pass.run()
+    } finally {
+      letGo()
+    }
+  }
+
+  /** Whether this instance is the owner: asks until it knows. */
+  async #owns(): Promise<boolean> {
+    for (;;) {
+      if (this.#isLost) return false
+      try {
+        if (!this.#isReleased) return await this.#save()
+        const { instance: _, ...released } = this.#task
+        this.#task = released
+        await this.#save()
+        return false
+      } catch (error) {
+        if (this.#isReleased) return false // it is taken over when the others see no change
+        this.#note(error)
+        await this.#rest(BEAT)
+      }
+    }
+  }
+
+  async #finish(state: State, problem?: Problem): Promise<void> {
+    clearInterval(this.#beats)
+    const { stop: _, ...task } = this.#task
+    const ended_at = new Date().toISOString()
+    this.#task = { ...task, state, rights: [], ended_at, ...(problem && { last_error: textOf(problem) }) }
+    const { metrics, log } = this.#services
+    if (task.skipped > 0) metrics.redriven('skipped', task.skipped)
+    if (task.failed > 0) metrics.redriven('failed', task.failed)
+    const { id, vhost, queue, moved, skipped, failed } = this.#task
+    log.info({ redrive: id, vhost, queue, state, moved, skipped, failed, reason: problem?.message }, 'a redrive has ended')
+    while (!this.#isLost) {
+      try {
+        await this.#save()
+        return
+      } catch {
+        if (this.#isReleased) return
+        await this.#rest(BEAT)
+      }
+    }
+  }
+
+  #beat(): void {
+    const silent = Date.now() - this.#savedAt
+    if (silent > OWNS) this.#pass?.interrupt()
+    if (this.#saving || (silent < HEARTBEAT && this.#saved === countsOf(this.task))) return
+    this.#saving = true
+    this.#save()
+      .catch((error) => this.#note(error))
+      .finally(() => {
+        this.#saving = false
+      })
+  }
+
+  /**
+   * Tells the others how far it is.
+   * @returns whether this instance still was the owner
+   * @throws Problem it is not known
+   */
+  async #save(): Promise<boolean> {
+    const { definitions, vhosts } = this.#services
+    for (;;) {
+      const current = definitions.get<Task>(KIND, this.#task.id)
+      if (current?.value.instance !== vhosts.instance || current.value.state !== 'running') {
+        this.#isLost = true
+        this.#interrupt()
+        return false
+      }
+      if (current.value.stop && this.#task.state === 'running') this.#task = { ...this.#task, stop: true }
+      const task = { ...this.task, updated_at: new Date().toISOString() }
+      const at = Date.now()
+      if (await definitions.put(KIND, task.id, task, { expected: current.revision })) {
+        this.#savedAt = at
+        this.#saved = countsOf(task)
+        return true
+      }
+    }
+  }
+
+  #note(error: unknown): void {
+    this.#task = { ...this.#task, last_error: textOf(error) }
+  }
+
+  #interrupt(): void {
+    this.#pass?.interrupt()
+    this.#wake()
+  }
+
+  async #rest(milliseconds: number): Promise<void> {
+    if (this.#isLost || this.#isReleased) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+}
+
+const countsOf = ({ moved, matched, skipped, failed, last_error }: Task): string =>
+  [moved, matched, skipped, failed, last_error].join(' ')
+
+const MAX_TEXT = 500
+const textOf = (error: unknown): string =>
+  (error instanceof Problem ? `${error.code}: ${error.message}` : String(error)).slice(0, MAX_TEXT)

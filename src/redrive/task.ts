@@ -1,0 +1,62 @@
+// A redrive: what was asked for and how far it is, as it stands among the definitions for every instance, and as it is shown.
+
+import type { WrittenRights } from '../access/rights.js'
+
+export const KIND = 'redrive'
+
+export type State = 'running' | 'done' | 'stopped' | 'failed'
+
+/** `routing_key` absent: each message's own. The default exchange is `amq.default`. */
+export type Target = { queue: string } | { exchange: string; routing_key?: string }
+
+/** What a message has to have, all of it. */
+export interface Filter {
+  /** Headers in their JSON form. */
+  header?: Record<string, unknown>
+  /** Why it died, in RabbitMQ's words. */
+  reason?: string
+}
+
+export interface Order {
+  vhost: string
+  queue: string
+  /** Absent: where each message came from. */
+  to?: Target
+  /** So many are moved at most. */
+  max?: number
+  /** So many a second are moved at most. */
+  rate?: number
+  filter?: Filter
+  dry_run: boolean
+}
+
+/** In the present go over the queue, but for `moved`, which is of all. */
+export interface Counts {
+  moved: number
+  matched: number
+  skipped: number
+  failed: number
+}
+
+export interface Task extends Order, Counts {
+  id: string
+  /** `write` of whoever asked for it: each message is moved only where he may publish. */
+  rights: WrittenRights
+  state: State
+  last_error?: string
+  /** Messages in the queue when it began: no more are looked at, so that what dies again is not moved in a circle. */
+  total: number
+  started_at: string
+  updated_at: string
+  ended_at?: string
+  /** Who moves them; absent: whoever wants to. */
+  instance?: string
+  /** Somebody wants it to end. */
+  stop?: true
+}
+
+/** For clients. */
+export function shown(task: Task) {
+  const { rights: _, stop: __, ...visible } = task
+  return visible
+}
