@@ -6,6 +6,7 @@ import { strict } from '../openapi/schemas/common.js'
 import type { Services } from '../src/services.js'
 import { batchRoutes } from './batch.js'
 import { exchangeRoutes } from './exchanges.js'
+import { instanceRoutes } from './instances.js'
 import { leaseRoutes } from './leases.js'
 import { messageRoutes } from './messages.js'
 import { healthRoutes, metricRoutes } from './operations.js'
@@ -34,6 +35,7 @@ export async function routes(app: FastifyInstance, services: Services): Promise<
   })
   for (const plugin of inVhosts) await app.register(plugin, services)
   await app.register(healthRoutes, services)
+  await app.register(instanceRoutes, services)
   if (services.config.OPERATIONS_PORT === undefined) await app.register(metricRoutes, services)
 
   // The same once more for every other vhost; the document says so with a server variable instead of every path twice.
@@ -52,4 +54,5 @@ export async function routes(app: FastifyInstance, services: Services): Promise<
 export async function operationRoutes(app: FastifyInstance, services: Services): Promise<void> {
   await app.register(healthRoutes, services)
   await app.register(metricRoutes, services)
+  await app.register(instanceRoutes, services)
 }

@@ -34,6 +34,7 @@ export const installedServer = () => existsSync(join(BIN, 'rabbitmq-server'))
  * @param {number} [options.amqpPort] a free one where it is not given
  * @param {number} [options.managementPort]
  * @param {string} [options.config] more lines for rabbitmq.conf
+ * @param {string} [options.advanced] advanced.config, for what rabbitmq.conf has no word for
  * @param {string[]} [options.plugins] beside the management
  * @param {string} [options.root] a folder with another system's RabbitMQ, see unpackRabbitmq(); needs root
  * @param {string} [options.name] of the node, before its @
@@ -62,6 +63,7 @@ export async function startBroker(options) {
     options.config ?? '',
   ]
   writeFileSync(join(dir, 'rabbitmq.conf'), `${lines.join('\n')}\n`)
+  writeFileSync(join(dir, 'advanced.config'), `${options.advanced ?? '[].'}\n`)
   const env = {
     PATH: process.env['PATH'] ?? '',
     LANG: 'C.UTF-8',
@@ -74,6 +76,7 @@ export async function startBroker(options) {
     RABBITMQ_MNESIA_BASE: join(dir, 'data'),
     RABBITMQ_LOG_BASE: join(dir, 'log'),
     RABBITMQ_CONFIG_FILE: join(dir, 'rabbitmq.conf'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: join(dir, 'advanced.config'),
     RABBITMQ_ENABLED_PLUGINS_FILE: join(dir, 'enabled_plugins'),
     RABBITMQ_PID_FILE: join(dir, 'rabbitmq.pid'),
     RABBITMQ_CONF_ENV_FILE: '/dev/null',

@@ -10,16 +10,18 @@ import { freePort, startBroker } from './broker.mjs'
  * @param {string} options.dir keeps a folder for each
  * @param {number} [options.nodes] 3 unless given
  * @param {string} [options.root] as of startBroker()
+ * @param {string} [options.config]
+ * @param {string} [options.advanced]
  * @returns {Promise<import('./broker.mjs').Broker[]>}
  */
-export async function startCluster({ dir, nodes = 3, root }) {
+export async function startCluster({ dir, nodes = 3, root, config = '', advanced }) {
   // A port mapper for all, which no node's end takes along.
   const epmdPort = await freePort()
   const epmd = spawn('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1'], { stdio: 'ignore' })
   process.on('exit', () => epmd.kill())
   const cookie = `cluster${process.pid}`
   // In a minority a node waits, instead of going on by itself: the setting for quorum queues.
-  const config = 'cluster_partition_handling = pause_minority'
+  const lines = `cluster_partition_handling = pause_minority\n${config}`
   /** @type {import('./broker.mjs').Broker[]} */
   const brokers = []
   for (let n = 1; n <= nodes; n++) {
@@ -28,7 +30,8 @@ export async function startCluster({ dir, nodes = 3, root }) {
       dir: join(dir, `node${n}`),
       name: `gateway${n}`,
       cookie,
-      config,
+      config: lines,
+      ...(advanced && { advanced }),
       epmdPort,
       ...(root && { root }),
     })

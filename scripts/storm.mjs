@@ -6,7 +6,7 @@ import { build, ensurePackages, ensureSystemPackages, root, run } from './projec
 
 const [what, ...args] = process.argv.slice(2)
 await ensurePackages()
-await ensureSystemPackages(['rabbitmq-server'])
+await ensureSystemPackages(['rabbitmq-server', 'python3', 'python3-pika'])
 await build()
 const brokers = what === 'matrix' ? ['system', '4.0', '4.3', 'cluster'].flatMap((broker) => ['--broker', broker]) : []
 await run(process.execPath, ['--enable-source-maps', 'dist/test/storm/main.js', ...brokers, ...args], { cwd: root }).catch(() => {

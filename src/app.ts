@@ -48,7 +48,7 @@ export async function buildApp(config: Config): Promise<App> {
   await http.register(routes, services)
   if (config.DOCS === 'on') await http.register(docs)
   const operations = config.OPERATIONS_PORT === undefined ? undefined : await operationsServer(config, services)
-  const certificate = certificates && renewCertificates(http, config)
+  const certificate = certificates && renewCertificates(http, config, () => services.instances?.renew())
   return {
     http,
     operations,

@@ -9,6 +9,7 @@ type FileSetting =
   | 'TLS_CERT_FILE'
   | 'TLS_KEY_FILE'
   | 'TLS_CLIENT_CA_FILE'
+  | 'ADVERTISE_CA_FILE'
   | 'AMQP_TLS_CA_FILE'
   | 'AMQP_TLS_CERT_FILE'
   | 'AMQP_TLS_KEY_FILE'
@@ -31,6 +32,14 @@ export function serverCertificates(config: Config): Certificates | undefined {
  */
 export function brokerCertificates(config: Config): Certificates {
   return read(config, { cert: 'AMQP_TLS_CERT_FILE', key: 'AMQP_TLS_KEY_FILE', ca: 'AMQP_TLS_CA_FILE' })
+}
+
+/**
+ * What the gateway shows to other instances, which is what it shows to clients, and whose certificates it takes from them.
+ * @throws ConfigError with every mistake in the files
+ */
+export function instanceCertificates(config: Config): Certificates {
+  return read(config, { cert: 'TLS_CERT_FILE', key: 'TLS_KEY_FILE', ca: 'ADVERTISE_CA_FILE' })
 }
 
 function read(config: Config, files: Record<'cert' | 'key' | 'ca', FileSetting>): Certificates {

@@ -6,6 +6,8 @@ export type PublishOutcome = 'confirmed' | 'unroutable' | 'rejected' | 'refused'
 export type BatchStatus = 'confirmed' | 'unroutable' | 'rejected' | 'invalid' | 'unknown'
 export type SettleOutcome = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
 
+/** not_there: another instance has the address by now. */
+export type DirectOutcome = 'answered' | 'unanswered' | 'unreachable' | 'not_there'
 export type DelayOutcome = 'delivered' | 'postponed' | 'undeliverable'
 
 export type RetryOutcome = 'again' | 'dead_letter' | 'discard'
@@ -73,6 +75,12 @@ export function createMetrics() {
     registers,
   })
 
+  const directly = new Counter({
+    name: 'gateway_instance_requests_total',
+    help: 'Requests to other instances at the addresses that they advertise, by how they ended.',
+    labelNames: ['outcome'] as const,
+    registers,
+  })
   const batches = new Gauge({
     name: 'gateway_batches_open',
     help: 'Batches and NDJSON uploads under way.',
@@ -152,6 +160,7 @@ export function createMetrics() {
     redriven: (outcome: RedriveOutcome, messages = 1) => redriven.inc({ outcome }, messages),
     called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
+    askedDirectly: (outcome: DirectOutcome) => directly.inc({ outcome }),
     /** Everything, in Prometheus' text format; of all workers, where there are several. */
     text: () => registry.metrics(),
     /** Registers the gauges that are read when Prometheus asks. */

@@ -58,11 +58,16 @@ function tlsOptions(config: Config, certificates: Certificates) {
 }
 
 /** Certificates are renewed while the gateway runs: new connections get what stands in the files by then. */
-export function renewCertificates(http: FastifyInstance, config: Config): { reload: () => void; close: () => void } {
+export function renewCertificates(
+  http: FastifyInstance,
+  config: Config,
+  renewed: () => void,
+): { reload: () => void; close: () => void } {
   const reload = () => {
     try {
       const certificates = serverCertificates(config)!
       ;(http.server as unknown as Server).setSecureContext(tlsOptions(config, certificates))
+      renewed()
       http.log.info({ file: config.TLS_CERT_FILE }, 'read the certificate')
     } catch (error) {
       const { mistakes } = error as ConfigError

@@ -7,6 +7,7 @@ import { brokerCertificates } from './certificates.js'
 import type { Config } from './config.js'
 import { Definitions } from './definitions/definitions.js'
 import { Delays } from './delay/delays.js'
+import { Instances } from './instances/instances.js'
 import { Leases } from './leases/leases.js'
 import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
@@ -26,6 +27,8 @@ export interface Services {
   readonly delays: Delays
   readonly redrives: Redrives
   readonly leases: Leases
+  /** The others, over HTTP; undefined where this one advertises no address. */
+  readonly instances: Instances | undefined
   readonly receiver: Receiver
   readonly streams: Streams
   /** Why the gateway should get no traffic; undefined when it is ready. */
@@ -44,6 +47,7 @@ export function createServices(config: Config, log: Log): Services {
   const access = new Access({ config, log, onGone: (login) => vhosts.drop(login) })
   const metrics = createMetrics()
   let delays: Delays
+  const instances = config.ADVERTISE_URL === undefined ? undefined : new Instances(config, log, metrics)
   let policies: RetryPolicies
   const leases = new Leases({
     config,
@@ -51,6 +55,7 @@ export function createServices(config: Config, log: Log): Services {
     log,
     vhosts: () => vhosts,
     later: (delayed, delay) => delays.publish(delayed, delay),
+    askDirectly: instances && ((...what) => instances.ask(...what)),
     fate: (vhost, queue, delivery) => policies.fate(vhost, queue, delivery),
   })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
@@ -92,6 +97,7 @@ export function createServices(config: Config, log: Log): Services {
     delays,
     redrives,
     leases,
+    instances,
     receiver,
     streams,
     draining: false,
@@ -104,6 +110,7 @@ export function createServices(config: Config, log: Log): Services {
     },
     close: async () => {
       access.close()
+      instances?.close()
       await settled(config.BROKER_TIMEOUT, leases.close())
       await settled(config.PUBLISH_TIMEOUT + config.BROKER_TIMEOUT, redrives.close())
       definitions.close()

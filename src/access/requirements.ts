@@ -11,8 +11,8 @@ export interface Asked {
 }
 
 export interface Requirement {
-  /** open: nobody is asked who he is. known: anybody who is let in. */
-  readonly kind: 'open' | 'known' | 'rights'
+  /** open: nobody is asked who he is. known: anybody who is let in. instance: no client at all. */
+  readonly kind: 'open' | 'known' | 'rights' | 'instance'
   /** For people, in the OpenAPI document and in refusals. */
   readonly says: string
   readonly allows: (rights: Rights, vhost: string, asked: Asked) => boolean
@@ -43,6 +43,9 @@ export const open: Requirement = { kind: 'open', says: 'nothing', allows: yes }
 
 /** Whoever is let in at all; what the request is about decides the rest. */
 export const known: Requirement = { kind: 'known', says: 'to be known', allows: yes }
+
+/** Another instance, which shows with every request that it has the secret they share: the route itself sees to that. */
+export const byInstance: Requirement = { kind: 'instance', says: 'to be another instance', allows: yes }
 
 /** `read` on the queue of each lease, which its id tells: asked where leases are looked up. */
 export const readOfLease: Requirement = { kind: 'known', says: "`read` on the lease's queue", allows: yes }

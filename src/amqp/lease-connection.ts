@@ -12,7 +12,8 @@ import { within } from './deadline.js'
 import { DeliveryChannel } from './delivery-channel.js'
 
 const MAX_IDLE_CHANNELS = 64
-const MAX_PAST_EPOCHS = 1000
+/** So many are known to be over without asking RabbitMQ. */
+export const MAX_PAST_EPOCHS = 1000
 export const EPOCH_BYTES = 8
 
 /** A name that nothing else ever had. */
@@ -62,6 +63,11 @@ export class LeaseConnection {
   /** Whether the epoch is or was one of this connection's: then nobody else knows more of its leases. */
   knows(epoch: string): boolean {
     return this.epoch === epoch || this.#past.has(epoch)
+  }
+
+  /** This incarnation and earlier ones. */
+  get epochs(): string[] {
+    return [this.epoch, ...this.#past].filter(Boolean)
   }
 
   /** Channels in use or being opened: what decides where the next receive goes. */

@@ -33,6 +33,9 @@ export function problemOf(error: unknown, missing: 'queue_not_found' | 'exchange
       return new Problem('resource_locked', `${capital(text.split('.')[0]!)}.`, options)
     case 406:
       if (/rabbit_stream_queue/.test(text)) return streamQueue(options)
+      // Its consumer timeout: what the channel held goes back, and nobody asked for anything wrong.
+      if (/^delivery acknowledgement .*timed out/i.test(text))
+        return new Problem('broker_unavailable', 'RabbitMQ closed the channel after its consumer timeout.', options)
       if (/^inequivalent arg|in use|not empty/.test(text)) return new Problem('precondition_failed', `${capital(text)}.`, options)
       return new Problem('invalid_request', `${capital(text)}.`, options)
     case 503:

@@ -7,7 +7,7 @@ import { Problem } from '../problems.js'
 import type { ConsumeMessage } from './amqplib.js'
 import { BrokerConnection, type Login, type Role } from './connection.js'
 import type { DeliveryChannel } from './delivery-channel.js'
-import { controlQueue, LeaseConnection, newEpoch } from './lease-connection.js'
+import { controlQueue, LeaseConnection, MAX_PAST_EPOCHS, newEpoch } from './lease-connection.js'
 import { areUnspeakable } from './perils.js'
 import { Publisher } from './publisher.js'
 import { RpcClient } from './rpc.js'
@@ -146,6 +146,8 @@ export class Vhosts {
   readonly #open = new Map<string, Vhost>()
   readonly #probes = new Map<string, Promise<void>>()
   readonly #ticks: NodeJS.Timeout
+  /** Of vhosts that were let go. */
+  readonly #pastEpochs = new Set<string>()
 
   constructor(options: Omit<VhostOptions, 'vhost' | 'login' | 'instance'>) {
     this.#options = options
@@ -182,6 +184,12 @@ export class Vhosts {
 
   all(): Vhost[] {
     return [...this.#open.values()]
+  }
+
+  /** Whether the epoch is, or was, one of this instance's, in that vhost or any: then nobody else knows more of its leases. */
+  knows(epoch: string, vhost?: string): boolean {
+    if (epoch === this.instance || this.#pastEpochs.has(epoch)) return true
+    return this.all().some((open) => (vhost === undefined || open.name === vhost) && open.knows(epoch))
   }
 
   /** Ends the connections of a login; what they held is back in its queues. */
@@ -235,9 +243,11 @@ export class Vhosts {
       if (vhost === this.default || vhost.inUse) continue
       if (vhost.publisher.connection.isRefused || Date.now() - vhost.lastUsed > this.#options.config.VHOST_IDLE) {
         this.#open.delete(id)
+        for (const epoch of vhost.leaseConnections.flatMap(({ epochs }) => epochs)) this.#pastEpochs.add(epoch)
         void vhost.close()
       }
     }
+    while (this.#pastEpochs.size > MAX_PAST_EPOCHS) this.#pastEpochs.delete(this.#pastEpochs.values().next().value!)
   }
 }
 

@@ -47,6 +47,21 @@ const rules: Rule[] = [
     PORT !== 0 && PORT !== undefined && PORT === OPERATIONS_PORT && 'OPERATIONS_PORT is the same as PORT: give it one of its own',
   ({ OPERATIONS_HOST, OPERATIONS_PORT }) =>
     OPERATIONS_HOST && OPERATIONS_PORT === undefined && 'OPERATIONS_HOST is set, and OPERATIONS_PORT is not',
+  ({ ADVERTISE_URL, ADVERTISE_SECRET }) =>
+    ADVERTISE_URL &&
+    ADVERTISE_SECRET === '' &&
+    'ADVERTISE_SECRET is missing: ADVERTISE_URL needs it, or anybody could pass for an instance',
+  // Malformed it is not there, and a mistake already.
+  (config) =>
+    'ADVERTISE_URL' in config &&
+    config.ADVERTISE_URL === undefined &&
+    (config.ADVERTISE_SECRET || config.ADVERTISE_CA_FILE) &&
+    'ADVERTISE_URL is missing: ADVERTISE_SECRET and ADVERTISE_CA_FILE are for it',
+  ({ ADVERTISE_URL, WORKERS }) =>
+    ADVERTISE_URL &&
+    WORKERS !== undefined &&
+    WORKERS > 1 &&
+    'ADVERTISE_URL leads to one instance, and WORKERS share a port: run as many instances with a port each instead',
   ({ MAX_LEASE, BROKER_CONSUMER_TIMEOUT }) =>
     MAX_LEASE !== undefined &&
     BROKER_CONSUMER_TIMEOUT !== undefined &&

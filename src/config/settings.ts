@@ -7,6 +7,7 @@ import {
   duration,
   host,
   httpUrl,
+  instanceUrl,
   integer,
   list,
   MiB,
@@ -182,6 +183,22 @@ export const settings = {
     default: '',
     parse: text,
     secret: true,
+  },
+  ADVERTISE_URL: {
+    doc: 'where other instances reach this one over HTTP, as in http://10.0.0.5:8080, to settle its leases there; through RabbitMQ when not set',
+    default: '',
+    parse: optional(instanceUrl),
+  },
+  ADVERTISE_SECRET: {
+    doc: 'signs what instances say to each other there; the same at every instance',
+    default: '',
+    parse: text,
+    secret: true,
+  },
+  ADVERTISE_CA_FILE: {
+    doc: 'the authority that the certificates of other instances are from, where it is none of the usual ones (PEM)',
+    default: '',
+    parse: text,
   },
   SHUTDOWN_DRAIN: { doc: 'how long leases may still be settled after SIGTERM', default: '20s', parse: duration('0ms', '1h') },
   LOG_LEVEL: {

@@ -120,6 +120,16 @@ export function httpUrl(text: string): string {
   return text
 }
 
+/** Where another instance reaches this one: a scheme, a host and a port, and nothing behind them. */
+export function instanceUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (!url || !/^https?:$/.test(url.protocol) || url.href !== `${url.origin}/`)
+    throw new Error('is not a URL like http://10.0.0.5:8080, with nothing behind the port')
+  if (['0.0.0.0', '[::]'].includes(url.hostname)) throw new Error('has to name an address that others can connect to')
+  if (url.origin.length > 255) throw new Error('must have 255 characters at most')
+  return url.origin
+}
+
 /** A header, and the claim of a token that it is made of: `x-tenant=tenant`. */
 export function claimHeader(text: string): { header: string; claim: string } {
   const [header, claim, more] = text.split('=').map((part) => part.trim())

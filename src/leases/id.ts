@@ -1,21 +1,24 @@
-// Lease ids: opaque to clients, checkable by every instance. An id names the epoch that holds the lease and its vhost, so that
-// any instance can find the owner, and its queue, so that any instance can tell who may settle it; 128 random bits make it a
+// Lease ids: opaque to clients, checkable by every instance. An id names the epoch that holds the lease, its vhost, and where
+// the instance is reached if it says so, so that any instance can find the owner, and its queue, so that any instance can tell who may settle it; 128 random bits make it a
 // capability that can't be guessed; a MAC tells an id that was once given out from one that never was.
 
 import { createHmac, hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { EPOCH_BYTES } from '../amqp/lease-connection.js'
 import type { Config } from '../config.js'
 
+/** The first byte: the version, and what stands before the names. */
 const VERSION = 2
-/** Of a lease on a connection of another user than the gateway's own: a digest of whose it is stands before the names. */
-const OF_LOGIN = 3
+/** Of a lease on a connection of another user than the gateway's own: a digest of whose it is. */
+const OF_LOGIN = 1
+/** Of an instance that is reached over HTTP: the address that it advertises. */
+const WITH_URL = 4
 const OWNER_BYTES = 8
 const RANDOM_BYTES = 16
 const MAC_BYTES = 8
 const BODY_BYTES = 1 + EPOCH_BYTES + RANDOM_BYTES
 const NAMES_AT = BODY_BYTES + MAC_BYTES
-/** The names of a vhost and a queue have 255 bytes at most; how many the vhost's has takes one more. */
-const MAX_LENGTH = Math.ceil(((NAMES_AT + OWNER_BYTES + 1 + 255 + 255) * 4) / 3)
+/** An address and the names of a vhost and a queue have 255 bytes at most; how many the first two have takes one more each. */
+const MAX_LENGTH = Math.ceil(((NAMES_AT + OWNER_BYTES + 1 + 255 + 1 + 255 + 255) * 4) / 3)
 
 export interface LeaseId {
   epoch: string
@@ -24,6 +27,8 @@ export interface LeaseId {
   queue: string
   /** Digest of the login that received it; undefined where that was the gateway's own user. */
   owner: string | undefined
+  /** Where the instance is reached over HTTP; undefined where it advertises nothing. */
+  url: string | undefined
 }
 
 /** What ids have of a login. */
@@ -32,6 +37,7 @@ export const ownerDigest = (owner: string): string => hash('sha256', owner).slic
 export class LeaseIds {
   readonly #key: Buffer
   readonly #defaultVhost: string
+  readonly #url: string | undefined
 
   constructor(config: Config) {
     const [address] = config.AMQP_URL
@@ -39,39 +45,56 @@ export class LeaseIds {
     const secret = config.LEASE_SECRET || `${address!.username}\0${address!.password}`
     this.#key = createHmac('sha256', 'rabbitmq-http-gateway lease ids').update(secret).digest()
     this.#defaultVhost = address!.vhost
+    this.#url = config.ADVERTISE_URL
   }
 
   /** @param owner ownerDigest() of a login */
   create(epoch: string, vhost: string, queue: string, owner?: string): string {
-    const name = Buffer.from(vhost === this.#defaultVhost ? '' : vhost)
-    const whose = Buffer.from(owner ?? '', 'hex')
-    const names = Buffer.concat([whose, Buffer.of(name.length), name, Buffer.from(queue)])
-    const version = owner === undefined ? VERSION : OF_LOGIN
+    const version = VERSION | (owner === undefined ? 0 : OF_LOGIN) | (this.#url === undefined ? 0 : WITH_URL)
     const body = Buffer.concat([Buffer.of(version), Buffer.from(epoch, 'base64url'), randomBytes(RANDOM_BYTES)])
-    return Buffer.concat([body, this.#mac(body, names), names]).toString('base64url')
+    const rest = Buffer.concat([
+      Buffer.from(owner ?? '', 'hex'),
+      this.#url === undefined ? Buffer.of() : withLength(this.#url),
+      withLength(vhost === this.#defaultVhost ? '' : vhost),
+      Buffer.from(queue),
+    ])
+    return Buffer.concat([body, this.#mac(body, rest), rest]).toString('base64url')
   }
 
   /** What the id says, or undefined where no instance ever gave it out. */
   read(id: string): LeaseId | undefined {
     if (id.length > MAX_LENGTH || !/^[A-Za-z0-9_-]+$/.test(id)) return undefined
     const bytes = Buffer.from(id, 'base64url')
-    const ofLogin = bytes[0] === OF_LOGIN
-    if (!ofLogin && bytes[0] !== VERSION) return undefined
-    if (bytes.length <= NAMES_AT + (ofLogin ? OWNER_BYTES : 0) || bytes.toString('base64url') !== id) return undefined
+    const version = bytes[0]!
+    if ((version & ~(OF_LOGIN | WITH_URL)) !== VERSION || bytes.length <= NAMES_AT || bytes.toString('base64url') !== id)
+      return undefined
     const body = bytes.subarray(0, BODY_BYTES)
-    const names = bytes.subarray(NAMES_AT)
-    if (!timingSafeEqual(this.#mac(body, names), bytes.subarray(BODY_BYTES, NAMES_AT))) return undefined
-    const vhostAt = (ofLogin ? OWNER_BYTES : 0) + 1
-    const queueAt = vhostAt + names[vhostAt - 1]!
+    const rest = bytes.subarray(NAMES_AT)
+    if (!timingSafeEqual(this.#mac(body, rest), bytes.subarray(BODY_BYTES, NAMES_AT))) return undefined
+    // It is ours, so it has the form that it was made in.
+    const urlAt = version & OF_LOGIN ? OWNER_BYTES : 0
+    const url = version & WITH_URL ? textAt(rest, urlAt) : undefined
+    const vhost = textAt(rest, url?.end ?? urlAt)
     return {
       epoch: body.toString('base64url', 1, 1 + EPOCH_BYTES),
-      vhost: names.toString('utf8', vhostAt, queueAt) || undefined,
-      queue: names.toString('utf8', queueAt),
-      owner: ofLogin ? names.toString('hex', 0, OWNER_BYTES) : undefined,
+      vhost: vhost.text || undefined,
+      queue: rest.toString('utf8', vhost.end),
+      owner: version & OF_LOGIN ? rest.toString('hex', 0, OWNER_BYTES) : undefined,
+      url: url?.text,
     }
   }
 
-  #mac(body: Buffer, names: Buffer): Buffer {
-    return createHmac('sha256', this.#key).update(body).update(names).digest().subarray(0, MAC_BYTES)
+  #mac(body: Buffer, rest: Buffer): Buffer {
+    return createHmac('sha256', this.#key).update(body).update(rest).digest().subarray(0, MAC_BYTES)
   }
+}
+
+function withLength(text: string): Buffer {
+  const bytes = Buffer.from(text)
+  return Buffer.concat([Buffer.of(bytes.length), bytes])
+}
+
+function textAt(bytes: Buffer, at: number): { text: string; end: number } {
+  const end = at + 1 + bytes[at]!
+  return { text: bytes.toString('utf8', at + 1, end), end }
 }

@@ -6,15 +6,13 @@ import { giveBack } from '../amqp/receive.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
 import { type Config, longestLease } from '../config.js'
 import type { Log } from '../log.js'
-import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { formatDuration } from '../units.js'
 import { conflict, failed, gone, type LeaseCommand, type LeaseResult, outcomeUnknown, viewOf } from './commands.js'
+import { type AskDirectly, Forwarder, type Owner } from './forwarder.js'
 import { LeaseIds, ownerDigest } from './id.js'
 import { Settlements, type SettlementsOptions } from './settlements.js'
 import { type Lease, LeaseTable } from './table.js'
-
-const FORWARD_MARGIN = 500
 
 /** Whose commands they are. */
 export interface Asker {
@@ -31,13 +29,13 @@ export interface LeasesOptions extends SettlementsOptions {
   log: Log
   /** Looked up late: the vhosts in turn answer other instances' commands through these leases. */
   vhosts: () => Vhosts
+  askDirectly?: AskDirectly | undefined
 }
 
 export class Leases {
   readonly #config: Config
-  readonly #metrics: Metrics
-  readonly #log: Log
   readonly #vhosts: () => Vhosts
+  readonly #forwarder: Forwarder
   readonly #ids: LeaseIds
   readonly #table: LeaseTable
   readonly #longest: number
@@ -45,9 +43,8 @@ export class Leases {
 
   constructor(options: LeasesOptions) {
     this.#config = options.config
-    this.#metrics = options.metrics
-    this.#log = options.log
     this.#vhosts = options.vhosts
+    this.#forwarder = new Forwarder(options)
     this.#ids = new LeaseIds(options.config)
     this.#settlements = new Settlements(options)
     this.#table = new LeaseTable({
@@ -69,9 +66,14 @@ export class Leases {
 
   /** @throws Problem too_many_leases */
   admit(max: number): void {
-    if (this.#table.size + max > this.#config.MAX_LEASES) {
-      throw new Problem('too_many_leases', `This instance holds as many leases as it may (${this.#config.MAX_LEASES}).`)
-    }
+    const refusal = this.refusal(max)
+    if (refusal) throw refusal
+  }
+
+  /** Why there is no room for so many more; undefined where there is. */
+  refusal(more: number): Problem | undefined {
+    if (this.#table.size + more <= this.#config.MAX_LEASES) return undefined
+    return new Problem('too_many_leases', `This instance holds as many leases as it may (${this.#config.MAX_LEASES}).`)
   }
 
   /**
@@ -132,7 +134,7 @@ export class Leases {
   async run(commands: LeaseCommand[], { vhost, mayRead, login }: Asker = {}): Promise<LeaseResult[]> {
     const results: LeaseResult[] = new Array(commands.length)
     const here: number[] = []
-    const elsewhere = new Map<string, { vhost: string; epoch: string; ofLogin: boolean; indexes: number[] }>()
+    const elsewhere = new Map<string, Owner & { indexes: number[] }>()
     const asker = login && ownerDigest(login.owner)
     for (const [index, { id }] of commands.entries()) {
       const parsed = this.#ids.read(id)
@@ -144,20 +146,20 @@ export class Leases {
       } else if (mayRead && !mayRead(leasedIn, parsed.queue)) {
         // Before it is known whether the lease is still there, and the same at every instance.
         results[index] = failed('access_refused', "This wants `read` on the lease's queue.")
-      } else if (this.#table.get(id) || this.#table.memory(id) || this.#knows(leasedIn, parsed.epoch)) {
+      } else if (this.#table.get(id) || this.#table.memory(id) || this.#vhosts().knows(parsed.epoch, leasedIn)) {
         here.push(index)
       } else {
+        const { epoch, url } = parsed
         const ofLogin = parsed.owner !== undefined
-        const owner = elsewhere.get(parsed.epoch) ?? { vhost: leasedIn, epoch: parsed.epoch, ofLogin, indexes: [] }
+        const owner = elsewhere.get(epoch) ?? { vhost: leasedIn, epoch, ofLogin, url, indexes: [] }
         owner.indexes.push(index)
-        elsewhere.set(parsed.epoch, owner)
+        elsewhere.set(epoch, owner)
       }
     }
     const local = this.#runHere(here.map((index) => commands[index]!))
-    const remote = [...elsewhere.values()].map(async ({ vhost, epoch, ofLogin, indexes }) => {
-      const answers = await this.#forward(
-        ofLogin ? undefined : vhost,
-        epoch,
+    const remote = [...elsewhere.values()].map(async ({ indexes, ...owner }) => {
+      const answers = await this.#forwarder.forward(
+        owner,
         indexes.map((index) => commands[index]!),
       )
       for (const [n, index] of indexes.entries()) results[index] = answers[n]!
@@ -184,13 +186,6 @@ export class Leases {
     const { brokerVersion } = this.#vhosts().default.leaseConnections[0]!.connection
     await Promise.all([...channels.values()].map((deliveries) => giveBack(deliveries, brokerVersion)))
     this.#table.close()
-  }
-
-  #knows(vhost: string, epoch: string): boolean {
-    if (epoch === this.#vhosts().instance) return true
-    return this.#vhosts()
-      .all()
-      .some((open) => open.name === vhost && open.knows(epoch))
   }
 
   #runHere(commands: LeaseCommand[]): Promise<LeaseResult[]> {
@@ -260,41 +255,5 @@ export class Leases {
     }
     this.#table.extend(lease, end)
     return { ok: true, view: viewOf(lease) }
-  }
-
-  /** @param vhostName undefined: to the instance of that name, for leases of logins, which is not gone when it can't be found */
-  async #forward(vhostName: string | undefined, epoch: string, commands: LeaseCommand[]): Promise<LeaseResult[]> {
-    const body = Buffer.from(JSON.stringify({ commands }))
-    let unanswered = false
-    try {
-      const vhost = await this.#vhosts().get(vhostName)
-      // A dying owner's queue may still swallow a command; the same one again finds it gone, or its settle done.
-      const answer = await this.#ask(vhost, epoch, body).catch((error) => {
-        if (!(error instanceof Problem) || error.code !== 'rpc_timeout') throw error
-        unanswered = true
-        return this.#ask(vhost, epoch, body)
-      })
-      this.#metrics.forwarded('answered', commands.length)
-      const { results } = JSON.parse(answer.toString('utf8')) as { results: LeaseResult[] }
-      // What is over now may be so by the first command, whose answer nobody had.
-      const overBy = ({ op }: LeaseCommand, result: LeaseResult) =>
-        unanswered && op === 'settle' && !result.ok && result.code === 'lease_gone'
-      return results.map((result, n) => (overBy(commands[n]!, result) ? outcomeUnknown() : result))
-    } catch (error) {
-      const code = error instanceof Problem ? error.code : undefined
-      if (vhostName !== undefined && (code === 'unroutable' || code === 'vhost_not_found')) {
-        this.#metrics.forwarded('gone', commands.length)
-        // The owner may have settled it and died before it could say so.
-        return commands.map(({ op }) => (unanswered && op === 'settle' ? outcomeUnknown() : gone()))
-      }
-      this.#log.warn({ err: error, epoch }, 'the owner of a lease can not be reached')
-      this.#metrics.forwarded('unreachable', commands.length)
-      return commands.map(() => failed('lease_unreachable', "The instance that holds the lease can't be reached just now."))
-    }
-  }
-
-  #ask(vhost: Vhost, epoch: string, body: Buffer): Promise<Buffer> {
-    // Longer than the owner waits for its barrier, so that it can say how that ended.
-    return vhost.command(epoch, body, this.#config.BROKER_TIMEOUT + FORWARD_MARGIN)
   }
 }

@@ -97,6 +97,12 @@ export class Receiver {
         await giveBack(deliveries, brokerVersion)
         return undefined
       }
+      // Others that ran at the same time may have taken the room that there was.
+      const refusal = ack === 'manual' ? this.#leases.refusal(deliveries.length) : undefined
+      if (refusal) {
+        await giveBack(deliveries, brokerVersion)
+        throw refusal
+      }
       const leases = ack === 'manual' ? this.#leases.create(vhost, queue, epoch, deliveries, request.lease, receivedAt) : []
       const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
       let answer: T

@@ -59,7 +59,8 @@ export class Streams {
 
   /**
    * Starts to consume. Resolves when the broker has accepted the consumer; nothing is written before start() is called.
-   * @throws Problem queue_not_found, invalid_request (an offset for a queue that is no stream), too_many_waiters…
+   * @throws Problem queue_not_found, invalid_request (an offset for a queue that is no stream), too_many_waiters,
+   *   too_many_leases…
    */
   async consume(request: StreamRequest): Promise<MessageStream> {
     if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no streams.')
@@ -71,12 +72,14 @@ export class Streams {
     const isStream = type === 'stream'
     if (!isStream && request.offset !== undefined) throw invalidRequest('/query/offset', 'is only for a RabbitMQ stream')
     if (isStream && request.ack === 'manual') throw invalidRequest('/query/ack', 'must be auto for a RabbitMQ stream')
+    const manual = !isStream && request.ack !== 'auto'
+    if (manual) this.#leases.admit(request.prefetch)
     const { channel, epoch, brokerVersion } = await vhost.takeChannel(request.queue)
     const stream = new MessageStream({
       channel,
       isStream,
       counts: type === 'quorum',
-      manual: !isStream && request.ack !== 'auto',
+      manual,
       patience: request.lease,
       brokerVersion,
       prefetch: request.prefetch,

@@ -62,7 +62,7 @@ function guard(route: RouteOptions, defaultVhost: string): void {
   const vhostOf = (params: unknown) => (params as { vhost?: string }).vhost ?? defaultVhost
   const before: onRequestHookHandler = (request, _reply, done) => {
     const { kind, allows, says } = requirement()
-    if (kind === 'open') done()
+    if (kind === 'open' || kind === 'instance') done()
     else if (!request.identity) done(request.refusal!)
     else done(allows(request.identity.rights, vhostOf(request.params), request) ? undefined : refused(says))
   }

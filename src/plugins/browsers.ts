@@ -12,7 +12,7 @@ import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
 
 export const browsers = fp(async (app: FastifyInstance, { config, access }: Services) => {
-  const { CORS_ORIGINS, ALLOWED_HOSTS, HOST, TLS_CERT_FILE } = config
+  const { CORS_ORIGINS, ALLOWED_HOSTS, ADVERTISE_URL, HOST, TLS_CERT_FILE } = config
   const headers = {
     // An origin that may ask may use the answer; for every other page there is none, not as an image either.
     'cross-origin-resource-policy': CORS_ORIGINS.length > 0 ? 'cross-origin' : 'same-origin',
@@ -23,7 +23,8 @@ export const browsers = fp(async (app: FastifyInstance, { config, access }: Serv
     done()
   })
   if (CORS_ORIGINS.length > 0) await allow(app, CORS_ORIGINS)
-  if (ALLOWED_HOSTS.length > 0 || (access.isOpen && isLoopback(HOST))) app.addHook('onRequest', knownHost(ALLOWED_HOSTS))
+  if (ALLOWED_HOSTS.length > 0 || (access.isOpen && isLoopback(HOST)))
+    app.addHook('onRequest', knownHost(ALLOWED_HOSTS, ADVERTISE_URL))
   if (!CORS_ORIGINS.includes('*')) app.addHook('onRequest', knownOrigin(new Set(CORS_ORIGINS)))
 })
 
@@ -48,8 +49,9 @@ const MAX_KNOWN = 100
  * it away is the name it asks for. An address is nobody's to redirect. Where no names were
  * given only browsers are asked, which a page can't have leave out their language: other programs may use what name they like.
  */
-function knownHost(allowed: readonly string[]): onRequestHookHandler {
+function knownHost(allowed: readonly string[], advertised: string | undefined): onRequestHookHandler {
   const names = ['localhost', ...allowed.map((name) => name.toLowerCase())]
+  if (advertised !== undefined) names.push(new URL(advertised).hostname)
   const known = new Set<string | undefined>([undefined])
   return (request, _reply, done) => {
     const { host, 'accept-language': language } = request.raw.headers

@@ -29,7 +29,8 @@ export const rateLimit = fp(async (app: FastifyInstance, { config }: Services) =
   // https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
   const policy = `"requests";q=${max};w=${Math.max(1, Math.ceil(window / 1000))}`
   app.addHook('onRequest', async (request, reply) => {
-    if (request.routeOptions.config.access?.kind === 'open') return
+    const kind = request.routeOptions.config.access?.kind
+    if (kind === 'open' || kind === 'instance') return
     const counted = await count(request)
     if (counted.isAllowed) return
     const { remaining, ttlInSeconds, isExceeded } = counted

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { after, describe, it } from 'node:test'
+import { freePort } from '../../scripts/broker.mjs'
 import { type Client, withAuthorization } from '../support/access.js'
 import { eventually } from '../support/eventually.js'
 import { freshName, type Gateway, startGateway } from '../support/gateway.js'
@@ -192,6 +193,22 @@ describe('a lease of a user', () => {
       .send({ ack: [third] })
     assert.equal(bulk.body.failed, 0, bulk.text)
     await eventually(async () => assert.equal((await client.get(`/queues/${queue}`)).body.message_count, 0))
+  })
+
+  it('is settled over HTTP where its instance is reached so', async () => {
+    const advertising = async () => {
+      const PORT = String(await freePort())
+      const address = { ADVERTISE_URL: `http://127.0.0.1:${PORT}`, ADVERTISE_SECRET: 'shared' }
+      return startGateway({ AUTH: 'broker', PORT, ...address })
+    }
+    const [holder, other] = [await advertising(), await advertising()]
+    const queue = await freshQueue()
+    await owner.as(holder).post(`/queues/${queue}/messages`).send('x').expect(201)
+    const { messages } = (await owner.as(holder).get(`/queues/${queue}/messages?wait=2s`).expect(200)).body
+    const stranger = await freshUser({ configure: '.*', write: '.*', read: '.*' })
+    await stranger.as(other).post(`/leases/${messages[0].lease.id}/ack`).expect(403)
+    await owner.as(other).post(`/leases/${messages[0].lease.id}/ack`).expect(204)
+    assert.match(await other.app.services.metrics.text(), /^gateway_instance_requests_total\{outcome="answered"\} 1$/m)
   })
 
   it('is not said to be gone where its instance can not be found: nobody knows', async () => {

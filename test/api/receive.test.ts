@@ -200,18 +200,4 @@ describe('receiving', () => {
     const answers = await Promise.all(polls.map(async (poll) => (await (await poll).json()) as { messages: unknown[] }))
     assert.ok(answers.every(({ messages }) => messages.length === 1))
   })
-
-  it('refuses what is beyond its limits', async () => {
-    const small = await startGateway({ MAX_WAITERS: '1', MAX_LEASES: '2' })
-    const queue = await freshQueue(gateway)
-    const first = small.get(`/queues/${queue}/messages?wait=20s`).then((response) => response)
-    await eventually(() => assert.equal(small.app.services.receiver.waiting, 1))
-    const refused = await small.get(`/queues/${queue}/messages?wait=20s`).expect(429)
-    assert.equal(refused.body.code, 'too_many_waiters')
-    assert.ok(Number(refused.headers['retry-after']) > 0)
-    await publish(queue, 'x')
-    assert.equal((await first).body.messages.length, 1)
-    const many = await small.get(`/queues/${queue}/messages?max=2`).expect(429)
-    assert.equal(many.body.code, 'too_many_leases')
-  })
 })

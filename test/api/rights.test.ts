@@ -7,8 +7,8 @@ import { freshName } from '../support/gateway.js'
 import { rawClient } from '../support/http.js'
 
 type Right = 'configure' | 'write' | 'read'
-/** Sets of rights, each of which is enough; or nobody is asked, or everybody who is known may. */
-type Wants = Right[][] | 'open' | 'known'
+/** Sets of rights, each of which is enough; or nobody is asked, or everybody who is known may; or no client at all. */
+type Wants = Right[][] | 'open' | 'known' | 'instance'
 
 const WANTS: Record<string, Wants> = {
   'POST /queues/:queue/messages': [['write']],
@@ -47,10 +47,15 @@ const WANTS: Record<string, Wants> = {
   'GET /health/ready': 'open',
   'HEAD /health/ready': 'open',
   'GET /metrics': 'open',
+  'POST /internal/leases': 'instance',
 }
 const SETS: Right[][] = [[], ['configure'], ['write'], ['read'], ['read', 'write'], ['configure', 'write', 'read']]
 
-const { gateway, file, admin, clientOf } = await startWithKeys({ DOCS: 'off' })
+const { gateway, file, admin, clientOf } = await startWithKeys({
+  DOCS: 'off',
+  ADVERTISE_URL: 'http://127.0.0.1:1',
+  ADVERTISE_SECRET: 'secret',
+})
 const names = { queue: freshName('queue'), exchange: freshName('exchange'), destination: freshName('destination') }
 const { send, close } = rawClient(gateway.url)
 after(close)
@@ -104,7 +109,7 @@ describe('the table of rights', () => {
   it('is the same under another vhost', () => {
     const { doors: all } = gateway.app.services.access
     for (const { method, url, requirement } of all) {
-      if (/^\/(health|metrics)/.test(url) || url.startsWith('/vhosts/')) continue
+      if (/^\/(health|metrics|internal)/.test(url) || url.startsWith('/vhosts/')) continue
       const other = all.find((one) => one.method === method && one.url === `/vhosts/:vhost${url}`)
       assert.equal(other?.requirement.says, requirement.says, `${method} ${url}`)
     }
@@ -118,6 +123,15 @@ for (const [door, wants] of Object.entries(WANTS)) {
       if (wants === 'open') assert.equal(status, 200)
       else assert.deepEqual({ status, code }, { status: 401, code: 'unauthorized' })
     })
+
+    if (wants === 'instance') {
+      it('refuses every client, whatever he may do', async () => {
+        const key = file.add(['configure:*/*', 'write:*/*', 'read:*/*'])
+        clientOf(key)
+        assert.deepEqual(await ask(door, await setUp(), '', key), { status: 401, code: 'unauthorized' })
+      })
+      return
+    }
 
     for (const set of SETS) {
       const enough = typeof wants === 'string' || wants.some((needed) => needed.every((right) => set.includes(right)))

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
-import { freshName, startGateway } from '../support/gateway.js'
+import { AMQP_URL, freshName, startGateway } from '../support/gateway.js'
 import { management } from '../support/management.js'
 import { openUpload } from '../support/upload.js'
 
@@ -80,6 +80,43 @@ describe('a vhost in the path', () => {
     }
     assert.equal((await gateway.post('/vhosts/nonsense/queues/q/messages').send('x').expect(404)).body.code, 'vhost_not_found')
     assert.equal(gateway.app.services.notReady(), undefined)
+  })
+
+  it('that only another instance may enter has leases that can’t be reached, and are not said to be gone', async () => {
+    const user = freshName('user')
+    await management(`users/${user}`, { method: 'PUT', body: JSON.stringify({ password: 'secret', tags: '' }) })
+    const rights = { method: 'PUT', body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }) }
+    await management(`permissions/%2F/${user}`, rights)
+    const url = new URL(AMQP_URL)
+    url.username = user
+    url.password = 'secret'
+    const owner = await startGateway({ LEASE_SECRET: 'shared' })
+    const other = await startGateway({ LEASE_SECRET: 'shared', AMQP_URL: url.href })
+    const queue = `/vhosts/${encoded}/queues/${freshName()}`
+    await owner.put(queue).expect(201)
+    await owner.post(`${queue}/messages`).send('x').expect(201)
+    const { body } = await owner.get(`${queue}/messages`).expect(200)
+    const ack = () => other.post(`/leases/${body.messages[0].lease.id}/ack`)
+    assert.equal((await ack().expect(503)).body.code, 'lease_unreachable')
+    await management(`permissions/${encoded}/${user}`, rights)
+    await eventually(() => ack().expect(204))
+    await management(`users/${user}`, { method: 'DELETE' })
+  })
+
+  it('that was deleted, or let go, has leases that are gone at the instance that held them', async () => {
+    const name = freshName('vhost')
+    await management(`vhosts/${name}`, { method: 'PUT' })
+    const rights = JSON.stringify({ configure: '.*', write: '.*', read: '.*' })
+    await management(`permissions/${name}/guest`, { method: 'PUT', body: rights })
+    const queue = `/vhosts/${name}/queues/q`
+    await gateway.put(queue).expect(201)
+    for (let n = 0; n < 2; n++) await gateway.post(`${queue}/messages`).send('x').expect(201)
+    const { body } = await gateway.get(`${queue}/messages?max=2&wait=5s`).expect(200)
+    const [settled, open] = body.messages.map(({ lease }: { lease: { id: string } }) => lease.id)
+    await gateway.post(`/leases/${settled}/ack`).expect(204)
+    await management(`vhosts/${name}`, { method: 'DELETE' })
+    await eventually(() => assert.ok(gateway.app.services.vhosts.all().every((one) => one.name !== name)), 20_000)
+    assert.equal((await gateway.post(`/leases/${open}/ack`).expect(410)).body.code, 'lease_gone')
   })
 
   it('that is one too many is refused', async () => {

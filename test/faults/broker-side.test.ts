@@ -1,19 +1,18 @@
 // What the broker does to a gateway by its own rules: a consumer timeout that hits, and messages that break client libraries.
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { startBroker } from '../../scripts/broker.mjs'
+import { consumerTimeout } from '../support/consumer-timeout.js'
 import { eventually } from '../support/eventually.js'
 import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
+import { ODD_TAGS, publishOddTypes } from '../support/odd-types.js'
 
 const dir = await mkdtemp(join(tmpdir(), 'gateway-rules-'))
-const broker = await startBroker({ dir, config: 'consumer_timeout = 4000' })
-// It looks at its consumers at every tick of a channel, a minute apart unless told otherwise.
-await broker.ctl('eval', 'application:set_env(rabbit, channel_tick_interval, 1000).')
+const broker = await startBroker({ dir, ...consumerTimeout(4) })
 after(async () => {
   await broker.stop()
   await rm(dir, { recursive: true, force: true })
@@ -72,39 +71,21 @@ describe('the consumer timeout', () => {
   })
 })
 
-// Types that RabbitMQ passes on and client libraries may not know: L is one that amqplib's own decoder breaks down over.
-const PUBLISH_ODD_TYPES = `
-import os, struct, sys, pika, pika.data
-encode = pika.data.encode_value
-def odd(pieces, value):
-    if isinstance(value, str) and value.startswith("tag:"):
-        tag = value[4]
-        sizes = {"L": ">q", "l": ">q", "i": ">I", "u": ">H", "s": ">h", "b": ">b", "B": ">B", "f": ">f", "d": ">d"}
-        piece = tag.encode() + struct.pack(sizes[tag], 7)
-        pieces.append(piece)
-        return len(piece)
-    return encode(pieces, value)
-pika.data.encode_value = odd
-connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
-channel = connection.channel()
-for tag in sys.argv[2]:
-    properties = pika.BasicProperties(headers={"odd": "tag:" + tag, "deep": [{"odd": "tag:" + tag}]})
-    channel.basic_publish("", sys.argv[1], tag, properties)
-connection.close()
-`
-
 describe('a message that breaks client libraries', () => {
   it('is a message like any other, and ends no lease', async () => {
     const gateway = await startGateway({ AMQP_URL: broker.url })
     const queue = await freshQueue(gateway)
     await publish(gateway, queue, 'before')
     const [held] = await take(gateway, queue)
-    const tags = 'LliusbBfd'
-    const publisher = spawn('/usr/bin/python3', ['-c', PUBLISH_ODD_TYPES, queue, tags], {
-      env: { AMQP_URL: broker.url },
-      stdio: ['ignore', 'inherit', 'inherit'],
-    })
-    assert.equal(await new Promise((resolve) => publisher.once('exit', resolve)), 0)
+    const tags = [...ODD_TAGS]
+    assert.deepEqual(
+      await publishOddTypes(
+        broker.url,
+        queue,
+        tags.map((tag) => ({ tag, body: tag })),
+      ),
+      tags,
+    )
     const got = new Map<string, { odd: number; deep: { odd: number }[] }>()
     while (got.size < tags.length) {
       for (const { payload, properties } of await take(gateway, queue, '&ack=auto&max=100')) got.set(payload, properties.headers)

@@ -8,11 +8,11 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { startBroker } from '../../scripts/broker.mjs'
 import { type Report, table, violations } from '../storm/checker.js'
-import { brokerFaults, connectionFaults, gatewayFaults, restarts } from '../storm/faults.js'
-import { LONGEST, storm } from '../storm/storm.js'
+import { brokerFaults, connectionFaults, doorFaults, gatewayFaults, queueFaults, restarts } from '../storm/faults.js'
+import { LONGEST, STORM_BROKER, storm } from '../storm/storm.js'
 
 const dir = await mkdtemp(join(tmpdir(), 'gateway-storm-'))
-const broker = await startBroker({ dir })
+const broker = await startBroker({ dir, ...STORM_BROKER })
 const reports = new Map<string, Report>()
 after(async () => {
   console.log(table(reports))
@@ -28,8 +28,9 @@ describe('a storm', () => {
         queueType,
         duration: 30_000,
         faults: [
-          { faults: { ...connectionFaults, ...gatewayFaults }, every: 1500 },
-          { faults: { ...brokerFaults, ...restarts }, every: 4000 },
+          { faults: { ...connectionFaults, ...doorFaults, ...gatewayFaults }, every: 1000 },
+          { faults: { ...brokerFaults, ...restarts }, every: 3000 },
+          { faults: queueFaults, every: 4000 },
         ],
       })
       reports.set(queueType, report)

@@ -1,6 +1,6 @@
 // The proof: from what was written down, and from what was left, whether every promise was kept.
 
-import type { Journal } from './journal.js'
+import type { Journal, Publish } from './journal.js'
 
 /** What was there when the storm was over and everything had come to rest. */
 export interface Remains {
@@ -20,6 +20,10 @@ export interface Report {
   unknown: number
   /** Published or given back with a delay: these may come twice, and none may be lost. */
   delayed: number
+  /** Confirmed, and deleted with their queue. */
+  excused: number
+  /** Taken back by RabbitMQ's consumer timeout. */
+  takenBack: number
   lost: string[]
   /** Called not stored, and seen. */
   appeared: string[]
@@ -58,6 +62,9 @@ export function check(journal: Journal, remains: Remains, { crashes = [], crashW
   const seen = new Set([...left, ...journal.deliveries.map(({ id }) => id)])
 
   const confirmed = journal.publishes.filter(({ outcome }) => outcome === 'confirmed')
+  const missing = confirmed.filter(({ id }) => !settled.has(id) && !unknown.has(id) && !left.has(id))
+  const excused = ({ queue, asked }: Publish) =>
+    journal.deletions.some((deletion) => deletion.queue === queue && asked <= deletion.until)
   return {
     requests: journal.requests,
     faults: journal.faults.length,
@@ -65,7 +72,9 @@ export function check(journal: Journal, remains: Remains, { crashes = [], crashW
     settled: settled.size,
     delayed: journal.delayed.size,
     unknown: [...unknown].filter((id) => !settled.has(id)).length,
-    lost: confirmed.map(({ id }) => id).filter((id) => !settled.has(id) && !unknown.has(id) && !left.has(id)),
+    excused: missing.filter(excused).length,
+    takenBack: journal.takenBack,
+    lost: missing.filter((publish) => !excused(publish)).map(({ id }) => id),
     appeared: journal.publishes.filter(({ id, outcome }) => outcome === 'not_stored' && seen.has(id)).map(({ id }) => id),
     cameBack: [
       ...journal.deliveries
@@ -100,6 +109,8 @@ const ROWS: [heading: string, value: (report: Report) => string | number][] = [
   ['settled', ({ settled }) => settled],
   ['delayed', ({ delayed }) => delayed],
   ['unknown', ({ unknown }) => unknown],
+  ['deleted with their queue', ({ excused }) => excused],
+  ['taken back by RabbitMQ', ({ takenBack }) => takenBack],
   ['lost', ({ lost }) => lost.length],
   ['"not stored" and there', ({ appeared }) => appeared.length],
   ['came back after 204', ({ cameBack }) => cameBack.length],

@@ -18,6 +18,10 @@ export type Line = Pick<CuttingProxy, 'reset' | 'finish' | 'freeze' | 'thaw' | '
 export class Instance {
   readonly port: number
   readonly proxy: Line
+  /** Between the other gateways and this one, where it advertises an address. */
+  readonly door: CuttingProxy | undefined
+  /** RabbitMQ's user for it. */
+  readonly user: string
   readonly #env: Record<string, string>
   readonly #program: string
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 200 })
@@ -28,11 +32,13 @@ export class Instance {
   /** Ends that nobody asked for: exit codes, signals, and the last that was printed. */
   readonly crashes: string[] = []
 
-  constructor(program: string, port: number, proxy: Line, env: Record<string, string>) {
-    this.#program = program
-    this.port = port
-    this.proxy = proxy
-    this.#env = env
+  constructor(options: Pick<Instance, 'port' | 'proxy' | 'door' | 'user'> & { program: string; env: Record<string, string> }) {
+    this.#program = options.program
+    this.port = options.port
+    this.proxy = options.proxy
+    this.door = options.door
+    this.user = options.user
+    this.#env = options.env
   }
 
   get url(): string {
@@ -108,36 +114,49 @@ export class Instance {
     }
     this.#agent.destroy()
     this.proxy.close()
+    this.door?.close()
   }
 }
 
 export interface FleetOptions {
   /** The brokers' AMQP URLs; each gateway has a proxy to each. */
   brokers: string[]
-  size: number
+  /** A gateway for each, with that user. */
+  users: string[]
   /** The program to run as a gateway. */
   program?: string
-  env?: Record<string, string>
 }
 
-/** Starts gateways and waits until all are ready. */
-export async function startFleet({ brokers, size, program = 'dist/src/main.js', env = {} }: FleetOptions): Promise<Instance[]> {
+/**
+ * Starts gateways and waits until all are ready. Every other one is reached by the others over HTTP, the rest through RabbitMQ
+ * alone.
+ */
+export async function startFleet({ brokers, users, program = 'dist/src/main.js' }: FleetOptions): Promise<Instance[]> {
   const instances = await Promise.all(
-    Array.from({ length: size }, async () => {
+    users.map(async (user, n) => {
       const proxies = await Promise.all(brokers.map((url) => CuttingProxy.start(Number(new URL(url).port))))
-      const through = brokers.map((url, n) => url.replace(/:\d+\//, `:${proxies[n]!.port}/`)).join(',')
+      const through = brokers.map((url, node) => {
+        const one = new URL(url)
+        one.username = user
+        one.password = user
+        one.port = String(proxies[node]!.port)
+        return one.href
+      })
       const port = await freePort()
-      return new Instance(program, port, joined(proxies), {
+      const door = n % 2 === 0 ? await CuttingProxy.start(port) : undefined
+      const env = {
         PATH: process.env['PATH'] ?? '',
         PORT: String(port),
-        AMQP_URL: through,
+        AMQP_URL: through.join(','),
         AMQP_HEARTBEAT: '2s',
         BROKER_TIMEOUT: '3s',
         PUBLISH_TIMEOUT: '5s',
         SHUTDOWN_DRAIN: '1s',
         LOG_LEVEL: 'error',
-        ...env,
-      })
+        LEASE_SECRET: 'storm',
+        ...(door && { ADVERTISE_URL: `http://127.0.0.1:${door.port}`, ADVERTISE_SECRET: 'storm' }),
+      }
+      return new Instance({ program, port, proxy: joined(proxies), door, user, env })
     }),
   )
   for (const instance of instances) instance.start()

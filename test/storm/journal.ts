@@ -8,6 +8,8 @@ export interface Publish {
   id: string
   queue: string
   outcome: Outcome
+  /** When it was asked for. */
+  asked: number
 }
 
 export interface Delivery {
@@ -27,6 +29,13 @@ export interface Settle {
   answered: number
 }
 
+/** A queue that was deleted and declared again, with all that was in it. */
+export interface Deletion {
+  queue: string
+  /** From then on it was there again. */
+  until: number
+}
+
 export interface Fault {
   at: number
   name: string
@@ -38,6 +47,9 @@ export class Journal {
   readonly deliveries: Delivery[] = []
   readonly settles: Settle[] = []
   readonly faults: Fault[] = []
+  readonly deletions: Deletion[] = []
+  /** Leases that were held for longer than RabbitMQ waits, and were over by then. */
+  takenBack = 0
   /** Messages of which a copy was made, since they were to come later: after a fault there may be two of them. */
   readonly delayed = new Set<string>()
   /** Receives that answered with more than was asked for. */

@@ -14,16 +14,37 @@ const chance = (share: number): boolean => Math.random() < share
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
 /** What a settle asks for. */
 const BODIES = { ack: undefined, requeue: { requeue: true }, later: { delay: '500ms' }, reject: { requeue: false } }
-/** Why no copy could be made of a message that is to come later: its lease goes on. */
-const NO_COPY = [
+/** What one may be told of a queue that was deleted just now. */
+const ABSENT = ['queue_not_found', 'unroutable']
+/** And by a gateway whose user was deleted, and may nothing yet though he is there again. */
+const FORBIDDEN = ['access_refused', 'vhost_not_found']
+/** Whatever else there was: the message is not stored. */
+const NOT_STORED = [
   'broker_unavailable',
   'broker_blocked',
-  'broker_timeout',
+  'broker_timeout', // Declaring or looking up what a delay needs takes calls of its own.
   'overloaded',
-  'publish_rejected',
-  'publish_outcome_unknown',
+  'shutting_down',
+  ...ABSENT,
+  ...FORBIDDEN,
 ]
+/** Why no copy could be made of a message that is to come later: its lease goes on. */
+const NO_COPY = [...NOT_STORED, 'publish_rejected', 'publish_outcome_unknown']
+/** Longer than RabbitMQ waits in a storm, and its look at its consumers comes late. */
+const TOO_LONG = 8000
 const JSON_BODY = { 'content-type': 'application/json' }
+
+/** How many of each. */
+export interface Crowd {
+  producers: number
+  workers: number
+  /** Those who work on streams. */
+  readers: number
+  /** Workers that hold on to what they have for longer than RabbitMQ waits. */
+  sluggards: number
+  /** Clients that don't read what they asked for. */
+  deaf: number
+}
 
 export class Load {
   readonly #fleet: Instance[]
@@ -40,10 +61,16 @@ export class Load {
   }
 
   /** Starts them. Each works until stop(). */
-  start({ producers, workers, readers }: { producers: number; workers: number; readers: number }): void {
-    for (let n = 0; n < producers; n++) this.#running.push(this.#repeat(() => this.#produce()))
-    for (let n = 0; n < workers; n++) this.#running.push(this.#repeat(() => this.#work()))
-    for (let n = 0; n < readers; n++) this.#running.push(this.#repeat(() => this.#read()))
+  start(crowd: Crowd): void {
+    const tasks: Record<keyof Crowd, () => Promise<void>> = {
+      producers: () => this.#produce(),
+      workers: () => this.#work(),
+      readers: () => this.#read(),
+      sluggards: () => this.#sleep(),
+      deaf: () => this.#ignore(),
+    }
+    for (const [who, task] of Object.entries(tasks) as [keyof Crowd, () => Promise<void>][])
+      for (let n = 0; n < crowd[who]; n++) this.#running.push(this.#repeat(task))
   }
 
   async stop(): Promise<void> {
@@ -91,7 +118,7 @@ export class Load {
     } catch {
       // nobody knows
     }
-    this.#journal.publishes.push({ id, queue, outcome: this.#outcome(answer) })
+    this.#journal.publishes.push({ id, queue, outcome: this.#outcome(answer), asked: from })
     await pause(answer?.status === 201 ? 5 * Math.random() : 50)
   }
 
@@ -99,32 +126,36 @@ export class Load {
     if (!answer) return 'unknown'
     if (answer.status === 201) return 'confirmed'
     const { code } = JSON.parse(answer.text) as { code: string }
-    // Declaring or looking up what a delay needs takes calls of its own.
-    if (['broker_unavailable', 'broker_blocked', 'broker_timeout', 'overloaded', 'shutting_down'].includes(code))
-      return 'not_stored'
+    if (NOT_STORED.includes(code)) return 'not_stored'
     if (code !== 'publish_outcome_unknown' && code !== 'publish_rejected') this.#surprise('publish', answer)
     return 'unknown'
   }
 
   async #work(): Promise<void> {
-    const queue = pick(this.#queues)
-    const max = 1 + Math.floor(Math.random() * 5)
     const lease = 2 + Math.floor(Math.random() * 2)
+    await this.#finish(await this.#receive(1 + Math.floor(Math.random() * 5), lease), lease * 1000)
+  }
+
+  /** @param lease seconds */
+  async #receive(max: number, lease: number): Promise<Leased[]> {
+    const queue = pick(this.#queues)
     const leaves = chance(0.05) ? AbortSignal.timeout(Math.ceil(Math.random() * 200)) : undefined
     const asked = Date.now()
     const path = `/queues/${queue}/messages?max=${max}&wait=1s&lease=${lease}s`
     const answer = await this.#ask('GET', path, undefined, 1000, leaves)
-    if (!answer) return
-    if (answer.status === 503 || answer.status === 504) {
+    if (!answer) return []
+    if (answer.status !== 200) {
+      const { code } = JSON.parse(answer.text) as { code: string }
+      if (answer.status !== 503 && answer.status !== 504 && ![...ABSENT, ...FORBIDDEN].includes(code))
+        this.#surprise('receive', answer)
       await pause(50)
-      return
+      return []
     }
-    if (answer.status !== 200) return this.#surprise('receive', answer)
     const { messages } = JSON.parse(answer.text) as { messages: { payload: string; lease: { id: string } }[] }
     if (messages.length > max) this.#journal.overFetched += messages.length - max
     const leased = messages.map(({ payload, lease }) => ({ id: payload, lease: lease.id }))
     for (const { id, lease } of leased) this.#journal.deliveries.push({ id, queue, lease, asked })
-    await this.#finish(leased, lease * 1000)
+    return leased
   }
 
   async #finish(leased: Leased[], lease: number): Promise<void> {
@@ -147,11 +178,37 @@ export class Load {
     return mood < 0.85 ? 'ack' : mood < 0.92 ? 'requeue' : mood < 0.95 ? 'later' : 'reject'
   }
 
-  async #settle({ id, lease }: Leased, verdict: Verdict): Promise<void> {
+  /** The leases last long enough; RabbitMQ's patience does not. */
+  async #sleep(): Promise<void> {
+    const leased = await this.#receive(3, 30)
+    const end = Date.now() + TOO_LONG
+    while (leased.length > 0 && Date.now() < end && !this.#stopped) await pause(100)
+    for (const one of leased) if ((await this.#settle(one, 'ack')) === 'gone') this.#journal.takenBack++
+  }
+
+  /** Asks for a stream, never reads it, and leaves after a while. */
+  async #ignore(): Promise<void> {
+    const url = `${pick(this.#fleet).url}/queues/${pick(this.#queues)}/stream?prefetch=50&lease=2s`
+    await new Promise<void>((resolve) => {
+      const outgoing = request(url, { agent: false }, (response) => {
+        response.pause()
+        response.on('error', () => undefined)
+      })
+      outgoing.on('error', () => undefined)
+      outgoing.on('close', resolve)
+      outgoing.end()
+      setTimeout(() => outgoing.destroy(), 1000 + Math.random() * 3000)
+    })
+    await pause(1000)
+  }
+
+  async #settle({ id, lease }: Leased, verdict: Verdict): Promise<SettleResult> {
     const path = `/leases/${lease}/${verdict === 'ack' ? 'ack' : 'nack'}`
     if (verdict === 'later') this.#journal.delayed.add(id)
     const answer = await this.#ask('POST', path, BODIES[verdict])
-    this.#note({ id, lease }, verdict, this.#result(answer, verdict))
+    const result = this.#result(answer, verdict)
+    this.#note({ id, lease }, verdict, result)
+    return result
   }
 
   #result(answer: Answer | undefined, verdict: Verdict): SettleResult {

@@ -10,9 +10,19 @@ import { type Broker, startBroker } from '../../scripts/broker.mjs'
 import { startCluster } from '../../scripts/cluster.mjs'
 import { SUITES, unpackRabbitmq } from '../../scripts/unpack-rabbitmq.mjs'
 import { type Report, table, violations } from './checker.js'
-import { brokerFaults, clusterFaults, connectionFaults, crashes, gatewayFaults, restarts } from './faults.js'
+import {
+  brokerFaults,
+  clusterFaults,
+  connectionFaults,
+  crashes,
+  doorFaults,
+  gatewayFaults,
+  queueFaults,
+  restarts,
+} from './faults.js'
 import type { Journal } from './journal.js'
-import { LONGEST, storm } from './storm.js'
+import { describeMemory, LONG_ENOUGH } from './memory.js'
+import { LONGEST, STORM_BROKER, storm } from './storm.js'
 
 const { values } = parseArgs({
   options: {
@@ -37,21 +47,23 @@ console.log(table(reports))
 process.exit(failed ? 1 : 0)
 
 async function start(kind: string, dir: string): Promise<Broker[]> {
-  if (kind === 'system') return [await startBroker({ dir })]
-  if (kind === 'cluster') return startCluster({ dir })
+  if (kind === 'system') return [await startBroker({ dir, ...STORM_BROKER })]
+  if (kind === 'cluster') return startCluster({ dir, ...STORM_BROKER })
   if (!(kind in SUITES)) throw new Error(`there is no broker ${kind}: system, cluster, ${Object.keys(SUITES).join(', ')}`)
-  return [await startBroker({ dir, root: await unpackRabbitmq(kind as keyof typeof SUITES) })]
+  return [await startBroker({ dir, ...STORM_BROKER, root: await unpackRabbitmq(kind as keyof typeof SUITES) })]
 }
 
 async function rageOver(name: string, brokers: Broker[], queueType: 'classic' | 'quorum'): Promise<void> {
   const ofBroker = brokers.length > 1 ? clusterFaults : values.crash ? crashes : restarts
+  const duration = Number(values.minutes) * 60_000
   const result = await storm({
     brokers,
     queueType,
-    duration: Number(values.minutes) * 60_000,
+    duration,
     faults: [
-      { faults: { ...connectionFaults, ...gatewayFaults }, every: 1500 },
-      { faults: { ...brokerFaults, ...ofBroker }, every: 8000 },
+      { faults: { ...connectionFaults, ...doorFaults, ...gatewayFaults }, every: 1500 },
+      { faults: { ...brokerFaults, ...ofBroker }, every: 6000 },
+      { faults: queueFaults, every: 5000 },
     ],
     ...(values['no-barrier'] && { program: 'dist/test/storm/unbarriered.js' }),
     onProgress: (text) => process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${name}: ${text}` : ''),
@@ -59,12 +71,24 @@ async function rageOver(name: string, brokers: Broker[], queueType: 'classic' | 
   if (process.stderr.isTTY) process.stderr.write('\n')
   reports.set(name, result.report)
   const broken = [...violations(result.report, LONGEST), ...result.crashed.map((text) => `a gateway ended by itself: ${text}`)]
+  console.error(`${name}: ${faultsOf(result.journal)}`)
+  for (const memory of result.memory)
+    console.error(`${name}: memory of a gateway that lived through it: ${describeMemory(memory)}`)
+  if (duration >= LONG_ENOUGH) {
+    if (result.memory.length === 0) broken.push('no gateway lived through it, so nothing is known of its memory')
+    for (const memory of result.memory) if (memory.grew) broken.push(`memory grew: ${describeMemory(memory)}`)
+  }
   for (const line of broken) console.error(`✗ ${name}: ${line}`)
   const { lost, cameBack, settledTwice, appeared } = result.report
   for (const id of [...lost, ...cameBack, ...settledTwice, ...appeared].slice(0, 5)) console.error(history(result.journal, id))
-  const memory = result.memory.map((samples) => samples.join(' ')).join('; ')
-  console.error(`${name}: memory of a gateway that lived through it, MiB after each tenth: ${memory || 'none did'}`)
   failed ||= broken.length > 0
+}
+
+/** What happened, and how often. */
+function faultsOf({ faults }: Journal): string {
+  const counts = new Map<string, number>()
+  for (const { name } of faults) counts.set(name, (counts.get(name) ?? 0) + 1)
+  return [...counts].map(([name, count]) => `${name} ${count}×`).join(', ')
 }
 
 /** All that was written down of a message, in order. */

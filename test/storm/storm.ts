@@ -1,13 +1,16 @@
 // A storm: a fleet, a load, faults, and when it is over the proof.
 
-import { existsSync, readFileSync } from 'node:fs'
 import type { Broker } from '../../scripts/broker.mjs'
+import { UNDELIVERABLE_QUEUE } from '../../src/delay/ladder.js'
+import { consumerTimeout } from '../support/consumer-timeout.js'
 import { eventually } from '../support/eventually.js'
 import { check, type Remains, type Report } from './checker.js'
-import { type Fault, rage, type Scene } from './faults.js'
+import { type Fault, rage, type Scene, urlOf } from './faults.js'
 import { type Instance, startFleet } from './fleet.js'
 import { Journal } from './journal.js'
 import { Load } from './load.js'
+import { addUser, manage, VHOST } from './management.js'
+import { type Memory, memoryOf, residentMiB } from './memory.js'
 
 export interface StormOptions {
   /** One node, or the nodes of a cluster. */
@@ -17,7 +20,6 @@ export interface StormOptions {
   duration: number
   /** What happens: those at the same time in lists of their own, with milliseconds between two of them. */
   faults: { faults: Record<string, Fault>; every: number }[]
-  instances?: number
   /** The program to run as a gateway. */
   program?: string
   /** Told once a second. */
@@ -29,9 +31,13 @@ export interface StormResult {
   journal: Journal
   /** Ends of gateways that nobody asked for. */
   crashed: string[]
-  /** Resident memory in MiB of each gateway that lived through it all: before the load, after each tenth of it, and at rest. */
-  memory: number[][]
+  /** Of each gateway that lived through it all. */
+  memory: Memory[]
 }
+
+/** What a broker for storms is started with: it waits for no more than seconds, longer than a worker in order takes. */
+export const STORM_BROKER = consumerTimeout(6)
+const USERS = ['storm-1', 'storm-2', 'storm-3']
 
 /** Milliseconds that a request may take beyond what it waits for on purpose: the broker's slowest calls, one after the other. */
 export const LONGEST = 15_000
@@ -40,27 +46,31 @@ let storms = 0
 
 /** Runs a storm in a vhost of its own. Resolves when everything has come to rest and was counted. */
 export async function storm(options: StormOptions): Promise<StormResult> {
-  const { brokers, queueType, duration, faults, instances = 3, program, onProgress = () => undefined } = options
+  const { brokers, queueType, duration, faults, program, onProgress = () => undefined } = options
   const [first] = brokers
-  await prepareVhost(first!)
-  const urls = brokers.map(({ url }) => `${url.replace(/\/$/, '')}/storm`)
-  const fleet = await startFleet({ brokers: urls, size: instances, ...(program && { program }) })
+  await manage(first!, 'PUT', `vhosts/${VHOST}`, {})
+  for (const user of ['guest', ...USERS]) await allow(first!, user)
+  const fleet = await startFleet({ brokers: brokers.map(urlOf), users: USERS, ...(program && { program }) })
   const name = `${queueType}-${++storms}`
   const queues = [`${name}.a`, `${name}.b`]
+  const doomed = `${name}.c`
   const dead = `${name}.dead`
-  await declare(fleet[0]!, dead, queueType, {})
-  for (const queue of queues) {
-    // Since 4.0 a quorum queue drops what was given back often; here nothing may go without a trace.
-    const limit = queueType === 'quorum' ? { 'x-delivery-limit': 1_000_000 } : {}
-    await declare(fleet[0]!, queue, queueType, { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead, ...limit })
-  }
+  // Since 4.0 a quorum queue drops what was given back often; here nothing may go without a trace.
+  const limit = queueType === 'quorum' ? { 'x-delivery-limit': 1_000_000 } : {}
+  const args = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead, ...limit }
+  await eventually(() => declare(fleet[0]!, dead, queueType, {}), 30_000)
+  for (const queue of [...queues, doomed]) await eventually(() => declare(fleet[0]!, queue, queueType, args), 30_000)
   const journal = new Journal()
-  const scene: Scene = { fleet, brokers, journal, crashes: [] }
-  const load = new Load(fleet, queues, journal)
+  const again = { name: doomed, declare: (instance: Instance) => declare(instance, doomed, queueType, args) }
+  const scene: Scene = { fleet, brokers, journal, crashes: [], queues, doomed: again }
+  const load = new Load(fleet, [...queues, doomed], journal)
   const pids = fleet.map(({ pid }) => pid)
-  const samples = pids.map((pid) => [residentMiB(pid)])
+  const samples: number[][] = pids.map(() => [])
   const sample = () => {
-    for (const [n, { pid }] of fleet.entries()) if (pid === pids[n]) samples[n]!.push(residentMiB(pid))
+    for (const [n, pid] of pids.entries()) {
+      const resident = fleet[n]!.pid === pid ? residentMiB(pid) : undefined
+      if (resident !== undefined) samples[n]!.push(resident)
+    }
   }
 
   const end = Date.now() + duration
@@ -70,8 +80,8 @@ export async function storm(options: StormOptions): Promise<StormResult> {
       `${left} s left, ${journal.faults.length} faults, ${journal.publishes.length} published, ${journal.settles.length} settles`,
     )
   }, 1000)
-  load.start({ producers: 4, workers: 12, readers: 2 })
-  const sampling = setInterval(sample, duration / 10)
+  load.start({ producers: 4, workers: 12, readers: 3, sluggards: 1, deaf: 1 })
+  const sampling = setInterval(sample, duration / 100)
   await Promise.all(faults.map((some) => rage(scene, some.faults, () => Date.now() > end, some.every)))
   const rest = end - Date.now()
   if (rest > 0) await new Promise((resolve) => setTimeout(resolve, rest))
@@ -82,46 +92,33 @@ export async function storm(options: StormOptions): Promise<StormResult> {
   onProgress('coming to rest')
   for (const { proxy } of fleet) proxy.thaw()
   await Promise.all(fleet.map((instance) => instance.ready()))
-  sample()
-  const memory = samples.filter((_, n) => fleet[n]!.pid === pids[n])
-  const all = [dead, ...queues]
+  const memory = samples.filter((_, n) => fleet[n]!.pid === pids[n]).map(memoryOf)
+  const all = [dead, UNDELIVERABLE_QUEUE, ...queues, doomed]
   const found = await Promise.all(all.map((queue) => drain(fleet[0]!, queue)))
   // A node that was killed may leave messages with consumers that are gone, until the others see that they are.
   for (let attempt = 0; attempt < 12 && !(await areEmpty(first!)); attempt++) {
     const more = await Promise.all(all.map((queue) => drain(fleet[0]!, queue)))
     for (const [n, ids] of more.entries()) found[n]!.push(...ids)
   }
-  const [deadIds, ...left] = found
-  const queued = new Map(queues.map((queue, n) => [queue, left[n]!]))
+  const [deadIds, undeliverable, ...left] = found
+  const queued = new Map([...queues, doomed].map((queue, n) => [queue, left[n]!]))
   await Promise.all(fleet.map((instance) => instance.stop()))
-  const remains: Remains = { queued, dead: deadIds!, leftovers: await leftovers(first!) }
+  const remains: Remains = { queued, dead: [...deadIds!, ...undeliverable!], leftovers: await leftovers(first!) }
   const report = check(journal, remains, { crashes: scene.crashes })
   return { report, journal, crashed: fleet.flatMap(({ crashes }) => crashes), memory }
 }
 
-async function prepareVhost({ managementUrl }: Broker): Promise<void> {
-  const url = new URL(managementUrl)
-  const authorization = `Basic ${btoa(`${url.username}:${url.password}`)}`
-  const put = (path: string, body: object) =>
-    fetch(`${url.origin}/api/${path}`, {
-      method: 'PUT',
-      headers: { authorization, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    })
-  await put('vhosts/storm', {})
-  const { status } = await put('permissions/storm/guest', { configure: '.*', write: '.*', read: '.*' })
-  if (status >= 300) throw new Error(`no vhost for the storm: ${status}`)
+async function allow(broker: Broker, user: string): Promise<void> {
+  if (user !== 'guest') return addUser(broker, user)
+  await manage(broker, 'PUT', `permissions/${VHOST}/${user}`, { configure: '.*', write: '.*', read: '.*' })
 }
 
 async function declare(instance: Instance, queue: string, type: string, args: object): Promise<void> {
-  const body = JSON.stringify({ type, arguments: args })
-  await eventually(async () => {
-    const { status, text } = await instance.ask('PUT', `/queues/${queue}`, {
-      headers: { 'content-type': 'application/json' },
-      body,
-    })
-    if (status >= 300) throw new Error(`${queue}: ${status} ${text}`)
-  }, 30_000)
+  const { status, text } = await instance.ask('PUT', `/queues/${queue}`, {
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ type, arguments: args }),
+  })
+  if (status >= 300) throw new Error(`${queue}: ${status} ${text}`)
 }
 
 /** Takes everything out, and resolves with the ids once nothing has come for longer than any lease can last. */
@@ -129,6 +126,7 @@ async function drain(instance: Instance, queue: string): Promise<string[]> {
   const ids: string[] = []
   for (let empty = false; !empty; ) {
     const { status, text } = await instance.ask('GET', `/queues/${queue}/messages?max=500&wait=5s&lease=60s`)
+    if (status === 404 && queue === UNDELIVERABLE_QUEUE) return [] // nothing was delayed
     if (status !== 200) throw new Error(`${queue} can not be drained: ${status} ${text}`)
     const { messages } = JSON.parse(text) as { messages: { payload: string; lease: { id: string } }[] }
     empty = messages.length === 0
@@ -143,7 +141,7 @@ async function drain(instance: Instance, queue: string): Promise<string[]> {
 
 /** Whether no queue has a message, ready or out with a consumer. */
 async function areEmpty({ ctl }: Broker): Promise<boolean> {
-  const counts = await ctl('list_queues', '-p', 'storm', 'messages', '--quiet', '--no-table-headers')
+  const counts = await ctl('list_queues', '-p', VHOST, 'messages', '--quiet', '--no-table-headers')
   return counts.split('\n').every((count) => !Number(count))
 }
 
@@ -152,7 +150,7 @@ async function leftovers({ ctl }: Broker): Promise<string[]> {
   const lines = async (...args: string[]) => (await ctl(...args, '--quiet', '--no-table-headers')).split('\n').filter(Boolean)
   const look = async () => [
     ...(await lines('list_connections', 'name')).map((name) => `connection ${name}`),
-    ...(await lines('list_queues', '-p', 'storm', 'name', 'consumers'))
+    ...(await lines('list_queues', '-p', VHOST, 'name', 'consumers'))
       .filter((line) => (line.startsWith('gateway.') && !line.startsWith('gateway.delay.')) || !line.endsWith('\t0'))
       .map((line) => `queue ${line}`),
   ]
@@ -163,11 +161,4 @@ async function leftovers({ ctl }: Broker): Promise<string[]> {
     await new Promise((resolve) => setTimeout(resolve, 1000))
   }
   return found
-}
-
-/** Resident memory of a process, in MiB; 0 when it has just ended. */
-function residentMiB(pid: number): number {
-  if (!existsSync(`/proc/${pid}/status`)) return 0
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
-  return Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024)
 }

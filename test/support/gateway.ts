@@ -25,10 +25,10 @@ export interface Gateway {
   close: () => Promise<void>
 }
 
-/** Starts a gateway on a port of its own, ready to serve; it is closed after the tests of the file, or the test it is started in. */
+/** Starts a gateway on a port of its own, or on PORT where that is given, ready to serve; it is closed after the tests of the file, or the test it is started in. */
 export async function startGateway(env: Record<string, string> = {}): Promise<Gateway> {
   const app = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env }))
-  await app.http.listen({ host: '127.0.0.1', port: 0, backlog: LISTEN_BACKLOG })
+  await app.http.listen({ host: '127.0.0.1', port: Number(env['PORT'] ?? 0), backlog: LISTEN_BACKLOG })
   const url = `http://127.0.0.1:${(app.http.server.address() as AddressInfo).port}`
   const call: Gateway['call'] = (method, path) => supertest(url)[method](path).expect(checkResponse)
   let closing: Promise<void> | undefined

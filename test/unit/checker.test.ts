@@ -13,7 +13,7 @@ function story(
   ...events: ([asked: number] | [lease: string, verdict: Verdict, result: SettleResult, answered: number])[]
 ): Journal {
   const journal = new Journal()
-  journal.publishes.push({ id: 'm', queue: 'q', outcome: 'confirmed' })
+  journal.publishes.push({ id: 'm', queue: 'q', outcome: 'confirmed', asked: 0 })
   for (const event of events) {
     if (event.length === 1) journal.deliveries.push({ id: 'm', queue: 'q', lease: `l${event[0]}`, asked: event[0] })
     else journal.settles.push({ id: 'm', lease: event[0], verdict: event[1], result: event[2], answered: event[3] })
@@ -43,6 +43,22 @@ describe('the checker', () => {
     assert.deepEqual(broken(story([1], ['l1', 'requeue', 'done', 5])), ['lost'])
   })
 
+  it('excuses what was deleted with its queue, and nothing that was published when that was there again', () => {
+    for (const [queue, until, expected] of [
+      ['q', 0, []],
+      ['q', 10, []],
+      ['q', -1, ['lost']],
+      ['other', 10, ['lost']],
+    ] as const) {
+      const journal = story([1])
+      journal.deletions.push({ queue, until })
+      assert.deepEqual(broken(journal), expected)
+    }
+    const journal = story([1], ['l1', 'ack', 'done', 5], [6])
+    journal.deletions.push({ queue: 'q', until: 10 })
+    assert.deepEqual(broken(journal), ['cameBack'])
+  })
+
   it('sees a message that comes back after it was settled', () => {
     assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5], [6])), ['cameBack'])
     assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5]), left('m')), ['cameBack'])
@@ -64,7 +80,7 @@ describe('the checker', () => {
 
   it('sees a message that was called not stored', () => {
     const journal = new Journal()
-    journal.publishes.push({ id: 'm', queue: 'q', outcome: 'not_stored' })
+    journal.publishes.push({ id: 'm', queue: 'q', outcome: 'not_stored', asked: 0 })
     assert.deepEqual(broken(journal), [])
     assert.deepEqual(broken(journal, left('m')), ['appeared'])
   })

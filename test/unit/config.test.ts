@@ -166,6 +166,35 @@ describe('the configuration', () => {
     assert.deepEqual(named({ HOST: '127.0.0.1.example.org' }), ['HOST'])
   })
 
+  it('advertises an address alone, that others can connect to, and signs what they say to each other', () => {
+    const ADVERTISE_SECRET = 's'
+    for (const [given, ADVERTISE_URL] of [
+      ['http://10.0.0.5:8080', 'http://10.0.0.5:8080'],
+      ['https://One.Example:443/', 'https://one.example'],
+      ['http://[2001:db8::1]:80', 'http://[2001:db8::1]'],
+    ]) {
+      assert.equal(loadConfig({ ADVERTISE_URL: given, ADVERTISE_SECRET }).ADVERTISE_URL, ADVERTISE_URL)
+    }
+    for (const ADVERTISE_URL of [
+      '10.0.0.5:8080',
+      'amqp://h',
+      'http://u:p@h',
+      'http://h/path',
+      'http://h?x',
+      'http://h/#x',
+      'http://0.0.0.0:8080',
+      'http://[::]:8080',
+      `http://${`${'a'.repeat(60)}.`.repeat(5)}x`,
+    ]) {
+      assert.deepEqual(named({ ADVERTISE_URL, ADVERTISE_SECRET }), ['ADVERTISE_URL'], ADVERTISE_URL)
+    }
+    assert.equal(loadConfig({ ADVERTISE_URL: 'http://h', ADVERTISE_SECRET_FILE: fileWith('s3cret') }).ADVERTISE_SECRET, 's3cret')
+    assert.deepEqual(named({ ADVERTISE_URL: 'http://h' }), ['ADVERTISE_SECRET'])
+    assert.deepEqual(named({ ADVERTISE_SECRET }), ['ADVERTISE_URL'])
+    assert.deepEqual(named({ ADVERTISE_CA_FILE: 'ca.pem' }), ['ADVERTISE_URL'])
+    assert.match(mistakes({ ADVERTISE_URL: 'http://h', ADVERTISE_SECRET, WORKERS: '2' })[0]!, /WORKERS/)
+  })
+
   it('has no lease that outlives the broker’s patience', () => {
     assert.deepEqual(named({ MAX_LEASE: '30m' }), ['MAX_LEASE'])
     assert.deepEqual(mistakes({ MAX_LEASE: '29m' }), [])

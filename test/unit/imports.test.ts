@@ -46,6 +46,7 @@ const amqp = /^src\/amqp\//
 const messages = /^src\/messages\//
 const leases = /^src\/leases\//
 const access = /^src\/access\//
+const instances = /^src\/instances\//
 const definitions = /^src\/definitions\//
 const redrive = /^src\/redrive\//
 
@@ -120,6 +121,13 @@ describe('the arrows', () => {
   it('lead from the definitions to the broker side and the base', () => {
     assert.deepEqual(
       violations(definitions, (to) => !ours(to) || definitions.test(to) || amqp.test(to) || base.test(to)),
+      [],
+    )
+  })
+
+  it('lead from the way to other instances to the base alone', () => {
+    assert.deepEqual(
+      violations(instances, (to) => !ours(to) || instances.test(to) || base.test(to)),
       [],
     )
   })

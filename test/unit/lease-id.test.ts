@@ -10,28 +10,42 @@ import { LeaseIds, ownerDigest } from '../../src/leases/id.js'
 import { name } from '../support/generate.js'
 
 const ids = (env: Record<string, string> = {}) => new LeaseIds(loadConfig(env))
+const advertising = (url?: string) => ids(url === undefined ? {} : { ADVERTISE_URL: url, ADVERTISE_SECRET: 's' })
+const LONGEST_URL = `https://${`${'a'.repeat(60)}.`.repeat(4)}x.y`
 const epoch = () => randomBytes(EPOCH_BYTES).toString('base64url')
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 
 describe('a lease id', () => {
-  it('says its epoch, its vhost and its queue, whatever their names', () => {
-    const made = ids()
+  it('says its epoch, its vhost, its queue and where its instance is reached, whatever their names', () => {
+    const makers = [undefined, 'http://h:1', 'https://[2001:db8::1]', LONGEST_URL].map((url) => ({ url, made: advertising(url) }))
     fc.assert(
-      fc.property(name, name, fc.option(fc.string(), { nil: undefined }), (vhost, queue, login) => {
-        const of = epoch()
-        const owner = login === undefined ? undefined : ownerDigest(login)
-        const parsed = { epoch: of, vhost: vhost === '/' ? undefined : vhost, queue, owner }
-        assert.deepEqual(made.read(made.create(of, vhost, queue, owner)), parsed)
-      }),
+      fc.property(
+        fc.constantFrom(...makers),
+        name,
+        name,
+        fc.option(fc.string(), { nil: undefined }),
+        (by, vhost, queue, login) => {
+          const of = epoch()
+          const owner = login === undefined ? undefined : ownerDigest(login)
+          const parsed = { epoch: of, vhost: vhost === '/' ? undefined : vhost, queue, owner, url: by.url }
+          for (const { made } of makers) assert.deepEqual(made.read(by.made.create(of, vhost, queue, owner)), parsed)
+        },
+      ),
     )
     const longest = 'ü'.repeat(127)
     const owner = ownerDigest(longest)
-    assert.deepEqual(made.read(made.create('AAAAAAAAAAA', longest, longest, owner)), {
+    assert.deepEqual(ids().read(advertising(LONGEST_URL).create('AAAAAAAAAAA', longest, longest, owner)), {
       epoch: 'AAAAAAAAAAA',
       vhost: longest,
       queue: longest,
       owner,
+      url: LONGEST_URL,
     })
+  })
+
+  it('is longer by the address alone where there is one', () => {
+    const [with_, without] = [advertising('http://10.0.0.5:8080'), ids()].map((made) => made.create(epoch(), '/', 'q').length)
+    assert.equal(with_! - without!, Math.ceil((('http://10.0.0.5:8080'.length + 1) * 4) / 3))
   })
 
   it('is shorter where the vhost is the connection’s own', () => {
@@ -50,8 +64,8 @@ describe('a lease id', () => {
   })
 
   it('is refused after the change of any one character', () => {
-    const made = ids()
     for (const vhost of ['/', 'v', 'ü/ ']) {
+      const made = vhost === '/' ? advertising('http://h') : ids()
       const id = made.create(epoch(), vhost, 'q', vhost === 'v' ? ownerDigest('user a') : undefined)
       for (let at = 0; at < id.length; at++) {
         for (const character of ALPHABET) {

@@ -1,0 +1,204 @@
+// Leases behind a load balancer while RabbitMQ takes no messages, and while instances can't be reached over HTTP: settles go on
+// wherever there is a way, and none is told more than is known.
+
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { freePort, startBroker } from '../../scripts/broker.mjs'
+import { eventually } from '../support/eventually.js'
+import { freshName, startGateway } from '../support/gateway.js'
+import { type GatewayProcess, readyGateway } from '../support/process.js'
+
+const dir = await mkdtemp(join(tmpdir(), 'gateway-instances-'))
+const broker = await startBroker({ dir })
+after(async () => {
+  await broker.stop()
+  await rm(dir, { recursive: true, force: true })
+})
+const SHARED = { AMQP_URL: broker.url, ADVERTISE_SECRET: 'what instances share', BROKER_TIMEOUT: '2s' }
+/** How long a settle may take whose owner answers nothing: asked twice. */
+const TWICE = 2 * 2500 + 1500
+const witness = await startGateway({ AMQP_URL: broker.url })
+
+/** @param url where it says it is; its own port unless given */
+async function start(url?: string): Promise<GatewayProcess> {
+  const PORT = String(await freePort())
+  return readyGateway({ ...SHARED, PORT, ADVERTISE_URL: url ?? `http://127.0.0.1:${PORT}` })
+}
+
+interface Answer {
+  status: number
+  code: string | undefined
+  took: number
+  body: Record<string, unknown> | undefined
+}
+
+async function ask({ url }: { url: string }, method: string, path: string, body?: object): Promise<Answer> {
+  const from = Date.now()
+  const response = await fetch(url + path, {
+    method,
+    ...(body && { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+  })
+  const text = await response.text()
+  const parsed = text === '' ? undefined : JSON.parse(text)
+  return { status: response.status, code: parsed?.code, took: Date.now() - from, body: parsed }
+}
+
+async function leasesOf(owner: { url: string }, count: number, lease = '10m'): Promise<string[]> {
+  const queue = freshName()
+  await witness.put(`/queues/${queue}`).expect(201)
+  const messages = Array.from({ length: count }, (_, n) => ({ payload: n }))
+  await witness.post(`/queues/${queue}/messages/batch`).send({ messages }).expect(200)
+  const { body } = await ask(owner, 'GET', `/queues/${queue}/messages?max=${count}&wait=5s&lease=${lease}`)
+  return (body as { messages: { lease: { id: string } }[] }).messages.map(({ lease }) => lease.id)
+}
+
+// Processes that a test or a hook starts end with it.
+const plainEnv = { AMQP_URL: broker.url }
+const [one, two, plain, plainToo] = await Promise.all([start(), start(), readyGateway(plainEnv), readyGateway(plainEnv)])
+
+describe('while a memory alarm blocks publishing', { timeout: 120_000 }, () => {
+  let ofOwner: string[] = []
+  let ofPlain: string[] = []
+  before(async () => {
+    ofOwner = await leasesOf(one, 5)
+    ofPlain = await leasesOf(plain, 4)
+    await broker.ctl('set_vm_memory_high_watermark', '0.00001')
+    for (const gateway of [two, plainToo])
+      await eventually(async () => assert.equal((await ask(gateway, 'GET', '/health/ready')).status, 503))
+  })
+  after(async () => {
+    await broker.ctl('set_vm_memory_high_watermark', '0.4')
+    await eventually(() => assert.equal(witness.app.services.notReady(), undefined), 30_000)
+  })
+
+  it('everything can be done to a lease at another instance that is reached over HTTP', async () => {
+    const [acked, nacked, kept, first, second] = ofOwner
+    assert.equal((await ask(two, 'POST', `/leases/${acked}/ack`)).status, 204)
+    assert.equal((await ask(two, 'POST', `/leases/${nacked}/nack`)).status, 204)
+    const extended = await ask(two, 'POST', `/leases/${kept}/extend`, { lease: '5m' })
+    assert.equal(extended.status, 200)
+    const seen = await ask(two, 'GET', `/leases/${kept}`)
+    assert.deepEqual([seen.status, seen.body!['expires_at']], [200, extended.body!['expires_at']])
+    const { body } = await ask(two, 'POST', '/leases/settle', {
+      ack: [first],
+      nack: [{ id: second }],
+      extend: [{ id: kept }],
+    })
+    assert.deepEqual([body!['settled'], body!['failed']], [3, 0])
+    // Known there, though it is another instance's.
+    assert.equal((await ask(two, 'POST', `/leases/${acked}/nack`)).code, 'already_settled')
+  })
+
+  it('a lease at another instance that is not is a 503 at once, and settles where it is', async () => {
+    const [acked, nacked, kept, first] = ofPlain
+    const answers = [
+      await ask(plainToo, 'POST', `/leases/${acked}/ack`),
+      await ask(plainToo, 'POST', `/leases/${nacked}/nack`),
+      await ask(plainToo, 'POST', `/leases/${kept}/extend`),
+      await ask(plainToo, 'GET', `/leases/${kept}`),
+    ]
+    for (const { status, code, took } of answers) {
+      assert.deepEqual([status, code], [503, 'lease_unreachable'])
+      assert.ok(took < 1000, `${took} ms`)
+    }
+    const { status, body } = await ask(plainToo, 'POST', '/leases/settle', { ack: [first] })
+    assert.deepEqual([status, body!['failed']], [200, 1])
+    assert.equal((await ask(plain, 'POST', `/leases/${acked}/ack`)).status, 204)
+  })
+})
+
+describe('an instance that is not where it said', { timeout: 120_000 }, () => {
+  it('is asked through RabbitMQ where nobody listens, and not looked for there again for a while', async () => {
+    const owner = await start(`http://127.0.0.1:${await freePort()}`)
+    const other = await start()
+    for (const lease of await leasesOf(owner, 3)) assert.equal((await ask(other, 'POST', `/leases/${lease}/ack`)).status, 204)
+    const metrics = await (await fetch(`${other.url}/metrics`)).text()
+    assert.match(metrics, /^gateway_instance_requests_total\{outcome="unreachable"\} 1$/m)
+  })
+
+  it('is asked through RabbitMQ where another instance has its address', async () => {
+    const successor = await start()
+    const owner = await start(successor.url)
+    const other = await start()
+    const [lease] = await leasesOf(owner, 1)
+    assert.equal((await ask(other, 'POST', `/leases/${lease}/ack`)).status, 204)
+    assert.match(await (await fetch(`${other.url}/metrics`)).text(), /outcome="not_there"\} 1/)
+  })
+
+  it('is gone when it is killed, and RabbitMQ says so', async () => {
+    const owner = await start()
+    const other = await start()
+    const [acked, lease] = await leasesOf(owner, 2)
+    assert.equal((await ask(other, 'POST', `/leases/${acked}/ack`)).status, 204)
+    owner.child.kill('SIGKILL')
+    await owner.exited
+    await eventually(async () => assert.equal((await ask(other, 'POST', `/leases/${lease}/ack`)).code, 'lease_gone'))
+  })
+
+  it('that is frozen is unreachable in time, and settles when it is back', async () => {
+    const owner = await start()
+    const other = await start()
+    const [first, second] = await leasesOf(owner, 2)
+    assert.equal((await ask(other, 'POST', `/leases/${first}/ack`)).status, 204)
+    owner.child.kill('SIGSTOP')
+    const { status, code, took } = await ask(other, 'POST', `/leases/${second}/ack`)
+    owner.child.kill('SIGCONT')
+    assert.deepEqual([status, code], [503, 'lease_unreachable'])
+    assert.ok(took < TWICE, `${took} ms`)
+    await eventually(async () => assert.equal((await ask(other, 'POST', `/leases/${second}/ack`)).status, 204))
+  })
+})
+
+// Takes what it is sent, and answers with what it was given, or hangs up.
+let reply = ''
+const impostor = createServer((socket) => {
+  socket.on('error', () => undefined)
+  socket.once('data', () => socket.end(reply))
+})
+const impostorPort = await freePort()
+await new Promise<void>((resolve) => impostor.listen(impostorPort, '127.0.0.1', resolve))
+after(() => impostor.close())
+const [owner, other] = await Promise.all([start(`http://127.0.0.1:${impostorPort}`), start()])
+
+describe('an answer that is not an instance’s', { timeout: 120_000 }, () => {
+  for (const [what, text] of [
+    ['nothing', ''],
+    ['no HTTP', 'hello\r\n'],
+    ['half of it', 'HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"results":'],
+    ['success', 'HTTP/1.1 200 OK\r\ncontent-length: 25\r\n\r\n{"results":[{"ok":true}]}'],
+    ['an empty success', 'HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n'],
+    ['a failure', 'HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n'],
+  ] as const) {
+    it(`counts as none where it is ${what}: RabbitMQ is asked`, async () => {
+      reply = text
+      const [lease] = await leasesOf(owner, 1)
+      const seen = await ask(other, 'GET', `/leases/${lease}`)
+      assert.equal(seen.status, 200)
+      assert.equal((await ask(other, 'POST', `/leases/${lease}/ack`)).status, 204)
+      // It was the owner who did it.
+      assert.equal((await ask(owner, 'GET', `/leases/${lease}`)).status, 410)
+    })
+  }
+
+  it('leaves a settle unknown that is over by the time RabbitMQ is asked: it may have been that settle', async () => {
+    reply = ''
+    const [expired] = await leasesOf(owner, 1, '1s')
+    await eventually(async () => assert.equal((await ask(owner, 'GET', `/leases/${expired}`)).status, 410))
+    for (const path of ['ack', 'nack']) {
+      const { status, code } = await ask(other, 'POST', `/leases/${expired}/${path}`)
+      assert.deepEqual([status, code], [503, 'settle_outcome_unknown'])
+    }
+    assert.equal((await ask(other, 'GET', `/leases/${expired}`)).code, 'lease_gone')
+    const [lost] = await leasesOf(owner, 1)
+    owner.child.kill('SIGKILL')
+    await owner.exited
+    await eventually(async () => {
+      assert.equal((await ask(other, 'GET', `/leases/${lost}`)).code, 'lease_gone')
+    })
+    assert.equal((await ask(other, 'POST', `/leases/${lost}/ack`)).code, 'settle_outcome_unknown')
+  })
+})

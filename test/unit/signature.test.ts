@@ -1,0 +1,49 @@
+// What instances sign: taken from each other, just now, and from nobody else.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { digestOf, Signatures } from '../../src/instances/signature.js'
+
+const EPOCH = 'AAAAAAAAAAA'
+const body = Buffer.from('{"commands":[]}')
+const ours = new Signatures('secret')
+const theirs = new Signatures('Secret')
+
+describe('the signature of a request', () => {
+  it('says whose epoch it is for and which body belongs to it', () => {
+    const header = ours.sign(EPOCH, body)
+    assert.deepEqual(new Signatures('secret').read(header), { epoch: EPOCH, digest: digestOf(body), header })
+    assert.match(header, /^[\w .-]+$/)
+  })
+
+  it('is refused with another secret, after any change, and as anything else', () => {
+    const header = ours.sign(EPOCH, body)
+    assert.equal(theirs.read(header), undefined)
+    for (let at = 0; at < header.length; at++) {
+      const other = header[at] === '1' ? '2' : '1'
+      assert.equal(ours.read(header.slice(0, at) + other + header.slice(at + 1)), undefined, String(at))
+      assert.equal(ours.read(header.slice(0, at)), undefined)
+    }
+    for (const nonsense of [undefined, '', 'v1', [header], `${header} `, `${header}\n`, header.repeat(2), 'v1 '.repeat(100)])
+      assert.equal(ours.read(nonsense), undefined)
+  })
+
+  it('is good for a minute, by clocks that are a minute apart at most', () => {
+    const header = ours.sign(EPOCH, body, 1_000_000)
+    for (const now of [940_000, 1_000_000, 1_060_000]) assert.ok(ours.read(header, now))
+    for (const now of [939_999, 1_060_001]) assert.equal(ours.read(header, now), undefined)
+  })
+})
+
+describe('the signature of an answer', () => {
+  it('is of that request and that body alone', () => {
+    const header = ours.sign(EPOCH, body)
+    const answer = Buffer.from('{"results":[]}')
+    const signature = ours.signAnswer(header, answer)
+    assert.ok(ours.isAnswer(header, answer, signature))
+    assert.ok(!ours.isAnswer(header, body, signature))
+    assert.ok(!ours.isAnswer(ours.sign(EPOCH, body, 1), answer, signature))
+    assert.ok(!theirs.isAnswer(header, answer, signature))
+    for (const nonsense of [undefined, '', [signature], `${signature}A`]) assert.ok(!ours.isAnswer(header, answer, nonsense))
+  })
+})
