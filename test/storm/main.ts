@@ -66,7 +66,7 @@ async function rageOver(name: string, brokers: Broker[], queueType: 'classic' | 
       { faults: queueFaults, every: 5000 },
     ],
     ...(values['no-barrier'] && { program: 'dist/test/storm/unbarriered.js' }),
-    onProgress: (text) => process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${name}: ${text}` : ''),
+    onProgress: progress(name),
   })
   if (process.stderr.isTTY) process.stderr.write('\n')
   reports.set(name, result.report)
@@ -82,6 +82,18 @@ async function rageOver(name: string, brokers: Broker[], queueType: 'classic' | 
   const { lost, cameBack, settledTwice, appeared } = result.report
   for (const id of [...lost, ...cameBack, ...settledTwice, ...appeared].slice(0, 5)) console.error(history(result.journal, id))
   failed ||= broken.length > 0
+}
+
+/** A line that is written over on a terminal; elsewhere one a minute. */
+function progress(name: string): (text: string) => void {
+  let last = Date.now()
+  return (text) => {
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${name}: ${text}`)
+    else if (Date.now() - last >= 60_000) {
+      last = Date.now()
+      console.error(`${name}: ${text}`)
+    }
+  }
 }
 
 /** What happened, and how often. */
