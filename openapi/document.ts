@@ -5,6 +5,7 @@ import { Extend, Extension, Lease, Nack, Nothing, Settle, SettleResults } from '
 import { Message, Messages, Properties, Receipt } from './schemas/message.js'
 import { Health, Readiness } from './schemas/operations.js'
 import { Problem } from './schemas/problem.js'
+import { Subscription, SubscriptionDefinition, Subscriptions, TestDelivery } from './schemas/subscription.js'
 import { DeclaredQueue, Exchange, ExchangeDeclaration, Purged, Queue, QueueDeclaration } from './schemas/topology.js'
 
 export const schemas = [
@@ -29,6 +30,10 @@ export const schemas = [
   Purged,
   ExchangeDeclaration,
   Exchange,
+  SubscriptionDefinition,
+  Subscription,
+  Subscriptions,
+  TestDelivery,
   Health,
   Readiness,
 ]
@@ -39,6 +44,7 @@ export const tags = [
   { name: 'leases', description: 'Acknowledge, give back or extend what was received, in a later call and at any instance.' },
   { name: 'queues', description: 'Declare, look at, purge, delete.' },
   { name: 'exchanges', description: 'Exchanges and bindings.' },
+  { name: 'subscriptions', description: 'Have the messages of a queue POSTed to a URL.' },
   { name: 'operations', description: 'Health and metrics.' },
 ]
 

@@ -12,8 +12,18 @@ import { healthRoutes, metricRoutes } from './operations.js'
 import { queueRoutes } from './queues.js'
 import { rpcRoutes } from './rpc.js'
 import { streamRoutes } from './stream.js'
+import { subscriptionRoutes } from './subscriptions.js'
 
-const inVhosts = [messageRoutes, batchRoutes, streamRoutes, rpcRoutes, leaseRoutes, queueRoutes, exchangeRoutes]
+const inVhosts = [
+  messageRoutes,
+  batchRoutes,
+  streamRoutes,
+  rpcRoutes,
+  leaseRoutes,
+  queueRoutes,
+  exchangeRoutes,
+  subscriptionRoutes,
+]
 
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {
   // A query parameter that a route doesn't have is a mistake to be told, there too where it has none at all.

@@ -12,6 +12,7 @@ import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
 import type { Log } from './log.js'
 import { createMetrics, type Metrics } from './metrics.js'
+import { Push } from './push/push.js'
 
 export interface Services {
   readonly config: Config
@@ -24,6 +25,7 @@ export interface Services {
   readonly leases: Leases
   readonly receiver: Receiver
   readonly streams: Streams
+  readonly push: Push
   /** Why the gateway should get no traffic; undefined when it is ready. */
   notReady: () => string | undefined
   draining: boolean
@@ -52,6 +54,7 @@ export function createServices(config: Config, log: Log): Services {
   delays = new Delays({ log, metrics, vhosts })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
+  const push = new Push({ config, log, metrics, definitions, leases, receiver })
   const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
 
   metrics.observe({
@@ -81,6 +84,7 @@ export function createServices(config: Config, log: Log): Services {
     leases,
     receiver,
     streams,
+    push,
     draining: false,
     notReady: () => (services.draining ? 'shutting down' : (brokerReason(vhosts) ?? access.notReady)),
     drain: () => {
@@ -90,6 +94,7 @@ export function createServices(config: Config, log: Log): Services {
     },
     close: async () => {
       access.close()
+      await settled(config.BROKER_TIMEOUT, push.close())
       await settled(config.BROKER_TIMEOUT, leases.close())
       definitions.close()
       await settled(config.BROKER_TIMEOUT, delays.close())

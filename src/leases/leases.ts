@@ -89,6 +89,7 @@ export class Leases {
         lastEnd: receivedAt + this.#longest,
         duration,
         settling: undefined,
+        onEnd: undefined,
         slot: 0,
       }
       this.#table.add(lease)
@@ -239,7 +240,7 @@ export class Leases {
     if (command.verdict === 'later') {
       // Its ack is written when its copy is safe: what the others of the list share may be over by then.
       const own = () => lease.delivery.channel.barrier()
-      this.#table.settleLater(lease, this.#later(copyOf(lease), command.delay), own)
+      this.#table.settleLater(lease, this.#later(copyOf(lease, command.changes), command.delay), own)
     } else {
       this.#table.settle(lease, command.verdict, barrier)
     }

@@ -23,6 +23,8 @@ export interface Lease {
   readonly duration: number
   /** Set once a settle was written to the broker. */
   settling: { verdict: Verdict | 'later'; outcome: Promise<Settled> } | undefined
+  /** Called once, when the lease is over, however it ended. */
+  onEnd: (() => void) | undefined
   slot: number
 }
 
@@ -147,7 +149,7 @@ export class LeaseTable {
   }
 
   #ended(lease: Lease, verdict: Verdict | 'later', outcome: Settled): Settled {
-    this.#leases.delete(lease.id)
+    this.#forget(lease)
     if (outcome === 'unknown') this.#metrics.settled('unknown')
     else this.#metrics.settled(verdict === 'ack' ? 'acked' : 'nacked')
     this.#memories.set(lease.id, { verdict, outcome, at: Date.now() })
@@ -164,7 +166,13 @@ export class LeaseTable {
   #remove(lease: Lease): boolean {
     lease.delivery.onLost = undefined
     this.#unschedule(lease)
-    return this.#leases.delete(lease.id)
+    return this.#forget(lease)
+  }
+
+  #forget(lease: Lease): boolean {
+    if (!this.#leases.delete(lease.id)) return false
+    lease.onEnd?.()
+    return true
   }
 
   #schedule(lease: Lease): void {

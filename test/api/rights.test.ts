@@ -35,6 +35,13 @@ const WANTS: Record<string, Wants> = {
   'DELETE /exchanges/:exchange/bindings/queues/:queue': [['read', 'write']],
   'PUT /exchanges/:exchange/bindings/exchanges/:destination': [['read', 'write']],
   'DELETE /exchanges/:exchange/bindings/exchanges/:destination': [['read', 'write']],
+  'PUT /subscriptions/:name': [['configure', 'read']],
+  'GET /subscriptions': 'known',
+  'GET /subscriptions/:name': [['configure']],
+  'DELETE /subscriptions/:name': [['configure']],
+  'POST /subscriptions/:name/pause': [['configure']],
+  'POST /subscriptions/:name/resume': [['configure']],
+  'POST /subscriptions/:name/test': [['configure']],
   'GET /health/live': 'open',
   'HEAD /health/live': 'open',
   'GET /health/ready': 'open',
@@ -44,11 +51,17 @@ const WANTS: Record<string, Wants> = {
 const SETS: Right[][] = [[], ['configure'], ['write'], ['read'], ['read', 'write'], ['configure', 'write', 'read']]
 
 const { gateway, file, admin, clientOf } = await startWithKeys({ DOCS: 'off' })
-const names = { queue: freshName('queue'), exchange: freshName('exchange'), destination: freshName('destination') }
+const names = {
+  queue: freshName('queue'),
+  exchange: freshName('exchange'),
+  destination: freshName('destination'),
+  name: freshName('name'),
+}
 const { send, close } = rawClient(gateway.url)
 after(close)
 gateway.cleanups.push(async () => {
   await admin.delete(`/queues/${names.queue}`)
+  await admin.delete(`/subscriptions/${names.name}`)
   for (const name of [names.exchange, names.destination]) await admin.delete(`/exchanges/${name}`)
 })
 
@@ -66,6 +79,7 @@ const BODIES: Record<string, object> = {
   'POST /exchanges/:exchange/messages/batch': { messages: [{ payload: 1 }] },
   'PUT /exchanges/:exchange': { type: 'topic' },
   'POST /leases/settle': { ack: [] },
+  'PUT /subscriptions/:name': { queue: names.queue, url: 'https://endpoint.invalid/', paused: true },
 }
 
 async function ask(door: string, lease: string, prefix: string, key?: string): Promise<{ status: number; code?: string }> {

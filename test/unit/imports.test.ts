@@ -47,6 +47,7 @@ const messages = /^src\/messages\//
 const leases = /^src\/leases\//
 const access = /^src\/access\//
 const definitions = /^src\/definitions\//
+const push = /^src\/push\//
 
 describe('the arrows', () => {
   it('start from every file and end at one that is there', () => {
@@ -121,6 +122,18 @@ describe('the arrows', () => {
       violations(definitions, (to) => !ours(to) || definitions.test(to) || amqp.test(to) || base.test(to)),
       [],
     )
+  })
+
+  it('lead from push to leases, messages and definitions, not to access or HTTP', () => {
+    const rooms = [push, leases, messages, definitions, amqp, base]
+    assert.deepEqual(
+      violations(push, (to) => !ours(to) || rooms.some((room) => room.test(to)) || to === 'src/delay/ladder.ts'),
+      [],
+    )
+  })
+
+  it('lead to the HTTP client from the endpoints of subscriptions alone', () => {
+    assert.deepEqual(imports.filter(({ from, to }) => to === 'undici' && from !== 'src/push/endpoint.ts').map(described), [])
   })
 
   it('lead to the routes from the app alone', () => {

@@ -1,0 +1,20 @@
+// A vhost of its own for a test whose definitions no other instance is to carry out.
+
+import { AMQP_URL, freshName } from './gateway.js'
+import { management } from './management.js'
+
+export interface TestVhost {
+  name: string
+  /** Of a gateway there. */
+  env: { AMQP_URL: string }
+  delete: () => Promise<unknown>
+}
+
+export async function freshVhost(what = 'vhost'): Promise<TestVhost> {
+  const name = freshName(what)
+  await management(`vhosts/${name}`, { method: 'PUT' })
+  const all = JSON.stringify({ configure: '.*', write: '.*', read: '.*' })
+  await management(`permissions/${name}/guest`, { method: 'PUT', body: all })
+  const env = { AMQP_URL: new URL(`/${name}`, AMQP_URL).href }
+  return { name, env, delete: () => management(`vhosts/${name}`, { method: 'DELETE' }) }
+}
