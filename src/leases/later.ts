@@ -26,7 +26,8 @@ export function copyOf(
   { attempts, messageId = randomUUID() }: Changes = {},
 ): { vhost: string; message: OutgoingMessage } {
   const { properties, body, deliveryCount, redelivered } = delivery
-  const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, ...headers } = properties.headers ?? {}
+  // CC would have the copy routed to other queues once more.
+  const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, CC: _cc, ...headers } = properties.headers ?? {}
   const counted: FieldTable = { ...headers, [DELIVERIES_HEADER]: deliveryCount ?? (redelivered ? 2 : 1) }
   if (attempts !== undefined) counted[ATTEMPTS_HEADER] = attempts
   const copy = { ...properties, headers: counted, messageId: properties.messageId ?? messageId }

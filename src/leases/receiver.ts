@@ -34,7 +34,7 @@ export interface Client {
   interrupt: Interrupt
   /** Calls back once, when the answer has been written out, or when the client went away before. */
   onEnd: (listener: (written: boolean) => void) => void
-  /** The gateway's own, which counts for nobody's limit on receives that wait. */
+  /** The gateway's own, which counts for no limit on receives that wait, and in no metric of receives. */
   internal?: boolean
 }
 
@@ -115,7 +115,7 @@ export class Receiver {
       }
       if (ack === 'requeue') await giveBack(deliveries, brokerVersion)
       else client.onEnd((written) => this.#ended(ack, deliveries, written, back))
-      this.#metrics.received(ack, deliveries.length)
+      if (!client.internal) this.#metrics.received(ack, deliveries.length)
       return answer
     } finally {
       channel.received()
