@@ -7,6 +7,7 @@ import { Health, Readiness } from './schemas/operations.js'
 import { Problem } from './schemas/problem.js'
 import { Redrive, RedriveOrder, Redrives } from './schemas/redrive.js'
 import { RetryPolicy, RetryPolicyDeclaration } from './schemas/retry.js'
+import { Subscription, SubscriptionDefinition, Subscriptions, TestDelivery } from './schemas/subscription.js'
 import { DeclaredQueue, Exchange, ExchangeDeclaration, Purged, Queue, QueueDeclaration } from './schemas/topology.js'
 
 export const schemas = [
@@ -36,6 +37,10 @@ export const schemas = [
   RedriveOrder,
   Redrive,
   Redrives,
+  SubscriptionDefinition,
+  Subscription,
+  Subscriptions,
+  TestDelivery,
   Health,
   Readiness,
 ]
@@ -47,6 +52,7 @@ export const tags = [
   { name: 'queues', description: 'Declare, look at, purge, delete.' },
   { name: 'exchanges', description: 'Exchanges and bindings.' },
   { name: 'redrives', description: 'Move messages from one queue to where they came from, or elsewhere.' },
+  { name: 'subscriptions', description: 'Have the messages of a queue POSTed to a URL.' },
   { name: 'operations', description: 'Health and metrics.' },
 ]
 

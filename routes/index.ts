@@ -15,6 +15,7 @@ import { redriveRoutes } from './redrives.js'
 import { retryPolicyRoutes } from './retry-policies.js'
 import { rpcRoutes } from './rpc.js'
 import { streamRoutes } from './stream.js'
+import { subscriptionRoutes } from './subscriptions.js'
 
 const inVhosts = [
   messageRoutes,
@@ -26,6 +27,7 @@ const inVhosts = [
   retryPolicyRoutes,
   exchangeRoutes,
   redriveRoutes,
+  subscriptionRoutes,
 ]
 
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {

@@ -17,6 +17,8 @@ interface Params {
   queue?: string
   exchange?: string
   destination?: string
+  /** Of a definition. */
+  name?: string
 }
 
 /** The only `user_id` that RabbitMQ lets a message carry; undefined where its author may set none. */
@@ -38,7 +40,7 @@ export function nameOf(params: object, part: keyof Params): string {
   const detail = nameError(name)
   if (detail) throw invalidRequest(`/path/${part}`, detail)
   if (part === 'queue' && isReserved(name)) throw new Problem('access_refused', "That queue is the gateway's own.")
-  return part !== 'queue' && name === 'amq.default' ? '' : name
+  return (part === 'exchange' || part === 'destination') && name === 'amq.default' ? '' : name
 }
 
 /** The vhost in the path, or undefined for the connection's own. @throws Problem invalid_request */

@@ -21,6 +21,7 @@ const kinds = {
   retry_policy_not_found: { status: 404, title: 'The queue has no retry policy' },
   redrive_not_found: { status: 404, title: 'There is no such redrive' },
   lease_not_found: { status: 404, title: 'That was never a lease' },
+  subscription_not_found: { status: 404, title: 'There is no subscription of that name' },
   method_not_allowed: { status: 405, title: 'The resource has no such method' },
   not_acceptable: { status: 406, title: 'The answer can not take the form asked for' },
   precondition_failed: { status: 409, title: 'It is there already and different, or in use' },

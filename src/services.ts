@@ -13,6 +13,7 @@ import { Receiver } from './leases/receiver.js'
 import { Streams } from './leases/stream.js'
 import type { Log } from './log.js'
 import { createMetrics, type Metrics } from './metrics.js'
+import { Push } from './push/push.js'
 import { Redrives } from './redrive/redrives.js'
 import { RetryPolicies } from './retry/policies.js'
 
@@ -31,6 +32,7 @@ export interface Services {
   readonly instances: Instances | undefined
   readonly receiver: Receiver
   readonly streams: Streams
+  readonly push: Push
   /** Why the gateway should get no traffic; undefined when it is ready. */
   notReady: () => string | undefined
   draining: boolean
@@ -65,6 +67,7 @@ export function createServices(config: Config, log: Log): Services {
   const redrives = new Redrives({ config, log, metrics, vhosts, definitions })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
+  const push = new Push({ config, log, metrics, definitions, leases, receiver })
   const connections = () => vhosts.all().flatMap((vhost) => vhost.connections())
 
   metrics.observe({
@@ -100,6 +103,7 @@ export function createServices(config: Config, log: Log): Services {
     instances,
     receiver,
     streams,
+    push,
     draining: false,
     notReady: () => (services.draining ? 'shutting down' : (brokerReason(vhosts) ?? access.notReady)),
     drain: () => {
@@ -111,6 +115,7 @@ export function createServices(config: Config, log: Log): Services {
     close: async () => {
       access.close()
       instances?.close()
+      await settled(config.BROKER_TIMEOUT, push.close())
       await settled(config.BROKER_TIMEOUT, leases.close())
       await settled(config.PUBLISH_TIMEOUT + config.BROKER_TIMEOUT, redrives.close())
       definitions.close()

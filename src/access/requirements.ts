@@ -58,6 +58,16 @@ const one =
 export const configure = one('configure')
 export const read = one('read')
 
+/** A subscription: it reads its queue, and is something of its own. */
+export const subscribe: Requirement = {
+  ...configure('name'),
+  says: "`configure` on the subscription's name and `read` on the queue",
+  allowsBody: (rights, vhost, asked) => rights.allows('read', vhost, (asked.body as { queue: string }).queue),
+}
+export const ofSubscription: Requirement = { ...configure('name'), says: "`configure` on the subscription's name" }
+/** Of many: those are shown that one may see. */
+export const listSubscriptions: Requirement = { ...known, says: '`configure` on the name of each' }
+
 /** Dropping all messages: whoever may take each of them, or delete their queue, may do that too. */
 export const purge = (part: Part): Requirement =>
   rights(

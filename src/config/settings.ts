@@ -15,6 +15,7 @@ import {
   optional,
   origin,
   proxy,
+  range,
   rate,
   size,
   text,
@@ -201,6 +202,11 @@ export const settings = {
     parse: text,
   },
   SHUTDOWN_DRAIN: { doc: 'how long leases may still be settled after SIGTERM', default: '20s', parse: duration('0ms', '1h') },
+  PUSH_ALLOW: {
+    doc: 'addresses and ranges that subscriptions may call though they are not public, as in 10.1.0.0/16; separated by commas, none when not set',
+    default: '',
+    parse: list(range),
+  },
   LOG_LEVEL: {
     doc: 'fatal, error, warn, info, debug, trace or silent',
     default: 'info',

@@ -147,13 +147,19 @@ export function origin(text: string): string {
 
 const PROXY_WORDS = ['loopback', 'linklocal', 'uniquelocal']
 
+/** An address or a range of addresses. */
+export function range(text: string): { address: string; bits: number } {
+  const [address, bits, more] = text.split('/') as [string, string?, string?]
+  const length = isIP(address) === 6 ? 128 : 32
+  const isRange = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= length)
+  if (isIP(address) === 0 || !isRange || more !== undefined)
+    throw new Error(`has ${text} in it, which is no address and no range like 10.0.0.0/8`)
+  return { address, bits: bits === undefined ? length : Number(bits) }
+}
+
 /** An address, a range of addresses, or a word for the ranges of private networks: a proxy whose X-Forwarded headers count. */
 export function proxy(text: string): string {
-  const [address, bits, more] = text.split('/') as [string, string?, string?]
-  const version = isIP(address)
-  const isRange = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 6 ? 128 : 32))
-  if ((version === 0 || !isRange || more !== undefined) && !PROXY_WORDS.includes(text))
-    throw new Error(`has ${text} in it, which is no address and no range like 10.0.0.0/8`)
+  if (!PROXY_WORDS.includes(text)) range(text)
   return text
 }
 

@@ -102,7 +102,16 @@ export class Definitions {
    * no log.
    */
   async say(topic: string, value: unknown): Promise<void> {
-    if (this.#isFollowing) await this.#stream.append({ id: randomUUID(), type: 'say', instance: this.#instance, topic, value })
+    if (!this.#isFollowing) return
+    const id = randomUUID()
+    // Pending as changes are: what is said fills the log too, and may be what makes a snapshot due.
+    this.#pending.set(id, () => this.#pending.delete(id))
+    try {
+      await this.#stream.append({ id, type: 'say', instance: this.#instance, topic, value })
+    } catch (error) {
+      this.#pending.delete(id)
+      throw error
+    }
   }
 
   /** The last word of each other instance on a topic, no older than so many milliseconds. */

@@ -3,11 +3,12 @@
 
 import type { Verdict } from '../amqp/delivery-channel.js'
 import type { ProblemCode } from '../problems.js'
+import type { Changes } from './settlements.js'
 import type { Lease } from './table.js'
 
 export type LeaseCommand =
   | { id: string; op: 'settle'; verdict: Verdict }
-  | { id: string; op: 'settle'; verdict: 'later' /** milliseconds until it comes again */; delay: number }
+  | { id: string; op: 'settle'; verdict: 'later' /** milliseconds until it comes again */; delay: number; changes?: Changes }
   | { id: string; op: 'extend' /** milliseconds; absent: as long as it was leased for */; lease?: number }
   | { id: string; op: 'get' }
 

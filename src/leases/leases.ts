@@ -101,6 +101,7 @@ export class Leases {
         lastEnd: receivedAt + this.#longest,
         duration,
         settling: undefined,
+        onEnd: undefined,
         slot: 0,
       }
       this.#table.add(lease)

@@ -34,6 +34,8 @@ export interface Client {
   interrupt: Interrupt
   /** Calls back once, when the answer has been written out, or when the client went away before. */
   onEnd: (listener: (written: boolean) => void) => void
+  /** The gateway's own, which counts for no limit on receives that wait, and in no metric of receives. */
+  internal?: boolean
 }
 
 export class Receiver {
@@ -52,6 +54,10 @@ export class Receiver {
     this.#leases = options.leases
   }
 
+  get isDraining(): boolean {
+    return this.#draining
+  }
+
   get waiting(): number {
     return this.#waiting
   }
@@ -65,17 +71,18 @@ export class Receiver {
   async receive<T>(request: ReceiveRequest, client: Client, form: (received: Received) => T): Promise<T | undefined> {
     if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no receives.')
     if (request.ack === 'manual') this.#leases.admit(request.max)
-    if (request.wait > 0 && this.#waiting >= this.#config.MAX_WAITERS) {
+    const waits = request.wait > 0 && !client.internal
+    if (waits && this.#waiting >= this.#config.MAX_WAITERS) {
       throw new Problem('too_many_waiters', `As many receives wait as may (${this.#config.MAX_WAITERS}).`)
     }
-    if (request.wait > 0) this.#waiting++
+    if (waits) this.#waiting++
     this.#running.add(client.interrupt)
     try {
       const vhost = await this.#vhosts.get(request.vhost, request.login)
       return await this.#take(vhost, request, client, form)
     } finally {
       this.#running.delete(client.interrupt)
-      if (request.wait > 0) this.#waiting--
+      if (waits) this.#waiting--
     }
   }
 
@@ -114,7 +121,7 @@ export class Receiver {
       }
       if (ack === 'requeue') await giveBack(deliveries, brokerVersion)
       else client.onEnd((written) => this.#ended(ack, deliveries, written, back))
-      this.#metrics.received(ack, deliveries.length)
+      if (!client.internal) this.#metrics.received(ack, deliveries.length)
       return answer
     } finally {
       channel.received()

@@ -1,7 +1,9 @@
 // What RabbitMQ is told of a leased message that its client settles, or whose lease ran out: what was asked for, or what the
 // retry policy of its queue makes of it. A message that is to come again later is acknowledged, and a copy takes its place.
 
+import { randomUUID } from 'node:crypto'
 import { DELIVERIES_HEADER, type Delivery, type Verdict } from '../amqp/delivery-channel.js'
+import type { FieldTable } from '../amqp/field-table.js'
 import type { OutgoingMessage } from '../amqp/message.js'
 import type { Metrics } from '../metrics.js'
 import type { Lease, Settlement } from './table.js'
@@ -11,6 +13,17 @@ export type Later = (copy: { vhost: string; message: OutgoingMessage }, delay: n
 
 /** What becomes of a message that comes back: again after so many milliseconds, to the dead letters, or nothing. */
 export type Fate = { again: number } | 'dead_letter' | 'discard'
+
+/** How often a message was tried in vain to be delivered to a subscription's endpoint. */
+export const ATTEMPTS_HEADER = 'x-gateway-attempts'
+
+/** What is different about the copy of a message that is to come again. */
+export interface Changes {
+  /** Failed attempts by now; absent: as many as before. */
+  attempts?: number
+  /** For a message that has none; absent: a new one. */
+  messageId?: string
+}
 
 export interface SettlementsOptions {
   metrics: Metrics
@@ -27,8 +40,8 @@ export class Settlements {
   }
 
   /** Of a message that goes back to its queue the policy decides. A copy, where there is one, is on its way when this returns. */
-  of(lease: Lease, wish: { verdict: Verdict } | { verdict: 'later'; delay: number }): Settlement {
-    if (wish.verdict === 'later') return this.#again(lease, wish.delay)
+  of(lease: Lease, wish: { verdict: Verdict } | { verdict: 'later'; delay: number; changes?: Changes }): Settlement {
+    if (wish.verdict === 'later') return this.#again(lease, wish.delay, wish.changes)
     const { fate, metrics } = this.#options
     const decided = wish.verdict === 'requeue' ? fate(lease.vhost, lease.queue, lease.delivery) : undefined
     if (decided === undefined) return { verdict: wish.verdict }
@@ -40,8 +53,8 @@ export class Settlements {
     return { verdict: decided === 'discard' ? 'ack' : 'reject' }
   }
 
-  #again(lease: Lease, delay: number): Settlement {
-    return { verdict: 'ack', copied: this.#options.later(copyOf(lease), delay) }
+  #again(lease: Lease, delay: number, changes?: Changes): Settlement {
+    return { verdict: 'ack', copied: this.#options.later(copyOf(lease, changes), delay) }
   }
 }
 
@@ -49,10 +62,14 @@ export class Settlements {
  * The message as it is to come again, counting its deliveries on: to this queue alone. The others that `CC` named have had it,
  * and whoever gives it back may have no right to them.
  */
-function copyOf({ vhost, queue, delivery }: Lease): { vhost: string; message: OutgoingMessage } {
+function copyOf(
+  { vhost, queue, delivery }: Lease,
+  { attempts, messageId = randomUUID() }: Changes = {},
+): { vhost: string; message: OutgoingMessage } {
   const { properties, body, deliveryCount, redelivered } = delivery
   const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, CC: _cc, BCC: _bcc, ...headers } = properties.headers ?? {}
-  const counted = { ...headers, [DELIVERIES_HEADER]: deliveryCount ?? (redelivered ? 2 : 1) }
-  const copy = { ...properties, headers: counted, messageId: properties.messageId as string }
+  const counted: FieldTable = { ...headers, [DELIVERIES_HEADER]: deliveryCount ?? (redelivered ? 2 : 1) }
+  if (attempts !== undefined) counted[ATTEMPTS_HEADER] = attempts
+  const copy = { ...properties, headers: counted, messageId: properties.messageId ?? messageId }
   return { vhost, message: { exchange: '', routingKey: queue, properties: copy, body } }
 }

@@ -23,6 +23,8 @@ export interface Lease {
   readonly duration: number
   /** Set once a settle was written to the broker. */
   settling: { wish: Wish; outcome: Promise<Settled> } | undefined
+  /** Called once, when the lease is over, however it ended. */
+  onEnd: (() => void) | undefined
   slot: number
 }
 
@@ -152,7 +154,7 @@ export class LeaseTable {
   }
 
   #ended(lease: Lease, wish: Wish, outcome: Settled): Settled {
-    this.#leases.delete(lease.id)
+    this.#forget(lease)
     if (outcome === 'unknown') this.#metrics.settled('unknown')
     else this.#metrics.settled(wish === 'ack' ? 'acked' : 'nacked')
     this.#memories.set(lease.id, { wish, outcome, at: Date.now() })
@@ -169,7 +171,13 @@ export class LeaseTable {
   #remove(lease: Lease): boolean {
     lease.delivery.onLost = undefined
     this.#unschedule(lease)
-    return this.#leases.delete(lease.id)
+    return this.#forget(lease)
+  }
+
+  #forget(lease: Lease): boolean {
+    if (!this.#leases.delete(lease.id)) return false
+    lease.onEnd?.()
+    return true
   }
 
   #schedule(lease: Lease): void {

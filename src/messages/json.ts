@@ -53,10 +53,10 @@ function propertiesToJson({ properties: values }: IncomingMessage): string {
   return `{${json}}`
 }
 
-const isJsonType = (contentType: string | undefined): boolean =>
+export const isJsonType = (contentType: string | undefined): boolean =>
   contentType !== undefined && /^application\/(?:[^;]+\+)?json\s*(?:;|$)/i.test(contentType)
 
-function isJson(text: string): boolean {
+export function isJson(text: string): boolean {
   try {
     JSON.parse(text)
     return true

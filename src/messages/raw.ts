@@ -11,7 +11,7 @@ import { parseExact } from './exact-json.js'
 import { tableFromJson, tableToJson } from './headers.js'
 import { checkTogether, headersOf, properties, propertyNames } from './properties.js'
 
-const TRACE = ['traceparent', 'tracestate', 'baggage']
+export const TRACE = ['traceparent', 'tracestate', 'baggage']
 const MAX_RESPONSE_HEADERS = 8 * 1024
 const byHttpName = new Map(propertyNames.map((name) => [properties[name].http, name]))
 

@@ -3,25 +3,16 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
-import { AMQP_URL, freshName, startGateway } from '../support/gateway.js'
+import { startGateway } from '../support/gateway.js'
 import { management } from '../support/management.js'
+import { freshVhost } from '../support/vhost.js'
 
 const QUEUE = 'gateway.definitions'
 
-/** A vhost with nothing in it, and the environment of a gateway there. */
-async function freshVhost(): Promise<{ name: string; env: { AMQP_URL: string } }> {
-  const name = freshName('definitions')
-  await management(`vhosts/${name}`, { method: 'PUT' })
-  await management(`permissions/${name}/guest`, {
-    method: 'PUT',
-    body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }),
-  })
-  return { name, env: { AMQP_URL: new URL(`/${name}`, AMQP_URL).href } }
-}
-const vhost = await freshVhost()
+const vhost = await freshVhost('definitions')
 const one = await startGateway(vhost.env)
 const two = await startGateway(vhost.env)
-one.cleanups.push(() => management(`vhosts/${vhost.name}`, { method: 'DELETE' }))
+one.cleanups.push(vhost.delete)
 const here = one.app.services.definitions
 const there = two.app.services.definitions
 const queues = async () => (await management<{ name: string }[]>(`queues/${vhost.name}`)).map(({ name }) => name)

@@ -42,6 +42,13 @@ const WANTS: Record<string, Wants> = {
   'GET /redrives': 'known',
   'GET /redrives/:id': 'known',
   'DELETE /redrives/:id': 'known',
+  'PUT /subscriptions/:name': [['configure', 'read']],
+  'GET /subscriptions': 'known',
+  'GET /subscriptions/:name': [['configure']],
+  'DELETE /subscriptions/:name': [['configure']],
+  'POST /subscriptions/:name/pause': [['configure']],
+  'POST /subscriptions/:name/resume': [['configure']],
+  'POST /subscriptions/:name/test': [['configure']],
   'GET /health/live': 'open',
   'HEAD /health/live': 'open',
   'GET /health/ready': 'open',
@@ -56,11 +63,17 @@ const { gateway, file, admin, clientOf } = await startWithKeys({
   ADVERTISE_URL: 'http://127.0.0.1:1',
   ADVERTISE_SECRET: 'secret',
 })
-const names = { queue: freshName('queue'), exchange: freshName('exchange'), destination: freshName('destination') }
+const names = {
+  queue: freshName('queue'),
+  exchange: freshName('exchange'),
+  destination: freshName('destination'),
+  name: freshName('name'),
+}
 const { send, close } = rawClient(gateway.url)
 after(close)
 gateway.cleanups.push(async () => {
   await admin.delete(`/queues/${names.queue}`)
+  await admin.delete(`/subscriptions/${names.name}`)
   for (const name of [names.exchange, names.destination]) await admin.delete(`/exchanges/${name}`)
 })
 
@@ -79,6 +92,7 @@ const BODIES: Record<string, object> = {
   'PUT /exchanges/:exchange': { type: 'topic' },
   'POST /leases/settle': { ack: [] },
   'POST /queues/:queue/redrive': { dry_run: true },
+  'PUT /subscriptions/:name': { queue: names.queue, url: 'https://endpoint.invalid/', paused: true },
 }
 
 async function ask(door: string, lease: string, prefix: string, key?: string): Promise<{ status: number; code?: string }> {

@@ -49,6 +49,7 @@ const access = /^src\/access\//
 const instances = /^src\/instances\//
 const definitions = /^src\/definitions\//
 const redrive = /^src\/redrive\//
+const push = /^src\/push\//
 
 describe('the arrows', () => {
   it('start from every file and end at one that is there', () => {
@@ -132,12 +133,24 @@ describe('the arrows', () => {
     )
   })
 
+  it('lead from push to leases, messages and definitions, not to access or HTTP', () => {
+    const rooms = [push, leases, messages, definitions, amqp, base]
+    assert.deepEqual(
+      violations(push, (to) => !ours(to) || rooms.some((room) => room.test(to)) || to === 'src/delay/ladder.ts'),
+      [],
+    )
+  })
+
   it('lead from redriving to definitions, messages, access and the broker side', () => {
     const rooms = [redrive, definitions, messages, access, amqp, base]
     assert.deepEqual(
       violations(redrive, (to) => !ours(to) || rooms.some((room) => room.test(to))),
       [],
     )
+  })
+
+  it('lead to the HTTP client from the endpoints of subscriptions alone', () => {
+    assert.deepEqual(imports.filter(({ from, to }) => to === 'undici' && from !== 'src/push/endpoint.ts').map(described), [])
   })
 
   it('lead to the routes from the app alone', () => {

@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { createMetrics } from '../../src/metrics.js'
+import { createPushMetrics } from '../../src/push/metrics.js'
 
 const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
 
@@ -93,6 +94,7 @@ describe('the documents', () => {
       retryPolicies: none,
       delayed: async () => [],
     })
+    createPushMetrics(metrics.registry, () => [])
     const names = metrics.registry.getMetricsAsArray().map(({ name }) => name)
     const documented = readFileSync('docs/operations.md', 'utf8').matchAll(/^\| `(gateway_\w+)` \|/gm)
     assert.deepEqual([...documented].map(([, name]) => name).sort(), names.filter((name) => name.startsWith('gateway_')).sort())

@@ -1,0 +1,114 @@
+// Subscriptions: endpoints to which a queue's messages are POSTed.
+
+import { Type } from 'typebox'
+import { BackoffSchema, BodyDuration, FullBackoff, strict } from './common.js'
+
+export const SubscriptionName = Type.String({
+  description: "The subscription's name, 1 to 255 bytes, percent-encoded as one path segment.",
+})
+
+const Secret = Type.String({ maxLength: 100, description: '`whsec_` and the base64 of 24 to 64 bytes.' })
+const format = Type.Enum(['raw', 'json', 'cloudevents'], {
+  description:
+    "raw: the message's body, its properties in `amqp-*` headers. json: the message as a receive answers it. cloudevents: an event in structured mode.",
+})
+const giveUp = Type.Enum(['dead_letter', 'pause', 'discard'], {
+  description:
+    'What happens to a message after the last attempt. dead_letter: it is rejected, to the dead-letter exchange of the queue. pause: it goes back, and the subscription is paused. discard: it is dropped.',
+})
+
+export const SubscriptionDefinition = Type.Object(
+  {
+    queue: Type.String({ description: 'Whose messages are delivered.' }),
+    url: Type.String({ maxLength: 2048, description: 'http or https; what it resolves to has to be a public address.' }),
+    secret: Type.Optional(
+      Type.Union([Secret, Type.Array(Secret, { minItems: 1, maxItems: 2 })], {
+        description:
+          'What deliveries are signed with by Standard Webhooks: one, or two while one takes the place of the other. Without it a new subscription gets one, and another one keeps what it has.',
+      }),
+    ),
+    format: Type.Optional(format),
+    headers: Type.Optional(
+      Type.Record(Type.String(), Type.String({ maxLength: 4096 }), {
+        description: 'Sent with each delivery.',
+        examples: [{ authorization: 'Bearer …' }],
+      }),
+    ),
+    concurrency: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1000,
+        default: 10,
+        description: 'Deliveries at the same time, at most, on each instance.',
+      }),
+    ),
+    timeout: Type.Optional(BodyDuration('How long a delivery may take, up to its whole answer; `15s` where it is not given.')),
+    lease: Type.Optional(
+      BodyDuration('How long a message is leased that was answered with 202: `30s` where it is not given, or the timeout.'),
+    ),
+    retry: Type.Optional(
+      Type.Object(
+        {
+          max_attempts: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 10 })),
+          backoff: Type.Optional(BackoffSchema),
+        },
+        strict,
+      ),
+    ),
+    give_up: Type.Optional(giveUp),
+    paused: Type.Optional(Type.Boolean({ description: 'Without it, a new subscription runs, and another one stays as it is.' })),
+  },
+  {
+    $id: 'SubscriptionDefinition',
+    ...strict,
+    examples: [{ queue: 'orders', url: 'https://example.com/hooks/orders', retry: { max_attempts: 8 }, paused: true }],
+  },
+)
+
+export const Subscription = Type.Object(
+  {
+    name: Type.String(),
+    vhost: Type.String(),
+    queue: Type.String(),
+    url: Type.String(),
+    secrets: Type.Integer({ description: 'How many there are. They are never shown.' }),
+    secret: Type.Optional(Type.String({ description: 'The one that was made for a new subscription, shown this once.' })),
+    format,
+    headers: Type.Record(Type.String(), Type.String(), { description: 'What looks like a credential is shown masked.' }),
+    concurrency: Type.Integer(),
+    timeout: Type.String(),
+    lease: Type.String(),
+    retry: Type.Object({ max_attempts: Type.Integer(), backoff: FullBackoff }, strict),
+    give_up: giveUp,
+    paused: Type.Boolean(),
+    state: Type.Enum(['running', 'paused', 'failing'], {
+      description: 'failing: the last attempt failed, or its queue can not be received from.',
+    }),
+    pause_reason: Type.Optional(Type.String({ description: 'Why the gateway paused it.' })),
+    delivered: Type.Integer({ description: 'By all instances, since they started.' }),
+    failed: Type.Integer({ description: 'Attempts, likewise.' }),
+    in_flight: Type.Integer({ description: 'Messages that wait for an answer, or were answered with 202 and are not settled.' }),
+    last_error: Type.Optional(Type.String()),
+    last_error_at: Type.Optional(Type.String({ format: 'date-time' })),
+    next_attempt: Type.Optional(Type.String({ format: 'date-time' })),
+  },
+  { $id: 'Subscription', ...strict },
+)
+
+export const Subscriptions = Type.Object(
+  { subscriptions: Type.Array(Type.Ref('Subscription')) },
+  { $id: 'Subscriptions', ...strict },
+)
+
+export const TestDelivery = Type.Object(
+  {
+    duration_ms: Type.Integer(),
+    status: Type.Optional(Type.Integer({ description: 'Of the answer; absent where there was none.' })),
+    body: Type.Optional(Type.String({ description: 'The first 4 KiB of it.' })),
+    error: Type.Optional(Type.String({ description: 'Why there was no answer.' })),
+    means: Type.Enum(['delivered', 'accepted', 'slowed', 'gone', 'failed'], {
+      description: 'What such an answer would mean for a message.',
+    }),
+  },
+  { $id: 'TestDelivery', ...strict },
+)

@@ -1,0 +1,250 @@
+// One message on its way to an endpoint: the exchange, what its answer means, and what becomes of the message's lease.
+
+import { randomUUID } from 'node:crypto'
+import type { Delivery } from '../amqp/delivery-channel.js'
+import { SHORTEST_DELAY } from '../delay/ladder.js'
+import type { Leases } from '../leases/leases.js'
+import { ATTEMPTS_HEADER, type Changes } from '../leases/settlements.js'
+import type { Lease } from '../leases/table.js'
+import type { Log } from '../log.js'
+import { Problem } from '../problems.js'
+import type { Addresses } from './addresses.js'
+import { judge, type Verdict } from './answer.js'
+import { backoffAfter, type Subscription } from './definition.js'
+import { Endpoint, NoAnswer } from './endpoint.js'
+import type { Flow } from './flow.js'
+import { type Form, formOf } from './form.js'
+import type { PushMetrics, PushOutcome } from './metrics.js'
+import { webhookId } from './signature.js'
+
+/** What this instance knows of a subscription, for whoever looks at it. Times in milliseconds since 1970. */
+export interface Told {
+  delivered: number
+  failed: number
+  lastSuccess: number
+  lastFailure: number
+  lastError?: { text: string; at: number }
+  nextAttempt?: number | undefined
+}
+
+export interface DelivererOptions {
+  vhost: string
+  name: string
+  log: Log
+  metrics: PushMetrics
+  leases: Leases
+  addresses: Addresses
+  flow: Flow
+  told: Told
+  /** As it is now. */
+  subscription: () => Subscription
+  isDeleted: () => boolean
+  /** Pauses it. Resolves when that is known to all instances, or could not be told. */
+  halt: (reason: string) => Promise<void>
+  /** There is room for more, or less of it. */
+  onRoom: () => void
+}
+
+/** Between attempts to put a message aside for which RabbitMQ has no room just now, and what its lease lasts meanwhile. */
+const TRY_AGAIN = 1000
+const MEANWHILE = 30_000
+
+/** The message could not be put into the form that the subscription asks for, which no endpoint is to blame for. */
+class NoForm extends Error {}
+
+export class Deliverer {
+  /** Messages that wait for an answer, or to be put aside. */
+  exchanging = 0
+  /** Messages that an endpoint has accepted and not settled. */
+  accepted = 0
+  readonly #options: DelivererOptions
+  #endpoint: Endpoint | undefined
+  /** Former endpoints that still have to answer. */
+  readonly #former = new Set<Endpoint>()
+  #closed = false
+
+  constructor(options: DelivererOptions) {
+    this.#options = options
+  }
+
+  /** Sees one message through. Never rejects. */
+  async deliver(delivery: Delivery, lease: Lease): Promise<void> {
+    this.exchanging++
+    const { log, name, vhost } = this.#options
+    try {
+      await this.#deliver(delivery, lease)
+    } catch (error) {
+      // Its lease ends by itself.
+      log.error({ err: error, vhost, subscription: name }, 'a defect: a delivery was not seen through')
+    } finally {
+      this.exchanging--
+      this.#options.onRoom()
+    }
+  }
+
+  /** Takes down what went wrong. */
+  note(text: string): void {
+    this.#options.told.lastError = { text, at: Date.now() }
+  }
+
+  /** The endpoint is another one, or may have another number of connections. Resolves when the last answers have come. */
+  async moved(): Promise<void> {
+    const endpoint = this.#endpoint
+    if (!endpoint) return
+    this.#endpoint = undefined
+    this.#former.add(endpoint)
+    await endpoint.retire()
+    this.#former.delete(endpoint)
+  }
+
+  /** Ends what is under way, without a word on its messages. */
+  async close(): Promise<void> {
+    this.#closed = true
+    void this.moved()
+    await Promise.all([...this.#former].map((endpoint) => endpoint.close()))
+  }
+
+  async #deliver(delivery: Delivery, lease: Lease): Promise<void> {
+    const { flow, leases, subscription, told } = this.#options
+    const before = attemptsOf(delivery)
+    // A message without an id gets one, which its copies keep.
+    const messageId = delivery.properties.messageId || randomUUID()
+    const verdict = await this.#exchange(delivery, lease, webhookId(messageId))
+    if (this.#closed) return // whoever closes gives the leases back
+    switch (verdict.kind) {
+      case 'delivered':
+      case 'accepted':
+        flow.succeeded()
+        told.lastSuccess = Date.now()
+        told.nextAttempt = undefined
+        told.delivered++
+        this.#count(verdict.kind)
+        if (verdict.kind === 'accepted') this.#hold(lease)
+        else void leases.run([{ id: lease.id, op: 'settle', verdict: 'ack' }]) // the next one need not wait for that
+        return
+      case 'slowed': {
+        const rest = flow.slowed(verdict.rest)
+        this.#count('slowed')
+        this.note(`it asked to be left alone for ${Math.ceil(rest / 1000)} s`)
+        return this.#putAside(lease, rest, { messageId })
+      }
+      case 'gone':
+        this.#failed('it answered 410')
+        await this.#options.halt('The endpoint answered 410: it is gone.')
+        return this.#settle(lease, 'requeue')
+      case 'failed': {
+        this.#failed(verdict.why)
+        const attempts = before + 1
+        if (attempts >= subscription().retry.max_attempts) return this.#giveUp(lease, attempts, verdict.why)
+        const wait = backoffAfter(attempts, subscription())
+        told.nextAttempt = Date.now() + wait
+        return this.#putAside(lease, wait, { attempts, messageId })
+      }
+    }
+  }
+
+  async #exchange(delivery: Delivery, lease: Lease, id: string): Promise<Verdict> {
+    const { flow } = this.#options
+    const subscription = this.#options.subscription()
+    const from = performance.now()
+    try {
+      const form = makeForm(delivery, lease, subscription, id)
+      const answer = await this.#connect(subscription).post(form.headers, form.body, subscription.timeout)
+      this.#took(from)
+      const verdict = judge(answer.status, answer.retryAfter)
+      if (verdict.kind === 'failed') flow.failed()
+      return verdict
+    } catch (error) {
+      if (error instanceof NoForm) return { kind: 'failed', why: error.message }
+      if (!(error instanceof NoAnswer)) throw error
+      if (!this.#closed) {
+        this.#took(from)
+        flow.failed()
+      }
+      return { kind: 'failed', why: error.message }
+    }
+  }
+
+  #connect({ url, concurrency }: Subscription): Endpoint {
+    this.#endpoint ??= new Endpoint({ url, connections: concurrency, addresses: this.#options.addresses })
+    return this.#endpoint
+  }
+
+  /** The endpoint has it, and settles it: its lease begins anew. */
+  #hold(lease: Lease): void {
+    const { leases, subscription, onRoom } = this.#options
+    if (!leases.isOpen(lease)) return // it was faster than its own answer
+    this.accepted++
+    lease.onEnd = () => {
+      this.accepted--
+      onRoom()
+    }
+    const longest = Math.max(0, lease.lastEnd - Date.now())
+    void leases.run([{ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) }])
+  }
+
+  async #giveUp(lease: Lease, attempts: number, why: string): Promise<void> {
+    this.#count('given_up')
+    const { giveUp } = this.#options.subscription()
+    if (giveUp === 'discard') return this.#settle(lease, 'ack')
+    if (giveUp === 'dead_letter') return this.#settle(lease, 'reject')
+    await this.#options.halt(`A message could not be delivered in ${attempts} attempts: ${why}.`)
+    return this.#settle(lease, 'requeue')
+  }
+
+  async #settle(lease: Lease, verdict: 'ack' | 'requeue' | 'reject'): Promise<void> {
+    // Of a subscription that is deleted nothing is given up: its messages are the queue's again.
+    const as = this.#options.isDeleted() ? 'requeue' : verdict
+    await this.#options.leases.run([{ id: lease.id, op: 'settle', verdict: as }])
+  }
+
+  /**
+   * Gives a message back so that it comes again after so long. Where RabbitMQ takes no copy of it just now the message stays
+   * under its lease, which keeps its place here taken too: what could not be put aside is not tried in vain meanwhile.
+   */
+  async #putAside(lease: Lease, wait: number, changes: Changes): Promise<void> {
+    const { leases, log, name, vhost, isDeleted } = this.#options
+    if (isDeleted()) return this.#settle(lease, 'requeue')
+    const delay = Math.max(SHORTEST_DELAY, wait)
+    for (;;) {
+      const [result] = await leases.run([{ id: lease.id, op: 'settle', verdict: 'later', delay, changes }])
+      if (result!.ok || this.#closed || !leases.isOpen(lease)) return
+      log.warn({ vhost, subscription: name, reason: result!.detail }, 'a message could not be put aside yet')
+      await leases.run([{ id: lease.id, op: 'extend', lease: MEANWHILE }])
+      await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN))
+    }
+  }
+
+  #failed(why: string): void {
+    const { told } = this.#options
+    told.failed++
+    told.lastFailure = Date.now()
+    this.note(why)
+    this.#count('failed')
+  }
+
+  #count(outcome: PushOutcome): void {
+    const { metrics, vhost, name, isDeleted } = this.#options
+    if (!isDeleted()) metrics.ended(vhost, name, outcome)
+  }
+
+  #took(from: number): void {
+    const { metrics, vhost, name, isDeleted } = this.#options
+    if (!isDeleted()) metrics.took(vhost, name, (performance.now() - from) / 1000)
+  }
+}
+
+/** Failed attempts before this one. */
+function attemptsOf({ properties }: Delivery): number {
+  const attempts = properties.headers?.[ATTEMPTS_HEADER]
+  return typeof attempts === 'number' && attempts > 0 ? attempts : 0
+}
+
+function makeForm(delivery: Delivery, lease: Lease, subscription: Subscription, id: string): Form {
+  try {
+    return formOf(delivery, lease, subscription, id)
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error
+    throw new NoForm(error.message.replace('answered raw', 'delivered raw').replace('; ask for JSON.', '; json can carry it.'))
+  }
+}

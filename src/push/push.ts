@@ -1,0 +1,198 @@
+// All subscriptions: a worker for each on every instance, since their definitions are at every instance; and what all instances
+// together say of each.
+
+import { randomUUID } from 'node:crypto'
+import type { Config } from '../config.js'
+import { type Definitions, type Entry, keyIn, partsOf } from '../definitions/definitions.js'
+import type { Leases } from '../leases/leases.js'
+import type { Receiver } from '../leases/receiver.js'
+import type { Log } from '../log.js'
+import type { Metrics } from '../metrics.js'
+import { Problem } from '../problems.js'
+import { Addresses } from './addresses.js'
+import { areAlike, KIND, type Subscription } from './definition.js'
+import { type Answer, Endpoint, NoAnswer } from './endpoint.js'
+import { sampleOf } from './form.js'
+import { createPushMetrics, type PushMetrics } from './metrics.js'
+import { Reports, type Status } from './reports.js'
+import { Worker } from './worker.js'
+
+const MAX_SUBSCRIPTIONS = 1000
+/** Changes of one subscription that meet are made one after the other, so often at most. */
+const TRIES = 5
+/** Between attempts to tell the other instances of a pause. */
+const TRY_AGAIN = 1000
+
+export interface PushOptions {
+  config: Config
+  log: Log
+  metrics: Metrics
+  definitions: Definitions
+  leases: Leases
+  receiver: Receiver
+}
+
+export interface Changed {
+  subscription: Subscription
+  created: boolean
+}
+
+/** What an endpoint made of a sample. */
+export type Tested = { duration: number } & ({ answer: Answer } | { error: string })
+
+export class Push {
+  readonly addresses: Addresses
+  readonly #options: PushOptions
+  readonly #metrics: PushMetrics
+  readonly #workers = new Map<string, Worker>()
+  /** Of deleted subscriptions, whose last answers are still to come. */
+  readonly #leaving = new Set<Worker>()
+  readonly #reports: Reports
+  readonly #unwatch: () => void
+  #closed = false
+
+  constructor(options: PushOptions) {
+    this.#options = options
+    this.addresses = new Addresses(options.config.PUSH_ALLOW)
+    this.#metrics = createPushMetrics(options.metrics.registry, () =>
+      [...this.#workers.values()].map(({ vhost, name, inFlight, window, isPaused }) => {
+        return { vhost, subscription: name, inFlight, window, paused: isPaused }
+      }),
+    )
+    this.#reports = new Reports(options, this.#workers)
+    this.#unwatch = this.isOff
+      ? () => undefined
+      : options.definitions.watch(KIND, (key, entry) => this.#take(key, entry as Entry<Subscription> | undefined))
+  }
+
+  /** Where RabbitMQ decides on rights, there are none: the gateway's own user would consume for everybody. */
+  get isOff(): boolean {
+    return this.#options.config.AUTH.includes('broker')
+  }
+
+  /** Those of a vhost, by name. @throws Problem broker_unavailable */
+  list(vhost: string): { name: string; subscription: Subscription }[] {
+    this.#check()
+    return this.#options.definitions
+      .list<Subscription>(KIND)
+      .map(({ key, value }) => ({ ...partsOf(key), subscription: value }))
+      .filter((one) => one.vhost === vhost)
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  /** @throws Problem subscription_not_found, broker_unavailable */
+  get(vhost: string, name: string): Subscription {
+    const entry = this.#entry(vhost, name)
+    if (!entry) throw new Problem('subscription_not_found', `There is no subscription '${name}' in vhost '${vhost}'.`)
+    return entry.value
+  }
+
+  /** What all instances together say of it. */
+  status(vhost: string, name: string): Status {
+    return this.#reports.status(keyIn(vhost, name))
+  }
+
+  /**
+   * Creates a subscription, or changes it; where nothing is different nothing is written.
+   * @param change makes the new one of the old one, once for each try
+   * @throws what `change` throws; Problem overloaded, broker_unavailable, broker_blocked, broker_timeout
+   */
+  async put(vhost: string, name: string, change: (old: Subscription | undefined) => Subscription): Promise<Changed> {
+    for (let tries = 1; tries <= TRIES; tries++) {
+      const entry = this.#entry(vhost, name)
+      const subscription = change(entry?.value)
+      if (entry && areAlike(entry.value, subscription)) return { subscription: entry.value, created: false }
+      const { definitions } = this.#options
+      if (!entry && definitions.list(KIND).length >= MAX_SUBSCRIPTIONS)
+        throw new Problem('overloaded', `There are ${MAX_SUBSCRIPTIONS} subscriptions, and there can't be more.`)
+      const expected = entry?.revision ?? 0
+      if (await definitions.put(KIND, keyIn(vhost, name), subscription, { expected })) return { subscription, created: !entry }
+    }
+    throw new Problem('overloaded', 'Others change the same subscription at the same time.')
+  }
+
+  /** Pauses or resumes it at all instances. @throws Problem subscription_not_found and as put() */
+  async setPaused(vhost: string, name: string, paused: boolean): Promise<Subscription> {
+    const { subscription } = await this.put(vhost, name, () => {
+      const { reason, ...rest } = this.get(vhost, name)
+      return { ...rest, paused, ...(paused && reason !== undefined && { reason }) }
+    })
+    return subscription
+  }
+
+  /** Ends it; one that is not there is ended already. */
+  async delete(vhost: string, name: string): Promise<void> {
+    if (this.#entry(vhost, name)) await this.#options.definitions.delete(KIND, keyIn(vhost, name))
+  }
+
+  /** Delivers a sample, whatever the state of the subscription. @throws Problem subscription_not_found */
+  async test(vhost: string, name: string): Promise<Tested> {
+    const subscription = this.get(vhost, name)
+    const endpoint = new Endpoint({ url: subscription.url, connections: 1, addresses: this.addresses })
+    const from = performance.now()
+    const took = () => Math.round(performance.now() - from)
+    try {
+      const { headers, body } = sampleOf(name, subscription, `test-${randomUUID()}`)
+      const answer = await endpoint.post(headers, body, subscription.timeout)
+      return { duration: took(), answer }
+    } catch (error) {
+      if (!(error instanceof NoAnswer)) throw error
+      return { duration: took(), error: error.message }
+    } finally {
+      void endpoint.close()
+    }
+  }
+
+  /** Ends what is under way; its leases are given back by whoever closes them. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#unwatch()
+    this.#reports.close()
+    await Promise.all([...this.#workers.values(), ...this.#leaving].map((worker) => worker.close()))
+  }
+
+  #entry(vhost: string, name: string): Entry<Subscription> | undefined {
+    this.#check()
+    return this.#options.definitions.get<Subscription>(KIND, keyIn(vhost, name))
+  }
+
+  #check(): void {
+    if (this.isOff) {
+      const detail = 'Subscriptions are not for users of RabbitMQ: the gateway would consume as a user of its own.'
+      throw new Problem('access_refused', detail)
+    }
+    if (!this.#options.definitions.known)
+      throw new Problem('broker_unavailable', 'What is defined has not been read from RabbitMQ yet.')
+  }
+
+  #take(key: string, entry: Entry<Subscription> | undefined): void {
+    const worker = this.#workers.get(key)
+    const { vhost, name } = partsOf(key)
+    if (entry && worker) {
+      worker.update(entry.value, entry.revision)
+    } else if (entry) {
+      const pause = (reason: string, revision: number) => this.#pause(key, reason, revision)
+      const { addresses } = this
+      const own = { vhost, name, addresses, metrics: this.#metrics, pause }
+      this.#workers.set(key, new Worker(entry.value, entry.revision, { ...this.#options, ...own }))
+    } else if (worker) {
+      this.#workers.delete(key)
+      this.#metrics.forget(vhost, name)
+      this.#leaving.add(worker)
+      void worker.end().then(() => this.#leaving.delete(worker))
+    }
+  }
+
+  /** Pauses what is still as it was. Resolves after the first try; where RabbitMQ is away it is told as soon as it is back. */
+  async #pause(key: string, reason: string, revision: number): Promise<void> {
+    const { definitions, log } = this.#options
+    const entry = definitions.get<Subscription>(KIND, key)
+    if (entry?.revision !== revision || this.#closed) return
+    try {
+      await definitions.put(KIND, key, { ...entry.value, paused: true, reason }, { expected: revision })
+    } catch (error) {
+      log.warn({ err: error, ...partsOf(key) }, 'that a subscription is paused could not be told to the other instances yet')
+      setTimeout(() => void this.#pause(key, reason, revision), TRY_AGAIN)
+    }
+  }
+}
