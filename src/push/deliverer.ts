@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Delivery } from '../amqp/delivery-channel.js'
 import { SHORTEST_DELAY } from '../delay/ladder.js'
+import type { LeaseCommand } from '../leases/commands.js'
 import { ATTEMPTS_HEADER, type Changes } from '../leases/later.js'
 import type { Leases } from '../leases/leases.js'
 import type { Lease } from '../leases/table.js'
@@ -105,7 +106,7 @@ export class Deliverer {
   }
 
   async #deliver(delivery: Delivery, lease: Lease): Promise<void> {
-    const { flow, leases, subscription, told } = this.#options
+    const { flow, subscription, told } = this.#options
     const before = attemptsOf(delivery)
     // A message without an id gets one, which its copies keep.
     const messageId = delivery.properties.messageId || randomUUID()
@@ -120,7 +121,7 @@ export class Deliverer {
         told.delivered++
         this.#count(verdict.kind)
         if (verdict.kind === 'accepted') this.#hold(lease)
-        else void leases.run([{ id: lease.id, op: 'settle', verdict: 'ack' }]) // the next one need not wait for that
+        else this.#order({ id: lease.id, op: 'settle', verdict: 'ack' }) // the next one need not wait for that
         return
       case 'slowed': {
         const rest = flow.slowed(verdict.rest)
@@ -180,7 +181,15 @@ export class Deliverer {
       onRoom()
     }
     const longest = Math.max(0, lease.lastEnd - Date.now())
-    void leases.run([{ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) }])
+    this.#order({ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) })
+  }
+
+  /** Has something done that nobody waits for: where it can't be, the lease ends by itself. */
+  #order(command: LeaseCommand): void {
+    const { leases, log, name, vhost } = this.#options
+    leases
+      .run([command])
+      .catch((error) => log.error({ err: error, vhost, subscription: name }, 'a defect: a lease was not settled'))
   }
 
   async #giveUp(lease: Lease, attempts: number, why: string): Promise<void> {
