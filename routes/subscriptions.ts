@@ -19,6 +19,7 @@ const MAX_SHOWN = 4096
 const changes = ['broker_blocked', 'overloaded'] as const
 
 export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, push, config }) => {
+  app.addHook('preHandler', () => push.ready())
   const vhostNameOf = (params: object) => vhostOf(params) ?? vhosts.defaultName
   const show = (vhost: string, name: string) => shown(vhost, name, push.get(vhost, name), push.status(vhost, name))
 
@@ -52,7 +53,6 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
     async (request, reply) => {
       const name = nameOf(request.params, 'name')
       const asked = readSubscription(request.body as SubscriptionBody, config, push.addresses)
-      push.list(vhostNameOf(request.params)) // before the broker is asked for anything: whether there are subscriptions here
       const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       await vhost.topology.queue(asked.queue)
       if ((await vhost.topology.types.type(asked.queue)) === 'stream')

@@ -12,8 +12,12 @@ import { problemOf } from './reply-codes.js'
 /** What the broker is told of a delivery: done, back to its queue, or away to the dead-letter exchange. */
 export type Verdict = 'ack' | 'requeue' | 'reject'
 
-/** How often a message was delivered before a copy of it took its place. */
+/** Of a message that is a copy of one that was given back: how often that was delivered, */
 export const DELIVERIES_HEADER = 'x-gateway-delivery-count'
+/** how often in vain to a subscription's endpoint, */
+export const ATTEMPTS_HEADER = 'x-gateway-attempts'
+/** and from which queue. In another one, as among the dead letters, both begin anew. */
+export const QUEUE_HEADER = 'x-gateway-queue'
 
 const NOTHING = Buffer.alloc(0)
 
@@ -28,6 +32,8 @@ export class Delivery implements IncomingMessage {
   body: Buffer
   /** 1 at the first delivery; undefined where nobody counts. */
   deliveryCount: number | undefined
+  /** How often it was tried in vain before to be delivered to a subscription's endpoint. */
+  attempts = 0
   /** Called once if the channel closes first: the broker has requeued the message, or will. */
   onLost: (() => void) | undefined
 
@@ -43,7 +49,11 @@ export class Delivery implements IncomingMessage {
     // Deliveries before this one: RabbitMQ 4.3 counts all of them in x-acquired-count, and only failed ones in x-delivery-count.
     const { headers } = this.properties
     const earlier = headers?.['x-acquired-count'] ?? headers?.['x-delivery-count']
-    const before = headers?.[DELIVERIES_HEADER]
+    // A copy comes to its queue by the default exchange, and nowhere else with that queue's name.
+    const isCopy = headers !== undefined && this.exchange === '' && headers[QUEUE_HEADER] === this.routingKey
+    const before = isCopy ? headers[DELIVERIES_HEADER] : undefined
+    const attempts = isCopy ? headers[ATTEMPTS_HEADER] : undefined
+    if (typeof attempts === 'number' && attempts > 0) this.attempts = attempts
     if (typeof earlier === 'number') this.deliveryCount = earlier + 1
     else if (typeof before === 'number') this.deliveryCount = this.redelivered ? 2 : 1
     if (typeof before === 'number') this.deliveryCount! += before

@@ -2,7 +2,7 @@
 // retry policy of its queue makes of it. A message that is to come again later is acknowledged, and a copy takes its place.
 
 import { randomUUID } from 'node:crypto'
-import { DELIVERIES_HEADER, type Delivery, type Verdict } from '../amqp/delivery-channel.js'
+import { ATTEMPTS_HEADER, DELIVERIES_HEADER, type Delivery, QUEUE_HEADER, type Verdict } from '../amqp/delivery-channel.js'
 import type { FieldTable } from '../amqp/field-table.js'
 import type { OutgoingMessage } from '../amqp/message.js'
 import type { Metrics } from '../metrics.js'
@@ -13,9 +13,6 @@ export type Later = (copy: { vhost: string; message: OutgoingMessage }, delay: n
 
 /** What becomes of a message that comes back: again after so many milliseconds, to the dead letters, or nothing. */
 export type Fate = { again: number } | 'dead_letter' | 'discard'
-
-/** How often a message was tried in vain to be delivered to a subscription's endpoint. */
-export const ATTEMPTS_HEADER = 'x-gateway-attempts'
 
 /** What is different about the copy of a message that is to come again. */
 export interface Changes {
@@ -68,8 +65,13 @@ function copyOf(
 ): { vhost: string; message: OutgoingMessage } {
   const { properties, body, deliveryCount, redelivered } = delivery
   const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, CC: _cc, BCC: _bcc, ...headers } = properties.headers ?? {}
-  const counted: FieldTable = { ...headers, [DELIVERIES_HEADER]: deliveryCount ?? (redelivered ? 2 : 1) }
-  if (attempts !== undefined) counted[ATTEMPTS_HEADER] = attempts
+  const counted: FieldTable = {
+    ...headers,
+    [QUEUE_HEADER]: queue,
+    [DELIVERIES_HEADER]: deliveryCount ?? (redelivered ? 2 : 1),
+    [ATTEMPTS_HEADER]: attempts ?? delivery.attempts,
+  }
+  if (counted[ATTEMPTS_HEADER] === 0) delete counted[ATTEMPTS_HEADER]
   const copy = { ...properties, headers: counted, messageId: properties.messageId ?? messageId }
   return { vhost, message: { exchange: '', routingKey: queue, properties: copy, body } }
 }

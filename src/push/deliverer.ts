@@ -3,8 +3,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Delivery } from '../amqp/delivery-channel.js'
 import { SHORTEST_DELAY } from '../delay/ladder.js'
+import type { LeaseCommand } from '../leases/commands.js'
 import type { Leases } from '../leases/leases.js'
-import { ATTEMPTS_HEADER, type Changes } from '../leases/settlements.js'
+import type { Changes } from '../leases/settlements.js'
 import type { Lease } from '../leases/table.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
@@ -105,8 +106,8 @@ export class Deliverer {
   }
 
   async #deliver(delivery: Delivery, lease: Lease): Promise<void> {
-    const { flow, leases, subscription, told } = this.#options
-    const before = attemptsOf(delivery)
+    const { flow, subscription, told } = this.#options
+    const before = delivery.attempts
     // A message without an id gets one, which its copies keep.
     const messageId = delivery.properties.messageId || randomUUID()
     const verdict = await this.#exchange(delivery, lease, webhookId(messageId))
@@ -120,7 +121,7 @@ export class Deliverer {
         told.delivered++
         this.#count(verdict.kind)
         if (verdict.kind === 'accepted') this.#hold(lease)
-        else void leases.run([{ id: lease.id, op: 'settle', verdict: 'ack' }]) // the next one need not wait for that
+        else this.#order({ id: lease.id, op: 'settle', verdict: 'ack' }) // the next one need not wait for that
         return
       case 'slowed': {
         const rest = flow.slowed(verdict.rest)
@@ -180,7 +181,15 @@ export class Deliverer {
       onRoom()
     }
     const longest = Math.max(0, lease.lastEnd - Date.now())
-    void leases.run([{ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) }])
+    this.#order({ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) })
+  }
+
+  /** Has something done that nobody waits for: where it can't be, the lease ends by itself. */
+  #order(command: LeaseCommand): void {
+    const { leases, log, name, vhost } = this.#options
+    leases
+      .run([command])
+      .catch((error) => log.error({ err: error, vhost, subscription: name }, 'a defect: a lease was not settled'))
   }
 
   async #giveUp(lease: Lease, attempts: number, why: string): Promise<void> {
@@ -232,12 +241,6 @@ export class Deliverer {
     const { metrics, vhost, name, isDeleted } = this.#options
     if (!isDeleted()) metrics.took(vhost, name, (performance.now() - from) / 1000)
   }
-}
-
-/** Failed attempts before this one. */
-function attemptsOf({ properties }: Delivery): number {
-  const attempts = properties.headers?.[ATTEMPTS_HEADER]
-  return typeof attempts === 'number' && attempts > 0 ? attempts : 0
 }
 
 function makeForm(delivery: Delivery, lease: Lease, subscription: Subscription, id: string): Form {

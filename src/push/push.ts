@@ -20,6 +20,8 @@ import { Worker } from './worker.js'
 const MAX_SUBSCRIPTIONS = 1000
 /** Changes of one subscription that meet are made one after the other, so often at most. */
 const TRIES = 5
+/** Between looks whether it is known by now what is defined. */
+const LOOK = 20
 /** Between attempts to tell the other instances of a pause. */
 const TRY_AGAIN = 1000
 
@@ -70,9 +72,25 @@ export class Push {
     return this.#options.config.AUTH.includes('broker')
   }
 
-  /** Those of a vhost, by name. @throws Problem broker_unavailable */
+  /**
+   * Resolves when it is known what subscriptions there are, which an instance that has just started takes a moment for.
+   * @throws Problem access_refused: there are none here; broker_unavailable
+   */
+  async ready(): Promise<void> {
+    if (this.isOff) {
+      const detail = 'Subscriptions are not for users of RabbitMQ: the gateway would consume as a user of its own.'
+      throw new Problem('access_refused', detail)
+    }
+    const { config, definitions } = this.#options
+    const end = Date.now() + config.BROKER_TIMEOUT
+    while (!definitions.known) {
+      if (Date.now() > end) throw new Problem('broker_unavailable', 'What is defined has not been read from RabbitMQ yet.')
+      await new Promise((resolve) => setTimeout(resolve, LOOK))
+    }
+  }
+
+  /** Those of a vhost, by name. */
   list(vhost: string): { name: string; subscription: Subscription }[] {
-    this.#check()
     return this.#options.definitions
       .list<Subscription>(KIND)
       .map(({ key, value }) => ({ ...partsOf(key), subscription: value }))
@@ -80,7 +98,7 @@ export class Push {
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
-  /** @throws Problem subscription_not_found, broker_unavailable */
+  /** @throws Problem subscription_not_found */
   get(vhost: string, name: string): Subscription {
     const entry = this.#entry(vhost, name)
     if (!entry) throw new Problem('subscription_not_found', `There is no subscription '${name}' in vhost '${vhost}'.`)
@@ -152,17 +170,7 @@ export class Push {
   }
 
   #entry(vhost: string, name: string): Entry<Subscription> | undefined {
-    this.#check()
     return this.#options.definitions.get<Subscription>(KIND, keyIn(vhost, name))
-  }
-
-  #check(): void {
-    if (this.isOff) {
-      const detail = 'Subscriptions are not for users of RabbitMQ: the gateway would consume as a user of its own.'
-      throw new Problem('access_refused', detail)
-    }
-    if (!this.#options.definitions.known)
-      throw new Problem('broker_unavailable', 'What is defined has not been read from RabbitMQ yet.')
   }
 
   #take(key: string, entry: Entry<Subscription> | undefined): void {

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { admit } from '../access/publishing.js'
 import { DEFAULT_EXCHANGE, type Rights } from '../access/rights.js'
-import { DELIVERIES_HEADER } from '../amqp/delivery-channel.js'
+import { ATTEMPTS_HEADER, DELIVERIES_HEADER, QUEUE_HEADER } from '../amqp/delivery-channel.js'
 import { type FieldTable, TypedValue } from '../amqp/field-table.js'
 import type { IncomingMessage, OutgoingMessage } from '../amqp/message.js'
 import { type Death, deathsOf } from '../messages/deaths.js'
@@ -31,7 +31,8 @@ const OF_ITS_PAST = new Set([
   'x-delivery-count',
   'x-acquired-count',
   DELIVERIES_HEADER,
-  'x-gateway-attempts',
+  ATTEMPTS_HEADER,
+  QUEUE_HEADER,
   'CC',
   'BCC',
 ])

@@ -206,7 +206,7 @@ describe('a message that is given back with a delay', () => {
       .send({ delay: '100ms' })
       .expect(204)
     const { message } = await next(queue)
-    assert.deepEqual(Object.keys(message.properties.headers!).sort(), ['a', 'x-gateway-delivery-count'])
+    assert.deepEqual(Object.keys(message.properties.headers!).sort(), ['a', 'x-gateway-delivery-count', 'x-gateway-queue'])
     assert.equal((await gateway.get(`/queues/${copied}`).expect(200)).body.message_count, 0)
     await ack(message)
   })

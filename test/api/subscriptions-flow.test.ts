@@ -5,7 +5,7 @@ import type { ServerResponse } from 'node:http'
 import { describe, it } from 'node:test'
 import { isEmpty, publish, QUICK, startPushing, subscribed, waiting } from '../support/endpoint.js'
 import { eventually } from '../support/eventually.js'
-import type { Gateway } from '../support/gateway.js'
+import { freshQueue, type Gateway } from '../support/gateway.js'
 
 const [gateway] = (await startPushing()) as [Gateway]
 const set = (definition?: object, declaration?: object) => subscribed(gateway, definition, declaration)
@@ -134,5 +134,23 @@ describe('deliveries at the same time', () => {
     await gateway.delete(`/subscriptions/${name}`).expect(204)
     const { text } = await gateway.get('/metrics').expect(200)
     assert.ok(!text.includes(name))
+  })
+})
+
+describe('the thousandth subscription', () => {
+  it('is the last one', async () => {
+    const [full] = (await startPushing()) as [Gateway]
+    const queue = await freshQueue(full)
+    const { definitions } = full.app.services
+    const body = { queue, url: 'https://endpoint.invalid/', paused: true }
+    await full.put('/subscriptions/first').send(body).expect(201)
+    const { key, value } = definitions.list('subscription')[0]!
+    for (let n = 1; n < 1000; n++) await definitions.put('subscription', key.replace('first', `n${n}`), value)
+    assert.equal((await full.get('/subscriptions').expect(200)).body.subscriptions.length, 1000)
+    assert.equal((await full.put('/subscriptions/one-more').send(body).expect(503)).body.code, 'overloaded')
+    await full
+      .put('/subscriptions/n7')
+      .send({ ...body, concurrency: 2 })
+      .expect(200)
   })
 })
