@@ -137,6 +137,8 @@ export class BrokerConnection {
   }
 
   #watch(model: ChannelModel): void {
+    // Every call on a scratch channel listens while it runs, and there may be many.
+    model.setMaxListeners(0)
     model.on('error', (error: Error) => this.#lost(model, error))
     model.on('close', (error?: Error) => this.#lost(model, error ?? new Error('closed by the broker')))
     model.on('handler-error' as 'error', (error: Error) => this.#settings.log.error({ err: error }, 'a broker callback failed'))

@@ -15,6 +15,8 @@ import { areIndigestible } from './perils.js'
 const MAX_EXCHANGES = 256
 const CANARY_INTERVAL = 1000
 const STALLED_AFTER = 3000
+/** A channel that is silent for so long may be the only one: another one tells. */
+const GIVEN_UP_AFTER = 6000
 
 export class Publisher {
   readonly connection: BrokerConnection
@@ -33,6 +35,7 @@ export class Publisher {
   readonly #apart: ApartPublisher
   readonly #ticks: NodeJS.Timeout
   readonly #hasCanary: boolean
+  #isReplacing = false
 
   constructor(options: PublisherOptions) {
     this.#apart = new ApartPublisher(options)
@@ -180,7 +183,8 @@ export class Publisher {
         if (change < 0) this.#wake()
       },
       closed: () => {
-        if (this.#channels.get(exchange) === opening) this.#channels.delete(exchange)
+        if (this.#channels.get(exchange) !== opening) return // another one has its place already
+        this.#channels.delete(exchange)
         if (exchange === '') this.#default = undefined
       },
     })
@@ -216,13 +220,33 @@ export class Publisher {
   }
 
   /**
+   * Opens the default exchange's channel anew where there is none, or where it has been silent for long: a broken queue can
+   * block a channel in RabbitMQ for good, while the broker is well. What was in flight on it is unknown.
+   */
+  async #replaceDefault(): Promise<void> {
+    if (this.#isReplacing) return
+    this.#isReplacing = true
+    const silent = this.#default
+    try {
+      await this.#open(this.connection.model(), '')
+      if (silent) this.#log.warn({}, 'RabbitMQ did not answer on a channel that publishes: it has another one now')
+      void silent?.close()
+    } catch (error) {
+      this.#log.warn({ err: error }, 'no channel for publishing')
+    } finally {
+      this.#isReplacing = false
+    }
+  }
+
+  /**
    * A connection hears of an alarm only when it publishes, and of a frozen broker only after three heartbeats. So one that
    * is idle publishes a byte that goes nowhere every second.
    */
   #tick(): void {
     this.#wake()
     if (this.connection.state !== 'up' || !this.#hasCanary) return
-    if (this.#default) this.#default.probe(CANARY_INTERVAL)
-    else this.#open(this.connection.model(), '').catch((error) => this.#log.warn({ err: error }, 'no channel for publishing'))
+    this.#default?.probe(CANARY_INTERVAL)
+    if (this.#default && this.#default.silentFor < GIVEN_UP_AFTER) return
+    void this.#replaceDefault()
   }
 }

@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import type { Delivery } from '../amqp/delivery-channel.js'
+import type { Config } from '../config.js'
 import { SHORTEST_DELAY } from '../delay/ladder.js'
 import type { LeaseCommand } from '../leases/commands.js'
 import type { Leases } from '../leases/leases.js'
@@ -31,6 +32,7 @@ export interface Told {
 export interface DelivererOptions {
   vhost: string
   name: string
+  config: Config
   log: Log
   metrics: PushMetrics
   leases: Leases
@@ -149,7 +151,8 @@ export class Deliverer {
     const subscription = this.#options.subscription()
     const from = performance.now()
     try {
-      const form = makeForm(delivery, lease, subscription, id)
+      const base = this.#options.config.ADVERTISE_URL ?? ''
+      const form = makeForm(() => formOf(delivery, lease, subscription, id, base))
       const answer = await this.#connect(subscription).post(form.headers, form.body, subscription.timeout)
       this.#took(from)
       const verdict = judge(answer.status, answer.retryAfter)
@@ -243,9 +246,9 @@ export class Deliverer {
   }
 }
 
-function makeForm(delivery: Delivery, lease: Lease, subscription: Subscription, id: string): Form {
+function makeForm(make: () => Form): Form {
   try {
-    return formOf(delivery, lease, subscription, id)
+    return make()
   } catch (error) {
     if (!(error instanceof Problem)) throw error
     throw new NoForm(error.message.replace('answered raw', 'delivered raw').replace('; ask for JSON.', '; json can carry it.'))

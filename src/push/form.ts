@@ -17,9 +17,10 @@ const AGENT = 'rabbitmq-http-gateway'
 
 /**
  * @param id as webhookId() made it, the same at every attempt
+ * @param base where the endpoint reaches the gateway, as far as that is known
  * @throws Problem not_acceptable where its headers are too much for HTTP in the raw form
  */
-export function formOf(delivery: Delivery, lease: Lease, subscription: Subscription, id: string): Form {
+export function formOf(delivery: Delivery, lease: Lease, subscription: Subscription, id: string, base: string): Form {
   const { headers, body } = contentOf(delivery, lease, subscription, id)
   const count = delivery.deliveryCount
   return finished(subscription, id, body, {
@@ -27,7 +28,7 @@ export function formOf(delivery: Delivery, lease: Lease, subscription: Subscript
     ...(count !== undefined && { 'amqp-delivery-count': String(count) }),
     'lease-id': lease.id,
     'lease-expires': new Date(lease.expiresAt).toISOString(),
-    location: `/leases/${lease.id}`,
+    location: `${base}/leases/${lease.id}`,
   })
 }
 

@@ -173,3 +173,20 @@ describe('connections closed by an administrator', () => {
     assert.equal(again.redelivered, true)
   })
 })
+
+describe('a channel that RabbitMQ never answers on, as over a queue that is broken', () => {
+  const suspend =
+    '[begin sys:suspend(Channel), Channel end || Channel <- rabbit_channel:list(), proplists:get_value(confirm, rabbit_channel:info(Channel, [confirm]))].'
+
+  it('is given up for another one, and publishing goes on', { timeout: 60_000 }, async () => {
+    const queue = freshName()
+    await gateway.put(`/queues/${queue}`).expect(201)
+    await publish(queue, 201)
+    const pids = await broker.ctl('eval', suspend)
+    assert.match(pids, /<\d/)
+    assert.equal((await publish(queue, 504)).body.code, 'publish_outcome_unknown')
+    await eventually(() => publish(queue, 201), 30_000)
+    const list = pids.match(/<[\d.]+>/g)!.map((pid) => `"${pid}"`)
+    await broker.ctl('eval', `[catch sys:resume(list_to_pid(Pid)) || Pid <- [${list.join(', ')}]].`)
+  })
+})

@@ -82,7 +82,7 @@ describe('several workers', { timeout: 300_000 }, () => {
     await eventually(async () => {
       assert.equal(workersOf(gateway).filter((pid) => !before.includes(pid)).length, 3)
       assert.equal((await ask(gateway, 'GET', '/health/ready')).status, 200)
-    }, 20_000)
+    }, 60_000)
     await eventually(async () => assert.equal((await ask(gateway, 'POST', `/leases/${messages[0]!.lease.id}/ack`)).status, 410))
     gateway.child.kill('SIGINT')
     assert.equal(await gateway.exited, 0)
