@@ -7,6 +7,7 @@ import type { Vhosts } from '../amqp/vhost.js'
 import type { Config } from '../config.js'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
+import { Rest } from '../rest.js'
 import { DefinitionsLog } from './log.js'
 import { type Change, type Entry, type LogRecord, REMEMBERED, type Said, State } from './state.js'
 
@@ -38,8 +39,7 @@ export class Definitions {
   #following = promise()
   #isFollowing = false
   #closed = false
-  #isAwake = false
-  #endRest: (() => void) | undefined
+  readonly #rest = new Rest()
 
   constructor({ config, log, vhosts }: { config: Config; log: Log; vhosts: Vhosts }) {
     this.#config = config
@@ -122,7 +122,7 @@ export class Definitions {
 
   close(): void {
     this.#closed = true
-    this.#wake()
+    this.#rest.end()
     this.#stream.close()
   }
 
@@ -131,7 +131,7 @@ export class Definitions {
     const { BROKER_TIMEOUT } = this.#config
     if (!this.#isFollowing) {
       await this.#stream.create()
-      this.#wake()
+      this.#rest.end()
     }
     await within(BROKER_TIMEOUT, 'reading the definitions', this.#following.resolved)
     const read = new Promise<number | undefined>((resolve) => this.#pending.set(change.id, resolve))
@@ -154,7 +154,7 @@ export class Definitions {
         if (error instanceof Problem && error.code === 'access_refused') pause = REFUSED_INTERVAL
         this.#log.debug({ err: error }, 'the definitions can not be read just now')
       }
-      if (!this.#closed) await this.#rest(pause)
+      if (!this.#closed) await this.#rest.take(pause)
     }
   }
 
@@ -234,26 +234,6 @@ export class Definitions {
         this.#log.error({ err: error, kind, key }, 'a defect: a definition was not taken over')
       }
     }
-  }
-
-  async #rest(milliseconds: number): Promise<void> {
-    if (!this.#isAwake) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, milliseconds)
-        this.#endRest = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-      })
-    }
-    this.#isAwake = false
-    this.#endRest = undefined
-  }
-
-  /** Ends the rest between two looks, or the next one where none is under way. */
-  #wake(): void {
-    this.#isAwake = true
-    this.#endRest?.()
   }
 }
 

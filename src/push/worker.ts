@@ -8,6 +8,7 @@ import { type Config, longestLease } from '../config.js'
 import type { Leases } from '../leases/leases.js'
 import type { Received, Receiver } from '../leases/receiver.js'
 import type { Log } from '../log.js'
+import { Rest } from '../rest.js'
 import type { Addresses } from './addresses.js'
 import type { Subscription } from './definition.js'
 import { Deliverer, type Told } from './deliverer.js'
@@ -55,8 +56,7 @@ export class Worker {
   /** In a row: receives that failed. */
   #troubles = 0
   #ended = false
-  #isAwake = false
-  #endRest: (() => void) | undefined
+  readonly #rest = new Rest()
 
   constructor(subscription: Subscription, revision: number, options: WorkerOptions) {
     this.#options = options
@@ -137,7 +137,7 @@ export class Worker {
         continue
       }
       gathered = false
-      if (free === 0) await this.#rest(this.#untilNext())
+      if (free === 0) await this.#rest.take(this.#untilNext())
       else if (!(await this.#pull(free))) return
     }
   }
@@ -174,7 +174,7 @@ export class Worker {
       this.#troubles++
       this.#deliverer.note((error as Error).message)
       this.#options.log.debug({ err: error, subscription: this.name }, 'a subscription can not receive just now')
-      await this.#rest(waitAfter(this.#troubles, TROUBLE))
+      await this.#rest.take(waitAfter(this.#troubles, TROUBLE))
     } finally {
       this.#poll = undefined
     }
@@ -189,24 +189,9 @@ export class Worker {
     await this.#options.pause(reason, this.#revision)
   }
 
-  async #rest(milliseconds: number | undefined): Promise<void> {
-    if (!this.#isAwake) {
-      await new Promise<void>((resolve) => {
-        const timer = milliseconds === undefined ? undefined : setTimeout(resolve, milliseconds)
-        this.#endRest = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-      })
-    }
-    this.#isAwake = false
-    this.#endRest = undefined
-  }
-
   /** Something is different: ends the rest, or the next one where none is under way, and a receive that may get too much. */
   #wake(): void {
     if (this.#poll && this.#poll.max > this.#free()) this.#poll.interrupt.fire('client_gone')
-    this.#isAwake = true
-    this.#endRest?.()
+    this.#rest.end()
   }
 }

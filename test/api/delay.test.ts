@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import supertest from 'supertest'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
-import { management } from '../support/management.js'
+import { freshVhost } from '../support/vhost.js'
 
 const gateway = await startGateway()
 const other = await startGateway()
@@ -112,13 +112,8 @@ describe('a delayed message', () => {
   })
 
   it('goes to another vhost', async () => {
-    const vhost = freshName('vhost')
-    await management(`vhosts/${vhost}`, { method: 'PUT' })
-    gateway.cleanups.push(() => management(`vhosts/${vhost}`, { method: 'DELETE' }))
-    await management(`permissions/${vhost}/guest`, {
-      method: 'PUT',
-      body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }),
-    })
+    const { name: vhost, delete: remove } = await freshVhost()
+    gateway.cleanups.push(remove)
     await gateway.put(`/vhosts/${vhost}/queues/q`).expect(201)
     await gateway.post(`/vhosts/${vhost}/queues/q/messages?delay=200ms`).send('x').expect(201)
     const { messages } = (await gateway.get(`/vhosts/${vhost}/queues/q/messages?wait=10s&ack=auto`).expect(200)).body

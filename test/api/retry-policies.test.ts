@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import supertest from 'supertest'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, type Gateway, startGateway } from '../support/gateway.js'
-import { management } from '../support/management.js'
+import { freshVhost } from '../support/vhost.js'
 
 const gateway = await startGateway()
 const other = await startGateway()
@@ -164,13 +164,8 @@ describe('a retry policy', () => {
   })
 
   it('is of one vhost', async () => {
-    const vhost = freshName('vhost')
-    await management(`vhosts/${vhost}`, { method: 'PUT' })
-    gateway.cleanups.push(() => management(`vhosts/${vhost}`, { method: 'DELETE' }))
-    await management(`permissions/${vhost}/guest`, {
-      method: 'PUT',
-      body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }),
-    })
+    const { name: vhost, delete: remove } = await freshVhost()
+    gateway.cleanups.push(remove)
     const queue = await freshQueue(gateway)
     await gateway.put(`/vhosts/${vhost}/queues/${queue}`).expect(201)
     await gateway.put(`/vhosts/${vhost}/queues/${queue}/retry-policy`).send({ max_deliveries: 2 }).expect(201)
