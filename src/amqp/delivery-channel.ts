@@ -48,7 +48,8 @@ export class Delivery implements IncomingMessage {
     this.body = content
     // Deliveries before this one: RabbitMQ 4.3 counts all of them in x-acquired-count, and only failed ones in x-delivery-count.
     const { headers } = this.properties
-    const earlier = headers?.['x-acquired-count'] ?? headers?.['x-delivery-count']
+    // At the first delivery neither is this queue's: a dead letter has what another queue counted.
+    const earlier = this.redelivered ? (headers?.['x-acquired-count'] ?? headers?.['x-delivery-count']) : undefined
     // A copy comes to its queue by the default exchange, and nowhere else with that queue's name.
     const isCopy = headers !== undefined && this.exchange === '' && headers[QUEUE_HEADER] === this.routingKey
     const before = isCopy ? headers[DELIVERIES_HEADER] : undefined

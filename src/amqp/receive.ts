@@ -121,12 +121,13 @@ function channelProblem(channel: DeliveryChannel, error: unknown): Problem {
 
 /**
  * Gives messages back in the order of their delivery, and resolves when the broker has them.
- * RabbitMQ 3 puts what is nacked at the tail of a quorum queue, but what a closing channel held at its head, in order.
+ * RabbitMQ 3 puts what is nacked at the tail of a quorum queue, and 4.0 puts many in blocks of its own order, but both put what a
+ * closing channel held at the head, in order; both count either way against the limit of deliveries. From 4.3 on a nack is free.
  */
 export async function giveBack(deliveries: Delivery[], brokerVersion: string): Promise<void> {
   const channel = deliveries[0]?.channel
   if (!channel || channel.closed) return
-  if (brokerVersion.startsWith('3.') && channel.held === deliveries.length) {
+  if (/^(3\.|4\.[0-2]\.)/.test(brokerVersion) && channel.held === deliveries.length) {
     await channel.close()
     return
   }
