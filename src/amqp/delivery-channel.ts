@@ -189,10 +189,23 @@ export class DeliveryChannel {
   ackUpTo(last: Delivery): void {
     if (this.closed || !this.#held.has(last.tag)) return
     for (const tag of this.#held.keys()) if (tag <= last.tag) this.#held.delete(tag)
+    this.#tellOfAll((channel) => channel.ack({ fields: { deliveryTag: last.tag } } as ConsumeMessage, true))
+  }
+
+  /** Gives everything held back to its queue, in one frame. */
+  requeueAll(): void {
+    if (this.closed || this.#held.size === 0) return
+    let last = 0
+    for (const tag of this.#held.keys()) last = Math.max(last, tag)
+    this.#held.clear()
+    this.#tellOfAll((channel) => channel.nack({ fields: { deliveryTag: last } } as ConsumeMessage, true, true))
+  }
+
+  #tellOfAll(tell: (channel: Channel) => void): void {
     try {
-      this.#channel.ack({ fields: { deliveryTag: last.tag } } as ConsumeMessage, true)
+      tell(this.#channel)
     } catch {
-      return
+      return // the channel is closing: its 'close' event follows
     }
     if (this.#held.size === 0) setImmediate(() => this.#restIfIdle())
   }

@@ -121,18 +121,19 @@ function channelProblem(channel: DeliveryChannel, error: unknown): Problem {
 
 /**
  * Gives messages back in the order of their delivery, and resolves when the broker has them.
- * RabbitMQ 3 puts what is nacked at the tail of a quorum queue, and 4.0 puts many in blocks of its own order, but both put what a
- * closing channel held at the head, in order; both count either way against the limit of deliveries. From 4.3 on a nack is free.
+ * RabbitMQ 3 puts what is nacked at the tail of a quorum queue, but what a closing channel held at its head, in order. RabbitMQ 4
+ * puts many that are nacked one by one back in blocks of an order of its own, but all that one nack names in theirs.
  */
 export async function giveBack(deliveries: Delivery[], brokerVersion: string): Promise<void> {
   const channel = deliveries[0]?.channel
   if (!channel || channel.closed) return
-  if (/^(3\.|4\.[0-2]\.)/.test(brokerVersion) && channel.held === deliveries.length) {
-    await channel.close()
-    return
-  }
   const before = channel.held
-  for (const delivery of deliveries) channel.settle(delivery, 'requeue')
+  if (before === deliveries.length) {
+    if (brokerVersion.startsWith('3.')) return channel.close()
+    channel.requeueAll()
+  } else {
+    for (const delivery of deliveries) channel.settle(delivery, 'requeue')
+  }
   if (channel.held === before) return
   await channel.barrier().catch(() => undefined) // a channel that died gave them back as well
 }
