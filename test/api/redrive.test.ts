@@ -48,6 +48,7 @@ for (const type of ['classic', 'quorum']) {
         .expect(201)
       const [{ lease }] = (await gateway.get(`/queues/${queue}/messages?wait=5s`).expect(200)).body.messages
       await gateway.post(`/leases/${lease.id}/nack`).send({ requeue: false }).expect(204)
+      await eventually(async () => assert.equal(await count(gateway, dead), 1))
       await kill(gateway, both, ['second', 'third'])
       const task = await redriven(gateway, dead)
       assert.deepEqual(counts(task as never), { state: 'done', moved: 3, matched: 3, skipped: 0, failed: 0, total: 3 })
