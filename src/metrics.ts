@@ -4,6 +4,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 
 export type PublishOutcome = 'confirmed' | 'unroutable' | 'rejected' | 'refused' | 'unknown'
 export type BatchStatus = 'confirmed' | 'unroutable' | 'rejected' | 'invalid' | 'unknown'
+export type AckMode = 'manual' | 'auto' | 'requeue'
 export type SettleOutcome = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
 
 /** not_there: another instance has the address by now. */
@@ -119,12 +120,18 @@ export function createMetrics() {
     registers,
   })
 
+  const receivedWith = (ack: AckMode) => ({
+    some: receives.labels(ack, 'messages'),
+    none: receives.labels(ack, 'empty'),
+    messages: received.labels(ack),
+  })
   // The label objects are looked up once per combination: prom-client hashes labels at every call otherwise.
   const byRequest = new Map<string, ReturnType<typeof requests.labels>>()
   const counters = {
     publish: new Map<string, Counter.Internal>(),
     settle: new Map<string, Counter.Internal>(),
     batched: new Map<string, Counter.Internal>(),
+    received: { manual: receivedWith('manual'), auto: receivedWith('auto'), requeue: receivedWith('requeue') },
   }
   const count = (cache: Map<string, Counter.Internal>, counter: Counter<'outcome'> | Counter<'status'>, outcome: string) => {
     let child = cache.get(outcome)
@@ -148,9 +155,13 @@ export function createMetrics() {
     },
     published: (outcome: PublishOutcome) => count(counters.publish, publishes, outcome),
     settled: (outcome: SettleOutcome) => count(counters.settle, settles, outcome),
-    received(ack: string, messages: number): void {
-      receives.inc({ ack, result: messages > 0 ? 'messages' : 'empty' })
-      if (messages > 0) received.inc({ ack }, messages)
+    received(ack: AckMode, messages: number): void {
+      const counter = counters.received[ack]
+      if (messages === 0) counter.none.inc()
+      else {
+        counter.some.inc()
+        counter.messages.inc(messages)
+      }
     },
     /** A batch begins, or ends. */
     batches: (change: 1 | -1) => batches.inc(change),

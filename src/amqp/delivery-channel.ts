@@ -1,71 +1,14 @@
 // A channel that receives and holds what is not settled yet. It is the one place that sends delivery tags: only tags it
 // holds, each once, since an unknown tag makes the broker close the channel and requeue everything on it.
 
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Log } from '../log.js'
 import { Problem } from '../problems.js'
 import type { Channel, ChannelModel, ConsumeMessage } from './amqplib.js'
 import { settled, within } from './deadline.js'
+import { Delivery, type Verdict } from './delivery.js'
 import type { FieldValue } from './field-table.js'
-import type { IncomingMessage, Properties } from './message.js'
 import { problemOf } from './reply-codes.js'
-
-/** What the broker is told of a delivery: done, back to its queue, or away to the dead-letter exchange. */
-export type Verdict = 'ack' | 'requeue' | 'reject'
-
-/** Of a message that is a copy of one that was given back: how often that was delivered, */
-export const DELIVERIES_HEADER = 'x-gateway-delivery-count'
-/** how often in vain to a subscription's endpoint, */
-export const ATTEMPTS_HEADER = 'x-gateway-attempts'
-/** and from which queue. In another one, as among the dead letters, both begin anew. */
-export const QUEUE_HEADER = 'x-gateway-queue'
-
-const NOTHING = Buffer.alloc(0)
-
-/** One message, delivered and not settled. */
-export class Delivery implements IncomingMessage {
-  readonly channel: DeliveryChannel
-  readonly tag: number
-  readonly exchange: string
-  readonly routingKey: string
-  readonly redelivered: boolean
-  properties: Properties
-  body: Buffer
-  /** 1 at the first delivery; undefined where nobody counts. */
-  deliveryCount: number | undefined
-  /** How often it was tried in vain before to be delivered to a subscription's endpoint. */
-  attempts = 0
-  /** Called once if the channel closes first: the broker has requeued the message, or will. */
-  onLost: (() => void) | undefined
-
-  constructor(channel: DeliveryChannel, message: ConsumeMessage) {
-    const { fields, properties, content } = message
-    this.channel = channel
-    this.tag = fields.deliveryTag
-    this.exchange = fields.exchange
-    this.routingKey = fields.routingKey
-    this.redelivered = fields.redelivered
-    this.properties = properties as Properties
-    this.body = content
-    // Deliveries before this one: RabbitMQ 4.3 counts all of them in x-acquired-count, and only failed ones in x-delivery-count.
-    const { headers } = this.properties
-    // At the first delivery neither is this queue's: a dead letter has what another queue counted.
-    const earlier = this.redelivered ? (headers?.['x-acquired-count'] ?? headers?.['x-delivery-count']) : undefined
-    // A copy comes to its queue by the default exchange, and nowhere else with that queue's name.
-    const isCopy = headers !== undefined && this.exchange === '' && headers[QUEUE_HEADER] === this.routingKey
-    const before = isCopy ? headers[DELIVERIES_HEADER] : undefined
-    const attempts = isCopy ? headers[ATTEMPTS_HEADER] : undefined
-    if (typeof attempts === 'number' && attempts > 0) this.attempts = attempts
-    if (typeof earlier === 'number') this.deliveryCount = earlier + 1
-    else if (typeof before === 'number') this.deliveryCount = this.redelivered ? 2 : 1
-    if (typeof before === 'number') this.deliveryCount! += before
-  }
-
-  /** Lets its content go, where it is only to be held and given back. */
-  empty(): void {
-    this.properties = {}
-    this.body = NOTHING
-  }
-}
 
 export interface ChannelHooks {
   log: Log
@@ -82,7 +25,10 @@ export class DeliveryChannel {
   onClosed: (() => void) | undefined
   readonly #channel: Channel
   readonly #hooks: ChannelHooks
+  /** By their tags, which grow from one to the next. */
   readonly #held = new Map<number, Delivery>()
+  /** Tags of what is acknowledged and not written yet. */
+  #acked: number[] = []
   #failure: Error | undefined
   #prefetch = 0
   #receiving = false
@@ -109,6 +55,11 @@ export class DeliveryChannel {
   /** How many deliveries are not settled. */
   get held(): number {
     return this.#held.size
+  }
+
+  /** Whether somebody waits for the broker to take a verdict: if the channel closed now, he would never know. */
+  get isAwaited(): boolean {
+    return this.#running !== undefined || this.#next !== undefined
   }
 
   /** What is not settled, in the order of its delivery. */
@@ -170,44 +121,59 @@ export class DeliveryChannel {
     this.#restIfIdle()
   }
 
-  /** Tells the broker the verdict. It is written, not yet taken: see barrier(). False where the delivery is held no more. */
+  /** Tells the broker the verdict. It is on its way, not yet taken: see barrier(). False where the delivery is held no more. */
   settle(delivery: Delivery, verdict: Verdict): boolean {
-    if (this.closed || !this.#held.delete(delivery.tag)) return false
-    const message = { fields: { deliveryTag: delivery.tag } } as ConsumeMessage
-    try {
-      if (verdict === 'ack') this.#channel.ack(message)
-      else this.#channel.nack(message, false, verdict === 'requeue')
-    } catch {
-      return false // the channel is closing: its 'close' event follows
+    if (this.closed || this.#closing || !this.#held.delete(delivery.tag)) return false
+    if (verdict === 'ack') {
+      if (this.#acked.push(delivery.tag) === 1) setImmediate(() => this.#flush())
+    } else {
+      // Later, so that a barrier for this verdict comes first: nobody else's receive may stand between the two.
+      if (this.#held.size === 0) setImmediate(() => this.#restIfIdle())
+      return this.#tell((channel) => channel.nack(tagged(delivery.tag), false, verdict === 'requeue'))
     }
-    // Later, so that a barrier for this verdict comes first: nobody else's receive may stand between the two.
-    if (this.#held.size === 0) setImmediate(() => this.#restIfIdle())
     return true
   }
 
-  /** Acknowledges everything held up to and with this delivery, in one frame. */
+  /** Acknowledges everything held up to and with this delivery, at once. */
   ackUpTo(last: Delivery): void {
-    if (this.closed || !this.#held.has(last.tag)) return
-    for (const tag of this.#held.keys()) if (tag <= last.tag) this.#held.delete(tag)
-    this.#tellOfAll((channel) => channel.ack({ fields: { deliveryTag: last.tag } } as ConsumeMessage, true))
+    if (!this.#held.has(last.tag)) return
+    for (const held of this.#held.values()) if (held.tag <= last.tag) this.settle(held, 'ack')
+    this.#flush()
   }
 
   /** Gives everything held back to its queue, in one frame. */
   requeueAll(): void {
     if (this.closed || this.#held.size === 0) return
+    this.#flush()
     let last = 0
     for (const tag of this.#held.keys()) last = Math.max(last, tag)
     this.#held.clear()
-    this.#tellOfAll((channel) => channel.nack({ fields: { deliveryTag: last } } as ConsumeMessage, true, true))
+    this.#tell((channel) => channel.nack(tagged(last), true, true))
+    setImmediate(() => this.#restIfIdle())
   }
 
-  #tellOfAll(tell: (channel: Channel) => void): void {
+  /** Writes what was acknowledged in this turn: in one frame for all that came before everything that is still held. */
+  #flush(): void {
+    if (this.#acked.length === 0) return
+    const tags = this.#acked.sort((a, b) => a - b)
+    this.#acked = []
+    const oldest = this.#held.keys().next().value ?? Number.POSITIVE_INFINITY
+    const together = tags.filter((tag) => tag < oldest)
+    const last = together.at(-1)
+    this.#tell((channel) => {
+      if (last !== undefined) channel.ack(tagged(last), together.length > 1)
+      for (const tag of tags.slice(together.length)) channel.ack(tagged(tag))
+    })
+    this.#restIfIdle()
+  }
+
+  #tell(tell: (channel: Channel) => void): boolean {
     try {
       tell(this.#channel)
+      return true
     } catch {
-      return // the channel is closing: its 'close' event follows
+      return false // the channel is closing: its 'close' event follows
     }
-    if (this.#held.size === 0) setImmediate(() => this.#restIfIdle())
   }
 
   /** Stops holding a delivery whose queue is known to be deleted, without a word to the broker. */
@@ -224,8 +190,9 @@ export class DeliveryChannel {
   async barrier(): Promise<void> {
     this.#calls++
     try {
-      this.#next ??= this.#running ? this.#running.then(() => this.#round()) : undefined
-      await (this.#next ?? this.#round())
+      // What else is settled in this turn of the event loop shares the round, and what is while one runs shares the next.
+      this.#next ??= (this.#running ?? nextTurn()).then(() => this.#round())
+      await this.#next
     } finally {
       this.#calls--
       this.#restIfIdle()
@@ -234,6 +201,7 @@ export class DeliveryChannel {
 
   #round(): Promise<void> {
     this.#next = undefined
+    this.#flush()
     const round = within(this.#hooks.timeout, 'basic.qos', this.#channel.prefetch(Math.max(1, this.#prefetch))).then(
       () => {
         if (this.#running === round) this.#running = undefined
@@ -251,6 +219,7 @@ export class DeliveryChannel {
   /** Closes the channel; everything held goes back to its queue, in its old order. Resolves when the broker has said so. */
   async close(): Promise<void> {
     if (this.closed || this.#closing) return
+    this.#flush()
     this.#closing = true
     try {
       await settled(this.#hooks.timeout, this.#channel.close())
@@ -261,7 +230,7 @@ export class DeliveryChannel {
   }
 
   #restIfIdle(): void {
-    const busy = this.#held.size > 0 || this.#receiving || this.#calls > 0
+    const busy = this.#held.size > 0 || this.#acked.length > 0 || this.#receiving || this.#calls > 0
     if (!busy && !this.closed && !this.#closing) this.#hooks.onIdle(this)
   }
 
@@ -275,3 +244,5 @@ export class DeliveryChannel {
     this.#hooks.onClosed(this)
   }
 }
+
+const tagged = (deliveryTag: number) => ({ fields: { deliveryTag } }) as ConsumeMessage

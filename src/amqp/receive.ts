@@ -1,15 +1,18 @@
 // One receive: a consumer for as long as it takes, that never takes more than it may answer with and leaves nothing behind.
 
 import { Problem } from '../problems.js'
-import type { Delivery, DeliveryChannel } from './delivery-channel.js'
+import type { Delivery } from './delivery.js'
+import type { DeliveryChannel } from './delivery-channel.js'
 import { problemOf } from './reply-codes.js'
 
 export interface ReceiveOptions {
   queue: string
   /** 1 to 1000. */
   max: number
-  /** How long to wait for the first message, in milliseconds. */
-  wait: number
+  /** With so many it does not wait, and does not look again; 1 unless it is for several who want one each. */
+  enough?: number
+  /** How long to wait for them, in milliseconds since 1970. */
+  until: number
   /** Bodies beyond this many bytes go back; the first message never does. */
   maxBytes: number
   interrupt: Interrupt
@@ -36,8 +39,7 @@ const PATIENCE = 250
 let tags = 0
 
 /**
- * Takes up to `max` messages, as soon as there is at least one, on a channel that nobody else receives on.
- * The channel counts as receiving until its received() is called, which is left to the caller.
+ * Takes up to `max` messages, as soon as there are enough, on a channel that nobody else receives on.
  * @throws Problem queue_not_found, stream_queue, resource_locked, access_refused, broker_unavailable, broker_timeout;
  *   the channel is then closed, or being closed, and whatever it had taken is back in the queue.
  */
@@ -51,12 +53,17 @@ export async function receive(channel: DeliveryChannel, options: ReceiveOptions)
       throw error
     }
     throw channelProblem(channel, error)
+  } finally {
+    channel.received()
   }
 }
 
-async function collect(channel: DeliveryChannel, { queue, max, wait, interrupt }: ReceiveOptions): Promise<Delivery[]> {
+async function collect(
+  channel: DeliveryChannel,
+  { queue, max, enough = 1, until, interrupt }: ReceiveOptions,
+): Promise<Delivery[]> {
   const deliveries: Delivery[] = []
-  let end = Date.now() + wait
+  let end = until
   let looked = false
   for (;;) {
     let ended = false
@@ -66,13 +73,13 @@ async function collect(channel: DeliveryChannel, { queue, max, wait, interrupt }
     })
     const tag = `gateway.${++tags}`
     channel.onClosed = wake
-    await channel.consume(queue, { tag, prefetch: max }, (delivery) => {
+    await channel.consume(queue, { tag, prefetch: max - deliveries.length }, (delivery) => {
       if (delivery) deliveries.push(delivery)
       else ended = true
-      wake()
+      if (ended || deliveries.length >= enough) wake()
     })
     const rest = end - Date.now()
-    if (rest > 0 && deliveries.length === 0 && !ended && !interrupt.reason) {
+    if (rest > 0 && deliveries.length < enough && !ended && !interrupt.reason) {
       const timer = setTimeout(wake, rest)
       interrupt.listen(wake)
       await awake
@@ -89,7 +96,7 @@ async function collect(channel: DeliveryChannel, { queue, max, wait, interrupt }
         return deliveries
       }
       await cancelled
-      if (deliveries.length > 0 || looked || interrupt.reason || (await channel.ready(queue)) === 0) return deliveries
+      if (deliveries.length >= enough || looked || interrupt.reason || (await channel.ready(queue)) === 0) return deliveries
       // A busy quorum queue may not have sent what it has before the cancel: once more, with a little patience.
       looked = true
       end = Date.now() + PATIENCE
@@ -129,7 +136,7 @@ export async function giveBack(deliveries: Delivery[], brokerVersion: string): P
   if (!channel || channel.closed) return
   const before = channel.held
   if (before === deliveries.length) {
-    if (brokerVersion.startsWith('3.')) return channel.close()
+    if (brokerVersion.startsWith('3.') && !channel.isAwaited) return channel.close()
     channel.requeueAll()
   } else {
     for (const delivery of deliveries) channel.settle(delivery, 'requeue')

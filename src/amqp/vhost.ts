@@ -6,10 +6,10 @@ import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import type { ConsumeMessage } from './amqplib.js'
 import { BrokerConnection, type Login, type Role } from './connection.js'
-import type { DeliveryChannel } from './delivery-channel.js'
 import { controlQueue, LeaseConnection, MAX_PAST_EPOCHS, newEpoch } from './lease-connection.js'
 import { areUnspeakable } from './perils.js'
 import { Publisher } from './publisher.js'
+import { type Place, Receives } from './receives.js'
 import { RpcClient } from './rpc.js'
 import { Topology } from './topology.js'
 
@@ -31,6 +31,7 @@ export class Vhost {
   readonly login: Login | undefined
   readonly publisher: Publisher
   readonly topology: Topology
+  readonly receives: Receives
   /** Calls for clients. */
   readonly rpc: RpcClient
   /** Calls between instances: apart from the clients', whose requests can close a channel. */
@@ -47,6 +48,10 @@ export class Vhost {
     this.login = login
     this.publisher = new Publisher(options)
     this.topology = new Topology(options)
+    this.receives = new Receives(
+      (queue) => this.takeChannel(queue),
+      (queue) => this.topology.types.type(queue),
+    )
     this.rpc = new RpcClient(this.publisher.connection, config, log)
     this.#control = new RpcClient(this.publisher.connection, config, log)
     this.leaseConnections = Array.from(
@@ -90,7 +95,7 @@ export class Vhost {
    * A channel to receive from that queue, from the least busy connection that is up, and the epoch it belongs to.
    * @throws Problem as LeaseConnection.take()
    */
-  async takeChannel(queue: string): Promise<{ channel: DeliveryChannel; epoch: string; brokerVersion: string }> {
+  async takeChannel(queue: string): Promise<Place> {
     if (areUnspeakable(this.name, queue)) await this.topology.queue(queue)
     let [best] = this.leaseConnections
     for (const other of this.leaseConnections) if (rank(other) < rank(best!)) best = other

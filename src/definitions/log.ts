@@ -2,7 +2,7 @@
 // where it begins by now.
 
 import { randomUUID } from 'node:crypto'
-import type { Delivery } from '../amqp/delivery-channel.js'
+import type { Delivery } from '../amqp/delivery.js'
 import { DEFINITIONS_QUEUE } from '../amqp/reserved.js'
 import type { Vhosts } from '../amqp/vhost.js'
 import { Problem } from '../problems.js'

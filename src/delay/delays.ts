@@ -1,7 +1,8 @@
 // Delayed messages: on their way into the queues where they wait, and out of them to where they were meant to go. All of them
 // wait in the gateway's own vhost, since every instance has that open, and each of them delivers what is due.
 
-import type { Delivery, DeliveryChannel } from '../amqp/delivery-channel.js'
+import type { Delivery } from '../amqp/delivery.js'
+import type { DeliveryChannel } from '../amqp/delivery-channel.js'
 import type { OutgoingMessage } from '../amqp/message.js'
 import type { Vhosts } from '../amqp/vhost.js'
 import type { Log } from '../log.js'

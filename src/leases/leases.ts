@@ -1,7 +1,7 @@
 // The entrance to leases: makes them of deliveries, and carries commands to whoever holds them, here or at another instance.
 
 import type { Login } from '../amqp/connection.js'
-import type { Delivery } from '../amqp/delivery-channel.js'
+import type { Delivery } from '../amqp/delivery.js'
 import { giveBack } from '../amqp/receive.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
 import { type Config, longestLease } from '../config.js'
@@ -95,6 +95,7 @@ export class Leases {
         id: this.#ids.create(epoch, vhost, queue, owner),
         vhost,
         queue,
+        owner,
         delivery,
         leasedAt: now,
         expiresAt: now + duration,
@@ -138,16 +139,18 @@ export class Leases {
     const elsewhere = new Map<string, Owner & { indexes: number[] }>()
     const asker = login && ownerDigest(login.owner)
     for (const [index, { id }] of commands.entries()) {
-      const parsed = this.#ids.read(id)
-      const leasedIn = parsed?.vhost ?? this.#vhosts().defaultName
-      if (!parsed || (vhost !== undefined && vhost !== leasedIn)) {
+      const lease = this.#table.get(id)
+      const parsed = lease ? undefined : this.#ids.read(id)
+      const named = lease ?? parsed
+      const leasedIn = named?.vhost ?? this.#vhosts().defaultName
+      if (!named || (vhost !== undefined && vhost !== leasedIn)) {
         results[index] = failed('lease_not_found', 'No lease ever had that id here.')
-      } else if (parsed.owner !== asker) {
+      } else if (named.owner !== asker) {
         results[index] = failed('access_refused', 'The lease is of somebody else: only who received the message may settle it.')
-      } else if (mayRead && !mayRead(leasedIn, parsed.queue)) {
+      } else if (mayRead && !mayRead(leasedIn, named.queue)) {
         // Before it is known whether the lease is still there, and the same at every instance.
         results[index] = failed('access_refused', "This wants `read` on the lease's queue.")
-      } else if (this.#table.get(id) || this.#table.memory(id) || this.#vhosts().knows(parsed.epoch, leasedIn)) {
+      } else if (!parsed || this.#table.memory(id) || this.#vhosts().knows(parsed.epoch, leasedIn)) {
         here.push(index)
       } else {
         const { epoch, url } = parsed
@@ -190,17 +193,15 @@ export class Leases {
   }
 
   #runHere(commands: LeaseCommand[]): Promise<LeaseResult[]> {
-    // All verdicts are written first, so that those of one channel wait for one barrier.
-    const barriers = new Map<unknown, Promise<void>>()
-    return Promise.all(commands.map((command) => this.#runOne(command, barriers)))
+    return Promise.all(commands.map((command) => this.#runOne(command)))
   }
 
-  #runOne(command: LeaseCommand, barriers: Map<unknown, Promise<void>>): LeaseResult | Promise<LeaseResult> {
+  #runOne(command: LeaseCommand): LeaseResult | Promise<LeaseResult> {
     const lease = this.#table.get(command.id)
     if (!lease) return this.#over(command)
     switch (command.op) {
       case 'settle':
-        return this.#settle(lease, command, barriers)
+        return this.#settle(lease, command)
       case 'extend':
         return lease.settling ? conflict() : this.#extend(lease, command.lease ?? lease.duration)
       case 'get':
@@ -215,37 +216,16 @@ export class Leases {
     return command.op === 'settle' && command.verdict === memory.wish ? { ok: true } : conflict()
   }
 
-  async #settle(
-    lease: Lease,
-    command: LeaseCommand & { op: 'settle' },
-    barriers: Map<unknown, Promise<void>>,
-  ): Promise<LeaseResult> {
+  async #settle(lease: Lease, command: LeaseCommand & { op: 'settle' }): Promise<LeaseResult> {
     const { verdict } = command
     if (lease.settling && lease.settling.wish !== verdict) return conflict()
-    const { channel } = lease.delivery
-    // A microtask later every verdict of this list is written.
-    const barrier = () => {
-      let shared = barriers.get(channel)
-      if (!shared) {
-        shared = Promise.resolve().then(() => channel.barrier())
-        barriers.set(channel, shared)
-      }
-      return shared
-    }
     try {
-      lease.settling ?? this.#begin(lease, command, barrier)
-      return (await lease.settling!.outcome) === 'settled' ? { ok: true } : outcomeUnknown()
+      const settling = lease.settling?.outcome ?? this.#table.settle(lease, verdict, this.#settlements.of(lease, command))
+      return (await settling) === 'settled' ? { ok: true } : outcomeUnknown()
     } catch (error) {
       if (!(error instanceof Problem)) throw error
       return failed(error.code, `The lease goes on: its message could not be put aside. ${error.message}`)
     }
-  }
-
-  #begin(lease: Lease, command: LeaseCommand & { op: 'settle' }, shared: () => Promise<void>): void {
-    const settlement = this.#settlements.of(lease, command)
-    // What waits for a copy is written when that is safe: the barrier of the others in the list may be over by then.
-    const barrier = settlement.copied ? () => lease.delivery.channel.barrier() : shared
-    this.#table.settle(lease, command.verdict, settlement, barrier)
   }
 
   #extend(lease: Lease, duration: number): LeaseResult {

@@ -1,16 +1,14 @@
 // Receiving, from the request to the moment when the answer has reached the client or is known not to.
 
 import type { Login } from '../amqp/connection.js'
-import type { Delivery } from '../amqp/delivery-channel.js'
-import { giveBack, type Interrupt, receive } from '../amqp/receive.js'
+import type { Delivery } from '../amqp/delivery.js'
+import { giveBack, type Interrupt } from '../amqp/receive.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
 import type { Config } from '../config.js'
-import type { Metrics } from '../metrics.js'
+import type { AckMode, Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import type { Leases } from './leases.js'
 import type { Lease } from './table.js'
-
-export type AckMode = 'manual' | 'auto' | 'requeue'
 
 export interface ReceiveRequest {
   vhost: string | undefined
@@ -95,37 +93,35 @@ export class Receiver {
   async #take<T>(vhost: Vhost, request: ReceiveRequest, client: Client, form: (received: Received) => T): Promise<T | undefined> {
     const { queue, ack, max, wait } = request
     const receivedAt = Date.now()
-    const { channel, epoch, brokerVersion } = await vhost.takeChannel(queue)
-    try {
-      const options = { queue, max, wait, maxBytes: this.#config.MAX_RESPONSE_SIZE, interrupt: client.interrupt }
-      const deliveries = await receive(channel, options)
-      if (deliveries.length > 0) await countFirst(vhost, queue, deliveries)
-      if (client.interrupt.reason === 'client_gone') {
-        await giveBack(deliveries, brokerVersion)
-        return undefined
-      }
-      // Others that ran at the same time may have taken the room that there was.
-      const refusal = ack === 'manual' ? this.#leases.refusal(deliveries.length) : undefined
-      if (refusal) {
-        await giveBack(deliveries, brokerVersion)
-        throw refusal
-      }
-      const leases = ack === 'manual' ? this.#leases.create(vhost, queue, epoch, deliveries, request.lease, receivedAt) : []
-      const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
-      let answer: T
-      try {
-        answer = form(deliveries.map((delivery, index) => ({ delivery, lease: leases[index] })))
-      } catch (error) {
-        await back()
-        throw error
-      }
-      if (ack === 'requeue') await giveBack(deliveries, brokerVersion)
-      else client.onEnd((written) => this.#ended(ack, deliveries, written, back))
-      if (!client.internal) this.#metrics.received(ack, deliveries.length)
-      return answer
-    } finally {
-      channel.received()
+    const { interrupt } = client
+    const options = { queue, max, until: receivedAt + wait, maxBytes: this.#config.MAX_RESPONSE_SIZE, interrupt }
+    // A look gives back what it saw in its order, and so has a channel of its own.
+    const shares = max === 1 && ack !== 'requeue'
+    const { deliveries, epoch, brokerVersion } = await (shares ? vhost.receives.one(options) : vhost.receives.alone(options))
+    if (deliveries.length > 0) await countFirst(vhost, queue, deliveries)
+    if (interrupt.reason === 'client_gone') {
+      await giveBack(deliveries, brokerVersion)
+      return undefined
     }
+    // Others that ran at the same time may have taken the room that there was.
+    const refusal = ack === 'manual' ? this.#leases.refusal(deliveries.length) : undefined
+    if (refusal) {
+      await giveBack(deliveries, brokerVersion)
+      throw refusal
+    }
+    const leases = ack === 'manual' ? this.#leases.create(vhost, queue, epoch, deliveries, request.lease, receivedAt) : []
+    const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
+    let answer: T
+    try {
+      answer = form(deliveries.map((delivery, index) => ({ delivery, lease: leases[index] })))
+    } catch (error) {
+      await back()
+      throw error
+    }
+    if (ack === 'requeue') await giveBack(deliveries, brokerVersion)
+    else client.onEnd((written) => this.#ended(ack, deliveries, written, back))
+    if (!client.internal) this.#metrics.received(ack, deliveries.length)
+    return answer
   }
 
   #ended(ack: AckMode, deliveries: Delivery[], written: boolean, back: () => Promise<void>): void {

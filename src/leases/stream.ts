@@ -1,7 +1,8 @@
 // A consumer for as long as a client's connection is open: what it can read is written, what it doesn't settle goes back.
 
 import type { Login } from '../amqp/connection.js'
-import type { Delivery, DeliveryChannel } from '../amqp/delivery-channel.js'
+import type { Delivery } from '../amqp/delivery.js'
+import type { DeliveryChannel } from '../amqp/delivery-channel.js'
 import type { FieldValue } from '../amqp/field-table.js'
 import { giveBack } from '../amqp/receive.js'
 import type { Vhosts } from '../amqp/vhost.js'

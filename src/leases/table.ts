@@ -6,13 +6,15 @@
 //     ├─ time is up ──▶ expired: requeued
 //     └─ channel, connection or queue gone ──▶ lost
 
-import type { Delivery, Verdict } from '../amqp/delivery-channel.js'
+import type { Delivery, Verdict } from '../amqp/delivery.js'
 import type { Metrics } from '../metrics.js'
 
 export interface Lease {
   readonly id: string
   readonly vhost: string
   readonly queue: string
+  /** ownerDigest() of the login that received it; undefined where that was the gateway's own user. */
+  readonly owner: string | undefined
   readonly delivery: Delivery
   /** All times in milliseconds since 1970. */
   readonly leasedAt: number
@@ -99,16 +101,15 @@ export class LeaseTable {
   }
 
   /**
-   * Writes the verdict to the broker. Resolves after the channel's barrier, which the caller starts: several settles of one
-   * channel share one. Where the message comes again as a copy, it is acknowledged once that is safe: a crash in between makes
+   * Writes the verdict to the broker. Resolves after the channel's barrier. Where the message comes again as a copy, it is acknowledged once that is safe: a crash in between makes
    * two of it, and never none. Where there is no copy the lease goes on as it was.
    * @throws what `copied` is rejected with
    */
-  settle(lease: Lease, wish: Wish, { verdict, copied }: Settlement, barrier: () => Promise<void>): Promise<Settled> {
+  settle(lease: Lease, wish: Wish, { verdict, copied }: Settlement): Promise<Settled> {
     this.#unschedule(lease)
     const outcome = copied
       ? copied.then(
-          () => this.#write(lease, wish, verdict, barrier),
+          () => this.#write(lease, wish, verdict),
           (error) => {
             lease.settling = undefined
             if (lease.delivery.channel.closed) this.#lost(lease)
@@ -116,7 +117,7 @@ export class LeaseTable {
             throw error
           },
         )
-      : this.#write(lease, wish, verdict, barrier)
+      : this.#write(lease, wish, verdict)
     lease.settling = { wish, outcome }
     return outcome
   }
@@ -145,9 +146,9 @@ export class LeaseTable {
     clearInterval(this.#ticks)
   }
 
-  #write(lease: Lease, wish: Wish, verdict: Verdict, barrier: () => Promise<void>): Promise<Settled> {
+  #write(lease: Lease, wish: Wish, verdict: Verdict): Promise<Settled> {
     if (!lease.delivery.channel.settle(lease.delivery, verdict)) return Promise.resolve(this.#ended(lease, wish, 'unknown'))
-    return barrier().then(
+    return lease.delivery.channel.barrier().then(
       () => this.#ended(lease, wish, 'settled'),
       () => this.#ended(lease, wish, 'unknown'),
     )

@@ -1,7 +1,7 @@
 // One message on its way to an endpoint: the exchange, what its answer means, and what becomes of the message's lease.
 
 import { randomUUID } from 'node:crypto'
-import type { Delivery } from '../amqp/delivery-channel.js'
+import type { Delivery } from '../amqp/delivery.js'
 import type { Config } from '../config.js'
 import { SHORTEST_DELAY } from '../delay/ladder.js'
 import type { LeaseCommand } from '../leases/commands.js'

@@ -1,6 +1,6 @@
 // A message as it is POSTed: in the form that the subscription asks for, with its lease, and signed.
 
-import type { Delivery } from '../amqp/delivery-channel.js'
+import type { Delivery } from '../amqp/delivery.js'
 import type { Lease } from '../leases/table.js'
 import { messageToJson } from '../messages/json.js'
 import { TRACE, writeProperties } from '../messages/raw.js'

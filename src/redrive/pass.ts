@@ -1,7 +1,8 @@
 // One go over a queue, on one channel. What is moved is confirmed at its new place before it is acknowledged at the old one.
 // What stays is held to the end, so that it is not delivered again and again, and then given back in its order.
 
-import type { Delivery, DeliveryChannel } from '../amqp/delivery-channel.js'
+import type { Delivery } from '../amqp/delivery.js'
+import type { DeliveryChannel } from '../amqp/delivery-channel.js'
 import type { OutgoingMessage } from '../amqp/message.js'
 import { giveBack } from '../amqp/receive.js'
 import { problemOf } from '../amqp/reply-codes.js'

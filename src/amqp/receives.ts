@@ -1,0 +1,97 @@
+// Receives of one queue that come in the same turn of the event loop share a channel and a consumer: to begin and to end one
+// costs RabbitMQ, and the gateway, more than the message that it brings.
+
+import type { Delivery } from './delivery.js'
+import type { DeliveryChannel } from './delivery-channel.js'
+import type { QueueType } from './queue-types.js'
+import { Interrupt, type ReceiveOptions, receive } from './receive.js'
+
+/** Where a receive goes to. */
+export interface Place {
+  channel: DeliveryChannel
+  epoch: string
+  brokerVersion: string
+}
+
+/** What a receive got, and where it is held. */
+export interface Taken extends Omit<Place, 'channel'> {
+  deliveries: Delivery[]
+}
+
+interface Member {
+  options: ReceiveOptions
+  resolve: (taken: Taken | Promise<Taken>) => void
+  reject: (error: unknown) => void
+}
+
+export class Receives {
+  readonly #take: (queue: string) => Promise<Place>
+  readonly #type: (queue: string) => Promise<QueueType | undefined>
+  readonly #gathering = new Map<string, Member[]>()
+
+  /** @param take finds a channel; @param type tells what kind of queue it is, as far as is known */
+  constructor(take: (queue: string) => Promise<Place>, type: (queue: string) => Promise<QueueType | undefined>) {
+    this.#take = take
+    this.#type = type
+  }
+
+  /**
+   * As receive(), on a channel of its own, which holds nothing else: all of it can be given back in order.
+   * @throws Problem as receive() and LeaseConnection.take()
+   */
+  async alone(options: ReceiveOptions): Promise<Taken> {
+    const { channel, ...place } = await this.#take(options.queue)
+    return { deliveries: await receive(channel, options), ...place }
+  }
+
+  /** As alone(), for a receive of one message, which may come on a channel with others'. */
+  one(options: ReceiveOptions): Promise<Taken> {
+    return new Promise((resolve, reject) => {
+      const { queue } = options
+      const member: Member = { options, resolve, reject }
+      const members = this.#gathering.get(queue)
+      if (members) {
+        members.push(member)
+        return
+      }
+      const first = [member]
+      this.#gathering.set(queue, first)
+      // What else comes from the network in this turn comes before.
+      setImmediate(() => {
+        this.#gathering.delete(queue)
+        if (first.length === 1) resolve(this.alone(options))
+        else void this.#together(queue, first)
+      })
+    })
+  }
+
+  /** Those for whom nothing is there wait alone, if they want to wait. */
+  async #together(queue: string, members: Member[]): Promise<void> {
+    try {
+      const { channel, ...place } = await this.#take(queue)
+      // RabbitMQ 3 puts what is given back to a quorum queue at its tail, unless its channel closes: nobody may share one.
+      if (place.brokerVersion.startsWith('3.') && (await this.#type(queue)) !== 'classic') {
+        channel.received()
+        for (const { options, resolve } of members) resolve(this.alone(options))
+        return
+      }
+      const count = members.length
+      const options = {
+        queue,
+        max: count,
+        enough: count,
+        until: 0,
+        maxBytes: Number.POSITIVE_INFINITY,
+        interrupt: new Interrupt(),
+      }
+      const deliveries = await receive(channel, options)
+      for (const [n, { options, resolve }] of members.entries()) {
+        const delivery = deliveries[n]
+        if (!delivery && options.until > Date.now()) resolve(this.alone(options))
+        else resolve({ deliveries: delivery ? [delivery] : [], ...place })
+      }
+    } catch (error) {
+      for (const { reject } of members) reject(error)
+    }
+  }
+}

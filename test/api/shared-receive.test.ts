@@ -1,0 +1,135 @@
+// Receives of one queue that come at the same moment share a channel: each still gets what is its own, and nothing else.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { giveBack, Interrupt } from '../../src/amqp/receive.js'
+import { eventually } from '../support/eventually.js'
+import { freshName, freshQueue, startGateway } from '../support/gateway.js'
+
+const gateway = await startGateway()
+const vhost = gateway.app.services.vhosts.default
+const is3 = vhost.leaseConnections[0]!.connection.brokerVersion.startsWith('3.')
+
+async function filled(payloads: string[], type = 'classic'): Promise<string> {
+  const queue = await freshQueue(gateway, { type })
+  for (const payload of payloads) await gateway.post(`/queues/${queue}/messages`).type('text/plain').send(payload).expect(201)
+  return queue
+}
+
+/** So many receives in one turn of the event loop, each as a request would begin it. */
+const atOnce = (queue: string, count: number, wait = 0) =>
+  Promise.all(
+    Array.from({ length: count }, () =>
+      vhost.receives.one({ queue, max: 1, until: Date.now() + wait, maxBytes: 1000, interrupt: new Interrupt() }),
+    ),
+  )
+const texts = (takens: Awaited<ReturnType<typeof atOnce>>) =>
+  takens.map(({ deliveries }) => deliveries.map(({ body }) => body.toString()).join())
+const ready = async (queue: string) => (await gateway.get(`/queues/${queue}`).expect(200)).body.message_count
+const payloads = async (queue: string) =>
+  (await gateway.get(`/queues/${queue}/messages?ack=requeue&max=100`).expect(200)).body.messages.map(
+    ({ payload }: { payload: string }) => payload,
+  )
+
+describe('receives that come at the same moment', () => {
+  it('share a channel, take one message each in order, and no more than that', async () => {
+    const queue = await filled(['a', 'b', 'c', 'd'])
+    const takens = await atOnce(queue, 3)
+    assert.deepEqual(texts(takens), ['a', 'b', 'c'])
+    const deliveries = takens.flatMap((taken) => taken.deliveries)
+    assert.equal(new Set(deliveries.map(({ channel }) => channel)).size, 1)
+    assert.deepEqual(await payloads(queue), ['d'])
+    for (const { channel } of deliveries.slice(0, 1)) await channel.close()
+    await eventually(async () => assert.deepEqual(await payloads(queue), ['a', 'b', 'c', 'd']))
+  })
+
+  it('are empty where there is no more, or wait for what comes', async () => {
+    const queue = await filled(['a'])
+    assert.deepEqual(texts(await atOnce(queue, 3)), ['a', '', ''])
+    const waiting = atOnce(queue, 3, 20_000)
+    for (const payload of ['b', 'c', 'd']) await gateway.post(`/queues/${queue}/messages`).type('text/plain').send(payload)
+    assert.deepEqual(texts(await waiting).sort(), ['b', 'c', 'd'])
+  })
+
+  it('are each refused where there is no such queue', async () => {
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 3 }, () => gateway.get(`/queues/${freshName('missing')}/messages`).expect(404)),
+    )
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      ['fulfilled', 'fulfilled', 'fulfilled'],
+    )
+    const missing = freshName('missing')
+    const refused = await Promise.allSettled(
+      Array.from({ length: 3 }, () =>
+        vhost.receives.one({ queue: missing, max: 1, until: 0, maxBytes: 1, interrupt: new Interrupt() }),
+      ),
+    )
+    for (const outcome of refused) assert.equal(outcome.status === 'rejected' && outcome.reason.code, 'queue_not_found')
+  })
+
+  it('are settled each by itself, whoever of them goes away', async () => {
+    const queue = await filled(['a', 'b', 'c', 'd'])
+    const [a, b, c, d] = (await atOnce(queue, 4)).flatMap(({ deliveries }) => deliveries)
+    assert.equal(b!.channel.settle(b!, 'ack'), true)
+    const barrier = b!.channel.barrier()
+    // Now the others are all that the channel holds, and their clients are gone.
+    const { brokerVersion } = vhost.leaseConnections[0]!.connection
+    const back = giveBack([a!, c!, d!], brokerVersion)
+    await barrier
+    await back
+    await eventually(async () => assert.deepEqual(await payloads(queue), ['a', 'c', 'd']))
+    assert.equal(b!.channel.settle(b!, 'ack'), false)
+  })
+
+  it('are acknowledged together without taking along what is still at work', async () => {
+    const queue = await filled(['a', 'b', 'c', 'd', 'e'])
+    const [a, b, c, d, e] = (await atOnce(queue, 5)).flatMap(({ deliveries }) => deliveries)
+    const { channel } = a!
+    for (const delivery of [d!, a!, b!]) channel.settle(delivery, 'ack') // a and b in one frame, d alone
+    await channel.barrier()
+    assert.deepEqual(channel.unsettled(), [c, e])
+    channel.settle(c!, 'ack')
+    channel.settle(e!, 'requeue')
+    await channel.barrier()
+    await eventually(async () => assert.deepEqual(await payloads(queue), ['e']))
+    assert.equal(await ready(queue), 1)
+  })
+
+  it('have channels of their own where RabbitMQ would put what comes back elsewhere', async () => {
+    const queue = await filled(['a', 'b', 'c'], 'quorum')
+    await gateway.get(`/queues/${queue}/messages?ack=requeue`).expect(200)
+    const deliveries = (await atOnce(queue, 3)).flatMap((taken) => taken.deliveries)
+    assert.equal(deliveries.length, 3)
+    assert.equal(new Set(deliveries.map(({ channel }) => channel)).size, is3 ? 3 : 1)
+    for (const delivery of deliveries) delivery.channel.settle(delivery, 'ack')
+    await eventually(async () => assert.equal(await ready(queue), 0))
+  })
+
+  it('lose nothing among many workers over HTTP, some of whom go away', async () => {
+    const sent = Array.from({ length: 300 }, (_, n) => `task ${n}`)
+    const queue = await filled(sent)
+    const done: string[] = []
+    let rest = sent.length
+    const worker = async (n: number) => {
+      for (let turn = 0; rest > 0; turn++) {
+        const abort = new AbortController()
+        const answer = fetch(`${gateway.url}/queues/${queue}/messages?wait=1s`, { signal: abort.signal })
+        if (n % 4 === 0 && turn % 2 === 0) {
+          setImmediate(() => abort.abort())
+          await answer.catch(() => undefined)
+          continue
+        }
+        const { messages } = (await (await answer).json()) as { messages: { payload: string; lease: { id: string } }[] }
+        for (const { payload, lease } of messages) {
+          const ack = await fetch(`${gateway.url}/leases/${lease.id}/ack`, { method: 'POST' })
+          assert.equal(ack.status, 204)
+          done.push(payload)
+          rest--
+        }
+      }
+    }
+    await Promise.all(Array.from({ length: 24 }, (_, n) => worker(n)))
+    assert.deepEqual(done.sort(), sent.sort())
+  })
+})
