@@ -9,9 +9,7 @@ export interface ReceiveOptions {
   queue: string
   /** 1 to 1000. */
   max: number
-  /** With so many it does not wait, and does not look again; 1 unless it is for several who want one each. */
-  enough?: number
-  /** How long to wait for them, in milliseconds since 1970. */
+  /** How long to wait for the first message, in milliseconds since 1970. */
   until: number
   /** Bodies beyond this many bytes go back; the first message never does. */
   maxBytes: number
@@ -39,7 +37,7 @@ const PATIENCE = 250
 let tags = 0
 
 /**
- * Takes up to `max` messages, as soon as there are enough, on a channel that nobody else receives on.
+ * Takes up to `max` messages, as soon as there is at least one, on a channel that nobody else receives on.
  * @throws Problem queue_not_found, stream_queue, resource_locked, access_refused, broker_unavailable, broker_timeout;
  *   the channel is then closed, or being closed, and whatever it had taken is back in the queue.
  */
@@ -58,10 +56,7 @@ export async function receive(channel: DeliveryChannel, options: ReceiveOptions)
   }
 }
 
-async function collect(
-  channel: DeliveryChannel,
-  { queue, max, enough = 1, until, interrupt }: ReceiveOptions,
-): Promise<Delivery[]> {
+async function collect(channel: DeliveryChannel, { queue, max, until, interrupt }: ReceiveOptions): Promise<Delivery[]> {
   const deliveries: Delivery[] = []
   let end = until
   let looked = false
@@ -73,13 +68,13 @@ async function collect(
     })
     const tag = `gateway.${++tags}`
     channel.onClosed = wake
-    await channel.consume(queue, { tag, prefetch: max - deliveries.length }, (delivery) => {
+    await channel.consume(queue, { tag, prefetch: max }, (delivery) => {
       if (delivery) deliveries.push(delivery)
       else ended = true
-      if (ended || deliveries.length >= enough) wake()
+      wake()
     })
     const rest = end - Date.now()
-    if (rest > 0 && deliveries.length < enough && !ended && !interrupt.reason) {
+    if (rest > 0 && deliveries.length === 0 && !ended && !interrupt.reason) {
       const timer = setTimeout(wake, rest)
       interrupt.listen(wake)
       await awake
@@ -96,7 +91,7 @@ async function collect(
         return deliveries
       }
       await cancelled
-      if (deliveries.length >= enough || looked || interrupt.reason || (await channel.ready(queue)) === 0) return deliveries
+      if (deliveries.length > 0 || looked || interrupt.reason || (await channel.ready(queue)) === 0) return deliveries
       // A busy quorum queue may not have sent what it has before the cancel: once more, with a little patience.
       looked = true
       end = Date.now() + PATIENCE

@@ -65,7 +65,7 @@ export class Receives {
     })
   }
 
-  /** Those for whom nothing is there wait alone, if they want to wait. */
+  /** Nobody waits for the others' messages: once there are some, those for whom there were none look again. */
   async #together(queue: string, members: Member[]): Promise<void> {
     try {
       const { channel, ...place } = await this.#take(queue)
@@ -75,20 +75,14 @@ export class Receives {
         for (const { options, resolve } of members) resolve(this.alone(options))
         return
       }
-      const count = members.length
-      const options = {
-        queue,
-        max: count,
-        enough: count,
-        until: 0,
-        maxBytes: Number.POSITIVE_INFINITY,
-        interrupt: new Interrupt(),
-      }
+      const options = { queue, max: members.length, until: 0, maxBytes: Number.POSITIVE_INFINITY, interrupt: new Interrupt() }
       const deliveries = await receive(channel, options)
       for (const [n, { options, resolve }] of members.entries()) {
         const delivery = deliveries[n]
-        if (!delivery && options.until > Date.now()) resolve(this.alone(options))
-        else resolve({ deliveries: delivery ? [delivery] : [], ...place })
+        if (delivery) resolve({ deliveries: [delivery], ...place })
+        else if (deliveries.length > 0) resolve(this.one(options))
+        else if (options.until > Date.now()) resolve(this.alone(options))
+        else resolve({ deliveries: [], ...place })
       }
     } catch (error) {
       for (const { reject } of members) reject(error)
