@@ -2,24 +2,32 @@
 
 import type { FastifyInstance, FastifyReply, onSendHookHandler } from 'fastify'
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The content type of a body that is a message, as it came. */
+    givenType: string | undefined
+  }
+}
+
 /** Any content type, and none, is a message; only its bytes are taken, whatever it claims to be. */
 export function acceptAnyBody(
-  app: Pick<FastifyInstance, 'removeAllContentTypeParsers' | 'addContentTypeParser' | 'addHook'>,
+  app: Pick<FastifyInstance, 'removeAllContentTypeParsers' | 'addContentTypeParser' | 'addHook' | 'decorateRequest'>,
   bodyLimit: number,
 ): void {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) => done(null, body))
   // AMQP's content type is free text; the framework would refuse what is no media type before the parser is asked.
-  const given = new WeakMap<object, string | undefined>()
+  app.decorateRequest('givenType', undefined)
   app.addHook('onRequest', (request, _reply, done) => {
-    given.set(request.raw, request.raw.headers['content-type'])
-    request.raw.headers['content-type'] = 'application/octet-stream'
+    const { headers } = request.raw
+    request.givenType = headers['content-type']
+    headers['content-type'] = 'application/octet-stream'
     done()
   })
   app.addHook('preValidation', (request, _reply, done) => {
-    const type = given.get(request.raw)
-    if (type) request.raw.headers['content-type'] = type
-    else delete request.raw.headers['content-type']
+    const { headers } = request.raw
+    if (request.givenType) headers['content-type'] = request.givenType
+    else delete headers['content-type']
     done()
   })
 }

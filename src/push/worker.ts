@@ -4,26 +4,16 @@
 
 import { Interrupt } from '../amqp/receive.js'
 import { waitAfter } from '../backoff.js'
-import { type Config, longestLease } from '../config.js'
-import type { Leases } from '../leases/leases.js'
+import { longestLease } from '../config.js'
 import type { Received, Receiver } from '../leases/receiver.js'
-import type { Log } from '../log.js'
 import { Rest } from '../rest.js'
-import type { Addresses } from './addresses.js'
 import type { Subscription } from './definition.js'
-import { Deliverer, type Told } from './deliverer.js'
+import { Deliverer, type DelivererOptions, type Told } from './deliverer.js'
 import { Flow } from './flow.js'
-import type { PushMetrics } from './metrics.js'
 
-export interface WorkerOptions {
-  vhost: string
-  name: string
-  config: Config
-  log: Log
-  metrics: PushMetrics
-  leases: Leases
+export interface WorkerOptions
+  extends Pick<DelivererOptions, 'vhost' | 'name' | 'config' | 'log' | 'metrics' | 'leases' | 'addresses'> {
   receiver: Receiver
-  addresses: Addresses
   /** Pauses the subscription at all instances, if it is still what it was. Never throws. */
   pause: (reason: string, revision: number) => Promise<void>
 }

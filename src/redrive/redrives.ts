@@ -201,13 +201,16 @@ export class Redrives {
   }
 
   async #forgetEnded(entries: Entry<Task>[]): Promise<void> {
-    const ended = entries.filter((entry) => !isRunning(entry))
-    const oldest = Date.now() - KEEP_ENDED
-    const over = ended.filter(({ value }, n) => n < ended.length - MAX_ENDED || Date.parse(value.ended_at!) < oldest)
-    for (const { key, revision: expected } of over) {
+    for (const { key, revision: expected } of outlived(entries, Date.now())) {
       await this.#services.definitions.delete(KIND, key, { expected }).catch(() => undefined)
     }
   }
+}
+
+/** Those that ended a day ago, and all but the last thousand that ended. @param entries in the order in which they began */
+export function outlived(entries: Entry<Task>[], now: number): Entry<Task>[] {
+  const ended = entries.filter((entry) => !isRunning(entry))
+  return ended.filter(({ value }, n) => n < ended.length - MAX_ENDED || Date.parse(value.ended_at!) < now - KEEP_ENDED)
 }
 
 const isRunning = ({ value }: Entry<Task>): boolean => value.state === 'running'

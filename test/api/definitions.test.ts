@@ -85,13 +85,17 @@ describe('definitions', () => {
 
   it('are in a log that does not grow for ever: snapshots stand in it', async () => {
     const text = 'x'.repeat(20_000)
-    for (let n = 0; n < 130; n++) await here.put('colour', `c${n % 10}`, `${n} ${text}`)
     const snapshots = async () => {
       const { messages } = await consume(QUEUE)
       return messages.filter((message) => message.includes('"type":"snapshot"')).length
     }
+    for (let n = 0; n < 130; n++) await here.put('colour', `c${n % 10}`, `${n} ${text}`)
     await eventually(async () => assert.ok((await snapshots()) >= 2))
     await eventually(() => assert.match(String(there.get('colour', 'c9')?.value), /^129 /))
+    // What is only said takes room in it as well.
+    const before = await snapshots()
+    for (let n = 0; n < 130; n++) await here.say('weather', `${n} ${text}`)
+    await eventually(async () => assert.ok((await snapshots()) > before))
   })
 })
 

@@ -1,0 +1,49 @@
+// What is still known of redrives that are over.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { outlived } from '../../src/redrive/redrives.js'
+import { KIND, type State, type Task } from '../../src/redrive/task.js'
+
+const NOW = Date.parse('2026-02-03T12:00:00Z')
+const hoursAgo = (hours: number) => new Date(NOW - hours * 3_600_000).toISOString()
+
+function entry(id: string, state: State, ended?: string) {
+  const value: Task = {
+    id,
+    vhost: '/',
+    queue: 'dead',
+    dry_run: false,
+    rights: [],
+    state,
+    total: 1,
+    moved: 1,
+    matched: 1,
+    skipped: 0,
+    failed: 0,
+    started_at: hoursAgo(30),
+    updated_at: ended ?? hoursAgo(0),
+    ...(ended !== undefined && { ended_at: ended }),
+  }
+  return { kind: KIND, key: id, revision: 1, value }
+}
+const keys = (entries: { key: string }[]) => entries.map(({ key }) => key)
+
+describe('redrives', () => {
+  it('are forgotten a day after their end, however it came about, and never while they run', () => {
+    const entries = [
+      entry('runs', 'running'),
+      entry('done', 'done', hoursAgo(25)),
+      entry('failed', 'failed', hoursAgo(24.01)),
+      entry('stopped', 'stopped', hoursAgo(23.99)),
+      entry('fresh', 'done', hoursAgo(0)),
+    ]
+    assert.deepEqual(keys(outlived(entries, NOW)), ['done', 'failed'])
+  })
+
+  it('are a thousand at most, of which the first to begin go first', () => {
+    const many = Array.from({ length: 1003 }, (_, n) => entry(`r${n}`, 'done', hoursAgo(1)))
+    assert.deepEqual(keys(outlived([entry('runs', 'running'), ...many], NOW)), ['r0', 'r1', 'r2'])
+    assert.deepEqual(outlived(many.slice(3), NOW), [])
+  })
+})
