@@ -14,6 +14,8 @@ export interface ReceiveOptions {
   /** Bodies beyond this many bytes go back; the first message never does. */
   maxBytes: number
   interrupt: Interrupt
+  /** Told when it begins to wait, since nothing is there, and when it has waited. */
+  onWait?: (change: 1 | -1) => void
 }
 
 /** Ends a waiting receive from outside: its client went away, or the gateway drains. */
@@ -56,7 +58,7 @@ export async function receive(channel: DeliveryChannel, options: ReceiveOptions)
   }
 }
 
-async function collect(channel: DeliveryChannel, { queue, max, until, interrupt }: ReceiveOptions): Promise<Delivery[]> {
+async function collect(channel: DeliveryChannel, { queue, max, until, interrupt, onWait }: ReceiveOptions): Promise<Delivery[]> {
   const deliveries: Delivery[] = []
   let end = until
   let looked = false
@@ -77,7 +79,9 @@ async function collect(channel: DeliveryChannel, { queue, max, until, interrupt 
     if (rest > 0 && deliveries.length === 0 && !ended && !interrupt.reason) {
       const timer = setTimeout(wake, rest)
       interrupt.listen(wake)
+      onWait?.(1)
       await awake
+      onWait?.(-1)
       clearTimeout(timer)
       interrupt.listen(undefined)
     }

@@ -1,10 +1,16 @@
 // Receives of one queue that come in the same turn of the event loop share a channel and a consumer: to begin and to end one
 // costs RabbitMQ, and the gateway, more than the message that it brings.
 
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Delivery } from './delivery.js'
 import type { DeliveryChannel } from './delivery-channel.js'
 import type { QueueType } from './queue-types.js'
 import { Interrupt, type ReceiveOptions, receive } from './receive.js'
+
+/** So many go together at most: a channel that dies hurts no more. */
+const MAX_TOGETHER = 32
+/** Of larger bodies no more than this is dealt out in a turn: their answers take memory until they are on their way. */
+const DEALT_AT_ONCE = 256 * 1024
 
 /** Where a receive goes to. */
 export interface Place {
@@ -28,6 +34,8 @@ export class Receives {
   readonly #take: (queue: string) => Promise<Place>
   readonly #type: (queue: string) => Promise<QueueType | undefined>
   readonly #gathering = new Map<string, Member[]>()
+  /** How many wait for a message, by queue: where somebody does, there is none. */
+  readonly #waiting = new Map<string, number>()
 
   /** @param take finds a channel; @param type tells what kind of queue it is, as far as is known */
   constructor(take: (queue: string) => Promise<Place>, type: (queue: string) => Promise<QueueType | undefined>) {
@@ -41,28 +49,37 @@ export class Receives {
    */
   async alone(options: ReceiveOptions): Promise<Taken> {
     const { channel, ...place } = await this.#take(options.queue)
-    return { deliveries: await receive(channel, options), ...place }
+    const onWait = (change: 1 | -1) => this.#count(options.queue, change)
+    return { deliveries: await receive(channel, { ...options, onWait }), ...place }
   }
 
   /** As alone(), for a receive of one message, which may come on a channel with others'. */
   one(options: ReceiveOptions): Promise<Taken> {
+    // Whoever wants to wait does so behind those who wait already, without a look at what is not there.
+    if (this.#waiting.has(options.queue) && options.until > Date.now()) return this.alone(options)
     return new Promise((resolve, reject) => {
       const { queue } = options
       const member: Member = { options, resolve, reject }
-      const members = this.#gathering.get(queue)
-      if (members) {
-        members.push(member)
+      const others = this.#gathering.get(queue)
+      if (others && others.length < MAX_TOGETHER) {
+        others.push(member)
         return
       }
-      const first = [member]
-      this.#gathering.set(queue, first)
+      const members = [member]
+      this.#gathering.set(queue, members)
       // What else comes from the network in this turn comes before.
       setImmediate(() => {
-        this.#gathering.delete(queue)
-        if (first.length === 1) resolve(this.alone(options))
-        else void this.#together(queue, first)
+        if (this.#gathering.get(queue) === members) this.#gathering.delete(queue)
+        if (members.length === 1) resolve(this.alone(options))
+        else void this.#together(queue, members)
       })
     })
+  }
+
+  #count(queue: string, change: 1 | -1): void {
+    const count = (this.#waiting.get(queue) ?? 0) + change
+    if (count > 0) this.#waiting.set(queue, count)
+    else this.#waiting.delete(queue)
   }
 
   /** Nobody waits for the others' messages: once there are some, those for whom there were none look again. */
@@ -77,10 +94,19 @@ export class Receives {
       }
       const options = { queue, max: members.length, until: 0, maxBytes: Number.POSITIVE_INFINITY, interrupt: new Interrupt() }
       const deliveries = await receive(channel, options)
-      for (const [n, { options, resolve }] of members.entries()) {
-        const delivery = deliveries[n]
-        if (delivery) resolve({ deliveries: [delivery], ...place })
-        else if (deliveries.length > 0) resolve(this.one(options))
+      const isEmpty = deliveries.length === 0
+      let bytes = 0
+      for (const { options, resolve } of members) {
+        const delivery = deliveries.shift()
+        if (delivery) {
+          resolve({ deliveries: [delivery], ...place })
+          bytes += delivery.body.length
+          if (bytes > DEALT_AT_ONCE) {
+            bytes = 0
+            await nextTurn()
+            if (channel.closed) throw channel.failure()
+          }
+        } else if (!isEmpty) resolve(this.one(options))
         else if (options.until > Date.now()) resolve(this.alone(options))
         else resolve({ deliveries: [], ...place })
       }

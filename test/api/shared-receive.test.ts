@@ -51,6 +51,18 @@ describe('receives that come at the same moment', () => {
     assert.deepEqual(texts(await waiting).sort(), ['b', 'c', 'd'])
   })
 
+  it('are dealt out one after the other where they are large, and are thirty-two on a channel at most', async () => {
+    const large = 'x'.repeat(300 * 1024)
+    const queue = await filled(Array.from({ length: 40 }, (_, n) => (n < 3 ? large : `small ${n}`)))
+    const takens = await atOnce(queue, 40)
+    assert.equal(texts(takens).filter((text) => text === large).length, 3)
+    assert.equal(new Set(texts(takens).filter((text) => text !== large)).size, 37)
+    const channels = [...new Set(takens.map(({ deliveries }) => deliveries[0]!.channel))]
+    assert.deepEqual(channels.map(({ held }) => held).sort(), [32, 8])
+    for (const channel of channels) await channel.close()
+    await eventually(async () => assert.equal(await ready(queue), 40))
+  })
+
   it('are each refused where there is no such queue', async () => {
     const outcomes = await Promise.allSettled(
       Array.from({ length: 3 }, () => gateway.get(`/queues/${freshName('missing')}/messages`).expect(404)),
