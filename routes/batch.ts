@@ -7,10 +7,10 @@ import { Type } from 'typebox'
 import { ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishManyToExchange, publishToQueue } from '../src/access/requirements.js'
-import { Batch, publishAll } from '../src/batch.js'
-import { publishLines, RESULT_BUFFER } from '../src/ndjson.js'
+import { Batch, publishAll } from '../src/publish/batch.js'
+import { publishLines, RESULT_BUFFER } from '../src/publish/ndjson.js'
 import type { Services } from '../src/services.js'
-import { nameOf, routingKeyOf, vhostOf } from './request.js'
+import { nameOf, routingKeyOf, vhostOf } from './params.js'
 
 const summary = 'Publish many messages'
 const description =

@@ -7,7 +7,7 @@ import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { bindExchange, bindQueue, configure, declareExchange, look } from '../src/access/requirements.js'
 import type { Binding } from '../src/amqp/topology.js'
 import type { Services } from '../src/services.js'
-import { argumentsInQuery, argumentsOf, nameOf, routingKeyOf, vhostOf } from './request.js'
+import { argumentsInQuery, argumentsOf, nameOf, routingKeyOf, vhostOf } from './params.js'
 
 const params = Type.Object({ exchange: ExchangeName })
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })

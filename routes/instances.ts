@@ -2,7 +2,7 @@
 
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { byInstance } from '../src/access/requirements.js'
-import { INSTANCE_PATH } from '../src/instances/instances.js'
+import { INSTANCE_PATH } from '../src/instances/client.js'
 import { digestOf, SIGNATURE, type Signed } from '../src/instances/signature.js'
 import { Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'

@@ -10,7 +10,7 @@ import type { LeaseCommand, LeaseResult } from '../src/leases/commands.js'
 import type { Asker } from '../src/leases/leases.js'
 import { catalogue, invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { delayOf, durationOf, vhostOf } from './request.js'
+import { delayOf, durationOf, vhostOf } from './params.js'
 
 const params = Type.Object({ id: LeaseIdParam })
 const failures = problems(

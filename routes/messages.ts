@@ -7,15 +7,15 @@ import { Duration, ExchangeName, QueueName, strict } from '../openapi/schemas/co
 import { MessageHeaders } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishToExchange, publishToQueue, read } from '../src/access/requirements.js'
-import { Interrupt } from '../src/amqp/receive.js'
-import type { Client, Received } from '../src/leases/receiver.js'
+import { Interrupt } from '../src/amqp/consume/receive.js'
+import type { Client, Received } from '../src/receive/receiver.js'
 import { messageToJson } from '../src/messages/json.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
 import { invalidRequest } from '../src/problems.js'
-import { type PublishOptions, publish } from '../src/publish.js'
+import { type PublishOptions, publish } from '../src/publish/publish.js'
 import type { Services } from '../src/services.js'
 import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
-import { delayOf, durationOf, leaseOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './request.js'
+import { delayOf, durationOf, leaseOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
 
 const confirm = Type.Optional(
   Type.Boolean({ default: true, description: 'false: 202 as soon as the message is written to the broker connection.' }),

@@ -5,13 +5,13 @@ import { Type } from 'typebox'
 import { QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { configure, deadLetterQueue, declareQueue, look, purge } from '../src/access/requirements.js'
-import type { FieldTable } from '../src/amqp/field-table.js'
-import { isReserved } from '../src/amqp/reserved.js'
+import type { FieldTable } from '../src/amqp/wire/field-table.js'
+import { isReserved } from '../src/amqp/wire/reserved.js'
 import type { Topology } from '../src/amqp/topology.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { argumentsOf, nameOf, vhostOf } from './request.js'
+import { argumentsOf, nameOf, vhostOf } from './params.js'
 
 const params = Type.Object({ queue: QueueName })
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })

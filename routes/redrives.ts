@@ -7,12 +7,12 @@ import { QueueName } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { RedriveIdParam } from '../openapi/schemas/redrive.js'
 import { known, readOfRedrive, redrive } from '../src/access/requirements.js'
-import { isReserved } from '../src/amqp/reserved.js'
+import { isReserved } from '../src/amqp/wire/reserved.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import { type Filter, type Order, shown, type Target, type Task } from '../src/redrive/task.js'
 import type { Services } from '../src/services.js'
-import { nameOf, vhostOf } from './request.js'
+import { nameOf, vhostOf } from './params.js'
 
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
 const byId = { params: Type.Object({ id: RedriveIdParam }) }

@@ -5,11 +5,11 @@ import { Type } from 'typebox'
 import { QueueName } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { configure, look } from '../src/access/requirements.js'
-import { streamQueue } from '../src/amqp/reply-codes.js'
+import { streamQueue } from '../src/amqp/wire/errors.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { RetryPolicy } from '../src/retry/policies.js'
 import type { Services } from '../src/services.js'
-import { type BackoffBody, backoffOf, backoffShown, nameOf, refuseLogin, vhostOf } from './request.js'
+import { type BackoffBody, backoffOf, backoffShown, nameOf, refuseLogin, vhostOf } from './params.js'
 
 const params = Type.Object({ queue: QueueName })
 const json = (description: string) => ({ description, content: { 'application/json': { schema: Type.Ref('RetryPolicy') } } })

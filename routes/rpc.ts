@@ -7,13 +7,13 @@ import { Duration, ExchangeName, QueueName, strict } from '../openapi/schemas/co
 import { MessageHeaders } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishToExchange, publishToQueue } from '../src/access/requirements.js'
-import type { IncomingMessage } from '../src/amqp/message.js'
-import { call } from '../src/call.js'
+import type { IncomingMessage } from '../src/amqp/wire/message.js'
+import { call } from '../src/publish/rpc.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
 import { Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
-import { durationOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './request.js'
+import { durationOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
 
 const MAX_TIMEOUT = 10 * 60_000
 const timeout = Type.Optional(Duration('How long to wait for the reply, up to 10m.', { default: '30s' }))

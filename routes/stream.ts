@@ -6,12 +6,12 @@ import { Type } from 'typebox'
 import { Duration, QueueName, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { read } from '../src/access/requirements.js'
-import { type FieldValue, TypedValue } from '../src/amqp/field-table.js'
-import type { Sink } from '../src/leases/stream.js'
+import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
+import type { Sink } from '../src/receive/stream.js'
 import { messageToJson } from '../src/messages/json.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { leaseOf, nameOf, vhostOf } from './request.js'
+import { leaseOf, nameOf, vhostOf } from './params.js'
 
 const HEARTBEAT = 15_000
 const text = (description: string) => ({ schema: Type.String({ description }) })

@@ -1,16 +1,16 @@
 // A subscription as it stands in a body, and as it is shown.
 
-import { isReserved } from '../src/amqp/reserved.js'
-import type { Config } from '../src/config.js'
-import { longestLease } from '../src/config.js'
+import { isReserved } from '../src/amqp/wire/reserved.js'
+import type { Config } from '../src/config/index.js'
+import { longestLease } from '../src/config/index.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
-import type { Addresses } from '../src/push/addresses.js'
-import { type Format, type GiveUp, isMask, type Subscription, shownHeaders } from '../src/push/definition.js'
-import type { Status } from '../src/push/reports.js'
+import type { Addresses } from '../src/push/address-policy.js'
+import { type Format, type GiveUp, isMask, type Subscription, shownHeaders } from '../src/push/subscription.js'
+import type { Status } from '../src/push/status.js'
 import { secretError } from '../src/push/signature.js'
-import { formatDuration } from '../src/units.js'
-import { type BackoffBody, backoffOf, backoffShown, durationOf } from './request.js'
+import { formatDuration } from '../src/lib/units.js'
+import { type BackoffBody, backoffOf, backoffShown, durationOf } from './params.js'
 
 export interface SubscriptionBody {
   queue: string

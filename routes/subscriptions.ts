@@ -6,11 +6,11 @@ import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { SubscriptionName } from '../openapi/schemas/subscription.js'
 import { listSubscriptions, ofSubscription, subscribe } from '../src/access/requirements.js'
 import { Problem } from '../src/problems.js'
-import { judge } from '../src/push/answer.js'
+import { judge } from '../src/push/response.js'
 import type { Tested } from '../src/push/push.js'
 import { newSecret } from '../src/push/signature.js'
 import type { Services } from '../src/services.js'
-import { nameOf, vhostOf } from './request.js'
+import { nameOf, vhostOf } from './params.js'
 import { readSubscription, type SubscriptionBody, shown } from './subscription-body.js'
 
 const params = Type.Object({ name: SubscriptionName })

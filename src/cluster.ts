@@ -3,8 +3,8 @@
 
 import cluster, { type Worker } from 'node:cluster'
 import { AggregatorRegistry } from 'prom-client'
-import { type Config, rereadsFiles } from './config.js'
-import type { Log } from './log.js'
+import { type Config, rereadsFiles } from './config/index.js'
+import type { Log } from './lib/log.js'
 import type { Metrics } from './metrics.js'
 
 /** Of one that died, so that one which can't start doesn't eat the machine. */

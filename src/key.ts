@@ -1,7 +1,7 @@
 // The command that makes an API key: `npm run key`, or `node dist/src/key.js` where there is only the built gateway.
 
 import { KeyFileError } from './access/key-file.js'
-import { makeKey, USAGE } from './access/new-key.js'
+import { makeKey, USAGE } from './access/create-key.js'
 
 try {
   const { key, entry } = makeKey(process.argv.slice(2))

@@ -5,7 +5,7 @@ import closeWithGrace, { type AllEvents } from 'close-with-grace'
 import { pino } from 'pino'
 import type { App } from './app.js'
 import { obeyPrimary, sumMetrics, supervise } from './cluster.js'
-import { type Config, ConfigError, loadConfig, rereadsFiles } from './config.js'
+import { type Config, ConfigError, loadConfig, rereadsFiles } from './config/index.js'
 
 try {
   const config = loadConfig(process.env)

@@ -4,10 +4,10 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Server } from 'node:tls'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
-import { type Certificates, serverCertificates } from './certificates.js'
-import type { Config, ConfigError } from './config.js'
+import { type Certificates, serverCertificates } from './config/certificates.js'
+import type { Config, ConfigError } from './config/index.js'
 import { clientError, frameworkError } from './plugins/errors.js'
-import { watch } from './watched-file.js'
+import { watch } from './lib/watched-file.js'
 
 /** AMQP names have 255 bytes, each up to three characters in a path; a 60 KiB header table is the most in a header. */
 const MAX_NAME = 1024

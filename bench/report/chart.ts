@@ -2,7 +2,7 @@
 
 import type { Result } from '../result.js'
 import { spread } from '../statistics.js'
-import { number } from './words.js'
+import { number } from './format.js'
 
 interface Bar {
   label: string

@@ -1,7 +1,7 @@
 // A result as a table of words, for the terminal and for the page.
 
 import type { ContestResult, FiguresResult, GrowthResult, Result } from '../result.js'
-import { figureVerdict, number, range, ratioInWords, verdict, wordsOf } from './words.js'
+import { figureVerdict, number, range, ratioInWords, verdict, wordsOf } from './format.js'
 
 export interface Table {
   title: string

@@ -1,9 +1,9 @@
 // Many messages a request, confirmed together.
 
-import { type Case, contest } from '../contest.js'
-import { document } from '../drive.js'
+import { type Case, contest } from '../comparison.js'
+import { document } from '../load.js'
 import type { Aim } from '../result.js'
-import { amqpPublish, gateways } from './contender.js'
+import { amqpPublish, gateways } from './candidate.js'
 
 const CONNECTIONS = 4
 const BYTES = 1024

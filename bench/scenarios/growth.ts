@@ -1,15 +1,15 @@
 // How the time per message grows with what is open: always against the same work at the same moment with next to nothing open.
 
 import type { Bench } from '../bench.js'
-import { type Case, type Contender, hold } from '../contest.js'
-import { document, drive } from '../drive.js'
+import { type Case, type Contender, hold } from '../comparison.js'
+import { document, drive } from '../load.js'
 import type { GrowthPoint, GrowthResult } from '../result.js'
 import { ratio, spread } from '../statistics.js'
 import { AmqpGetter, AmqpPublisher } from '../targets/amqp.js'
 import { GatewayClient } from '../targets/gateway.js'
 import { Polls } from '../targets/polls.js'
 import type { Server } from '../targets/server.js'
-import { contender, leaseAndAck, warmUp } from './contender.js'
+import { contender, leaseAndAck, warmUp } from './candidate.js'
 
 const CONNECTIONS = 16
 const body = Buffer.from(document(1024))

@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bench } from '../bench.js'
-import type { Case } from '../contest.js'
+import type { Case } from '../comparison.js'
 import type { Figure, FiguresResult } from '../result.js'
 import { shuffled, spread } from '../statistics.js'
 import { Polls } from '../targets/polls.js'

@@ -1,6 +1,6 @@
 // Every case, in the order in which they run.
 
-import type { Case } from '../contest.js'
+import type { Case } from '../comparison.js'
 import type { Options } from '../options.js'
 import { batchCases } from './batch.js'
 import { growthCases } from './growth.js'

@@ -1,11 +1,11 @@
 // More than one instance of the gateway on one broker.
 
 import type { Bench } from '../bench.js'
-import { type Case, type Contender, contest } from '../contest.js'
-import { document } from '../drive.js'
+import { type Case, type Contender, contest } from '../comparison.js'
+import { document } from '../load.js'
 import { GatewayClient } from '../targets/gateway.js'
 import type { Server } from '../targets/server.js'
-import { contender, leaseAndAck, warmUp } from './contender.js'
+import { contender, leaseAndAck, warmUp } from './candidate.js'
 
 const CONNECTIONS = 64
 const body = Buffer.from(document(1024))

@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bench } from '../bench.js'
-import type { Case } from '../contest.js'
-import { document } from '../drive.js'
+import type { Case } from '../comparison.js'
+import { document } from '../load.js'
 import type { FiguresResult } from '../result.js'
 import { spread } from '../statistics.js'
 import { Connections } from '../targets/http.js'

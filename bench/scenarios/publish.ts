@@ -1,10 +1,10 @@
 // One message a request: what a publish costs, on few and many connections, small and large, on both types of queue.
 
-import { type Case, contest } from '../contest.js'
-import { document } from '../drive.js'
+import { type Case, contest } from '../comparison.js'
+import { document } from '../load.js'
 import type { Aim } from '../result.js'
 import type { QueueType } from '../targets/queues.js'
-import { amqpPublish, bare, gateways, management } from './contender.js'
+import { amqpPublish, bare, gateways, management } from './candidate.js'
 
 const SIZES = { '100 B': 100, '1 KiB': 1024, '10 KiB': 10 * 1024 }
 type Size = keyof typeof SIZES

@@ -1,10 +1,10 @@
 // Receiving, settled by itself or under a lease with an ack in a later call.
 
-import { type Case, contest } from '../contest.js'
-import { document } from '../drive.js'
+import { type Case, contest } from '../comparison.js'
+import { document } from '../load.js'
 import type { Aim } from '../result.js'
 import type { GatewayClient } from '../targets/gateway.js'
-import { amqpGet, bare, gateway, gateways, leaseAndAck, management } from './contender.js'
+import { amqpGet, bare, gateway, gateways, leaseAndAck, management } from './candidate.js'
 
 const fill = Buffer.from(document(1024))
 

@@ -1,9 +1,9 @@
 // A request and its reply over RabbitMQ, both through the same worker.
 
-import { type Case, contest } from '../contest.js'
-import { document } from '../drive.js'
+import { type Case, contest } from '../comparison.js'
+import { document } from '../load.js'
 import { AmqpCaller, startResponder } from '../targets/amqp.js'
-import { contender, gateways } from './contender.js'
+import { contender, gateways } from './candidate.js'
 
 const CONNECTIONS = 64
 const text = document(1024)

@@ -1,8 +1,8 @@
 // A queue as one endless answer, against a consumer of amqplib's that acknowledges as thriftily.
 
 import type { Bench } from '../bench.js'
-import { type Case, type Contender, contest } from '../contest.js'
-import { document, type Run } from '../drive.js'
+import { type Case, type Contender, contest } from '../comparison.js'
+import { document, type Run } from '../load.js'
 import { amqpConsume } from '../targets/amqp.js'
 import { GatewayClient } from '../targets/gateway.js'
 import type { Server } from '../targets/server.js'

@@ -1,7 +1,7 @@
 // The floor: a Fastify that reads a request and answers, and does nothing between. Prints where it listens.
 
 import Fastify from 'fastify'
-import { document } from '../drive.js'
+import { document } from '../load.js'
 
 const app = Fastify()
 app.removeAllContentTypeParsers()

@@ -1,6 +1,6 @@
 // This gateway's own API, as a client sees it.
 
-import { occurrences } from '../drive.js'
+import { occurrences } from '../load.js'
 import { Connections } from './http.js'
 import type { Server } from './server.js'
 

@@ -1,6 +1,6 @@
 // RabbitMQ's management API: what comes with every broker and can publish and get over HTTP too.
 
-import { occurrences } from '../drive.js'
+import { occurrences } from '../load.js'
 import { Connections } from './http.js'
 
 export class ManagementClient {

@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { QUESTION } from './probe.js'
+import { QUESTION } from './gc-probe.js'
 
 export interface Server {
   url: string
@@ -35,7 +35,7 @@ export async function startServer(options: {
   env?: Record<string, string>
   workers?: number
 }): Promise<Server> {
-  const args = ['--import', join(import.meta.dirname, 'probe.js'), ...options.args]
+  const args = ['--import', join(import.meta.dirname, 'gc-probe.js'), ...options.args]
   const child = spawn(process.execPath, args, {
     cwd: options.folder,
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...options.env },

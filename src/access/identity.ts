@@ -1,6 +1,6 @@
 // Who asks: a name, what he may do, and what the gateway puts on his messages.
 
-import type { Login } from '../amqp/connection.js'
+import type { Login } from '../amqp/wire/connection.js'
 import { EVERYTHING, type Rights } from './rights.js'
 
 export interface Identity {

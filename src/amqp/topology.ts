@@ -1,16 +1,16 @@
 // Queues, exchanges and bindings. Every call has a scratch channel, since a failed one closes its channel; what would close
 // the connection goes over a connection of its own or is looked up first.
 
-import type { Config } from '../config.js'
-import type { Log } from '../log.js'
+import type { Config } from '../config/index.js'
+import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
-import type { Channel } from './amqplib.js'
-import { BrokerConnection, type Login } from './connection.js'
-import { settled, within } from './deadline.js'
-import type { FieldTable } from './field-table.js'
-import { areKnown, arePlain, areUnspeakable, textsOf } from './perils.js'
-import { QueueTypes } from './queue-types.js'
-import { problemOf, streamQueue } from './reply-codes.js'
+import type { Channel } from './wire/amqplib.js'
+import { BrokerConnection, type Login } from './wire/connection.js'
+import { settled, within } from './wire/deadline.js'
+import type { FieldTable } from './wire/field-table.js'
+import { areKnown, arePlain, areUnspeakable, textsOf } from './wire/crash-guards.js'
+import { QueueTypes } from './consume/queue-types.js'
+import { problemOf, streamQueue } from './wire/errors.js'
 
 export interface QueueDeclaration {
   durable: boolean

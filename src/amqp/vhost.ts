@@ -1,16 +1,16 @@
 // Everything that the gateway has open in one vhost: lease connections, a publish connection, an admin connection.
 
-import type { Config } from '../config.js'
-import type { Log } from '../log.js'
+import type { Config } from '../config/index.js'
+import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
-import type { ConsumeMessage } from './amqplib.js'
-import { BrokerConnection, type Login, type Role } from './connection.js'
-import { controlQueue, LeaseConnection, MAX_PAST_EPOCHS, newEpoch } from './lease-connection.js'
-import { areUnspeakable } from './perils.js'
-import { Publisher } from './publisher.js'
-import { type Place, Receives } from './receives.js'
-import { RpcClient } from './rpc.js'
+import type { ConsumeMessage } from './wire/amqplib.js'
+import { BrokerConnection, type Login, type Role } from './wire/connection.js'
+import { controlQueue, LeaseConnection, MAX_PAST_EPOCHS, newEpoch } from './consume/lease-connection.js'
+import { areUnspeakable } from './wire/crash-guards.js'
+import { Publisher } from './publish/publisher.js'
+import { type Place, Receives } from './consume/shared-receive.js'
+import { RpcClient } from './publish/rpc-client.js'
 import { Topology } from './topology.js'
 
 export interface VhostOptions {

@@ -19,7 +19,7 @@ import {
   rate,
   size,
   text,
-} from './values.js'
+} from './parsers.js'
 
 export interface Setting<T> {
   /** What stands in `.env.example` and docs/operations.md. */

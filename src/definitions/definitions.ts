@@ -2,12 +2,12 @@
 // that every instance reads, and each may append to (docs/decisions/0010-definitions-in-a-log.md).
 
 import { randomUUID } from 'node:crypto'
-import { within } from '../amqp/deadline.js'
+import { within } from '../amqp/wire/deadline.js'
 import type { Vhosts } from '../amqp/vhost.js'
-import type { Config } from '../config.js'
-import type { Log } from '../log.js'
+import type { Config } from '../config/index.js'
+import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
-import { Rest } from '../rest.js'
+import { Rest } from '../lib/pause.js'
 import { DefinitionsLog } from './log.js'
 import { type Change, type Entry, type LogRecord, REMEMBERED, type Said, State } from './state.js'
 

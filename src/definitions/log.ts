@@ -2,8 +2,8 @@
 // where it begins by now.
 
 import { randomUUID } from 'node:crypto'
-import type { Delivery } from '../amqp/delivery.js'
-import { DEFINITIONS_QUEUE } from '../amqp/reserved.js'
+import type { Delivery } from '../amqp/consume/delivery.js'
+import { DEFINITIONS_QUEUE } from '../amqp/wire/reserved.js'
 import type { Vhosts } from '../amqp/vhost.js'
 import { Problem } from '../problems.js'
 import type { LogRecord } from './state.js'

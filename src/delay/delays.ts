@@ -1,15 +1,15 @@
 // Delayed messages: on their way into the queues where they wait, and out of them to where they were meant to go. All of them
 // wait in the gateway's own vhost, since every instance has that open, and each of them delivers what is due.
 
-import type { Delivery } from '../amqp/delivery.js'
-import type { DeliveryChannel } from '../amqp/delivery-channel.js'
-import type { OutgoingMessage } from '../amqp/message.js'
+import type { Delivery } from '../amqp/consume/delivery.js'
+import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
+import type { OutgoingMessage } from '../amqp/wire/message.js'
 import type { Vhosts } from '../amqp/vhost.js'
-import type { Log } from '../log.js'
+import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { type Delayed, undeliverable, unwrap, wrap } from './envelope.js'
-import { DUE_QUEUE, LEVELS, levelName, levelTime, pathOf, patternsOf, UNDELIVERABLE_QUEUE } from './ladder.js'
+import { DUE_QUEUE, LEVELS, levelName, levelTime, pathOf, patternsOf, UNDELIVERABLE_QUEUE } from './levels.js'
 
 /** Due messages that are being delivered at the same time. */
 const AT_ONCE = 200

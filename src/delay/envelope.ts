@@ -1,9 +1,9 @@
 // What a delayed message is to be again when its time has come. RabbitMQ changes headers, `expiration` and routing keys of
 // messages on their way through queues, so all of that travels in one header of its own.
 
-import type { FieldTable } from '../amqp/field-table.js'
-import { DELAYED_HEADER, type OutgoingMessage, type Properties } from '../amqp/message.js'
-import { UNDELIVERABLE_QUEUE } from './ladder.js'
+import type { FieldTable } from '../amqp/wire/field-table.js'
+import { DELAYED_HEADER, type OutgoingMessage, type Properties } from '../amqp/wire/message.js'
+import { UNDELIVERABLE_QUEUE } from './levels.js'
 
 const UNDELIVERABLE_HEADER = 'gateway-undeliverable'
 

@@ -1,7 +1,7 @@
 // What one may ask of leases, one form for everywhere: from a client, and from instance to instance. Always a list, since a
 // list that travels and is confirmed together costs as much as one.
 
-import type { Verdict } from '../amqp/delivery.js'
+import type { Verdict } from '../amqp/consume/delivery.js'
 import type { ProblemCode } from '../problems.js'
 import type { Changes } from './settlements.js'
 import type { Lease } from './table.js'

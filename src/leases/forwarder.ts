@@ -2,8 +2,8 @@
 // through RabbitMQ, which alone can say that an owner is gone. Tells of a settle no more than is known.
 
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
-import type { Config } from '../config.js'
-import type { Log } from '../log.js'
+import type { Config } from '../config/index.js'
+import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { failed, gone, type LeaseCommand, type LeaseResult, outcomeUnknown } from './commands.js'

@@ -3,8 +3,8 @@
 // capability that can't be guessed; a MAC tells an id that was once given out from one that never was.
 
 import { createHmac, hash, randomFillSync, timingSafeEqual } from 'node:crypto'
-import { EPOCH_BYTES } from '../amqp/lease-connection.js'
-import type { Config } from '../config.js'
+import { EPOCH_BYTES } from '../amqp/consume/lease-connection.js'
+import type { Config } from '../config/index.js'
 
 /** The first byte: the version, and what stands before the names. */
 const VERSION = 2

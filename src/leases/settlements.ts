@@ -2,9 +2,9 @@
 // retry policy of its queue makes of it. A message that is to come again later is acknowledged, and a copy takes its place.
 
 import { randomUUID } from 'node:crypto'
-import { ATTEMPTS_HEADER, DELIVERIES_HEADER, type Delivery, QUEUE_HEADER, type Verdict } from '../amqp/delivery.js'
-import type { FieldTable } from '../amqp/field-table.js'
-import type { OutgoingMessage } from '../amqp/message.js'
+import { ATTEMPTS_HEADER, DELIVERIES_HEADER, type Delivery, QUEUE_HEADER, type Verdict } from '../amqp/consume/delivery.js'
+import type { FieldTable } from '../amqp/wire/field-table.js'
+import type { OutgoingMessage } from '../amqp/wire/message.js'
 import type { Metrics } from '../metrics.js'
 import type { Lease, Settlement } from './table.js'
 

@@ -6,7 +6,7 @@
 //     ├─ time is up ──▶ expired: requeued
 //     └─ channel, connection or queue gone ──▶ lost
 
-import type { Delivery, Verdict } from '../amqp/delivery.js'
+import type { Delivery, Verdict } from '../amqp/consume/delivery.js'
 import type { Metrics } from '../metrics.js'
 
 export interface Lease {

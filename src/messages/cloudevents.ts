@@ -2,7 +2,7 @@
 // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md (3.1) and amqp-protocol-binding.md
 
 import type { IncomingHttpHeaders } from 'node:http'
-import { type FieldValue, TypedValue } from '../amqp/field-table.js'
+import { type FieldValue, TypedValue } from '../amqp/wire/field-table.js'
 
 /** `ce-`, and what the AMQP binding and its JMS-safe variant write. */
 const AMQP_PREFIX = /^(?:cloudEvents[:_]|ce-)(?=.)/

@@ -1,6 +1,6 @@
 // AMQP field tables (message headers, arguments) from JSON and to JSON, with tags for the types that JSON doesn't have.
 
-import { encodedSize, type FieldTable, type FieldValue, TypedValue } from '../amqp/field-table.js'
+import { encodedSize, type FieldTable, type FieldValue, TypedValue } from '../amqp/wire/field-table.js'
 import type { FieldError } from '../problems.js'
 
 const MAX_DEPTH = 16

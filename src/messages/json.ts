@@ -1,8 +1,8 @@
 // A message in its JSON form, as text: a JSON payload stands in it byte for byte, so that its numbers stay what they are.
 
 import { isUtf8 } from 'node:buffer'
-import type { IncomingMessage } from '../amqp/message.js'
-import { deathsOf } from './deaths.js'
+import type { IncomingMessage } from '../amqp/wire/message.js'
+import { deathsOf } from './x-death.js'
 import { tableToJson } from './headers.js'
 import { headersOf, properties, propertyNames } from './properties.js'
 

@@ -2,9 +2,9 @@
 // values. Everything here is checked before a channel is touched: the broker closes the channel, and once the connection,
 // over what this lets through.
 
-import type { FieldTable } from '../amqp/field-table.js'
-import { DELAYED_HEADER, type Properties } from '../amqp/message.js'
-import { isReserved } from '../amqp/reserved.js'
+import type { FieldTable } from '../amqp/wire/field-table.js'
+import { DELAYED_HEADER, type Properties } from '../amqp/wire/message.js'
+import { isReserved } from '../amqp/wire/reserved.js'
 import type { FieldError } from '../problems.js'
 
 type Name = Exclude<keyof Properties, 'headers'>

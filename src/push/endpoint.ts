@@ -1,7 +1,7 @@
 // The connections to one endpoint. What it answers is read to a bound; nothing that it says is followed.
 
 import { Agent } from 'undici'
-import type { Addresses } from './addresses.js'
+import type { Addresses } from './address-policy.js'
 
 const MAX_BODY = 64 * 1024
 const CONNECT_TIMEOUT = 10_000

@@ -2,19 +2,19 @@
 // together say of each.
 
 import { randomUUID } from 'node:crypto'
-import type { Config } from '../config.js'
+import type { Config } from '../config/index.js'
 import { type Definitions, type Entry, keyIn, partsOf } from '../definitions/definitions.js'
 import type { Leases } from '../leases/leases.js'
-import type { Receiver } from '../leases/receiver.js'
-import type { Log } from '../log.js'
+import type { Receiver } from '../receive/receiver.js'
+import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
-import { Addresses } from './addresses.js'
-import { areAlike, KIND, type Subscription } from './definition.js'
+import { Addresses } from './address-policy.js'
+import { areAlike, KIND, type Subscription } from './subscription.js'
 import { type Answer, Endpoint, NoAnswer } from './endpoint.js'
-import { sampleOf } from './form.js'
+import { sampleOf } from './request.js'
 import { createPushMetrics, type PushMetrics } from './metrics.js'
-import { Reports, type Status } from './reports.js'
+import { Reports, type Status } from './status.js'
 import { Worker } from './worker.js'
 
 const MAX_SUBSCRIPTIONS = 1000

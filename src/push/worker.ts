@@ -2,14 +2,14 @@
 // says. It is a client of leases and receives like any other, so that a message that it holds is a lease like any other, and
 // whatever happens to this process gives it back to the queue.
 
-import { Interrupt } from '../amqp/receive.js'
-import { waitAfter } from '../backoff.js'
-import { longestLease } from '../config.js'
-import type { Received, Receiver } from '../leases/receiver.js'
-import { Rest } from '../rest.js'
-import type { Subscription } from './definition.js'
+import { Interrupt } from '../amqp/consume/receive.js'
+import { waitAfter } from '../lib/backoff.js'
+import { longestLease } from '../config/index.js'
+import type { Received, Receiver } from '../receive/receiver.js'
+import { Rest } from '../lib/pause.js'
+import type { Subscription } from './subscription.js'
 import { Deliverer, type DelivererOptions, type Told } from './deliverer.js'
-import { Flow } from './flow.js'
+import { Flow } from './window.js'
 
 export interface WorkerOptions
   extends Pick<DelivererOptions, 'vhost' | 'name' | 'config' | 'log' | 'metrics' | 'leases' | 'addresses'> {

@@ -2,8 +2,8 @@
 
 import { randomUUID } from 'node:crypto'
 import { DEFAULT_EXCHANGE, type WrittenRights } from '../access/rights.js'
-import { settled } from '../amqp/deadline.js'
-import { streamQueue } from '../amqp/reply-codes.js'
+import { settled } from '../amqp/wire/deadline.js'
+import { streamQueue } from '../amqp/wire/errors.js'
 import type { Vhost } from '../amqp/vhost.js'
 import type { Entry } from '../definitions/definitions.js'
 import { Problem } from '../problems.js'

@@ -3,15 +3,15 @@
 
 import { Rights } from '../access/rights.js'
 import type { Vhosts } from '../amqp/vhost.js'
-import { type Backoff, waitAfter } from '../backoff.js'
-import { type Config, longestLease } from '../config.js'
+import { type Backoff, waitAfter } from '../lib/backoff.js'
+import { type Config, longestLease } from '../config/index.js'
 import type { Definitions, Entry } from '../definitions/definitions.js'
-import type { Log } from '../log.js'
+import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
-import { decide } from './message.js'
-import { Pace } from './pace.js'
-import { Pass } from './pass.js'
+import { decide } from './decide.js'
+import { Pace } from './rate.js'
+import { Pass } from './sweep.js'
 import { KIND, type State, type Task } from './task.js'
 
 /** Milliseconds between two looks whether there is something to tell, and without a change until it tells that it lives. */

@@ -1,8 +1,8 @@
 // Retry policies: what becomes of a message that was given back, or whose lease ran out, by queue. They are the same at every
 // instance, and kept in RabbitMQ alone.
 
-import type { Delivery } from '../amqp/delivery.js'
-import { type Backoff, waitAfter } from '../backoff.js'
+import type { Delivery } from '../amqp/consume/delivery.js'
+import { type Backoff, waitAfter } from '../lib/backoff.js'
 import { type Definitions, keyIn } from '../definitions/definitions.js'
 import type { Fate } from '../leases/settlements.js'
 

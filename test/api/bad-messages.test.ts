@@ -6,7 +6,7 @@ import { catalogue } from '../../src/problems.js'
 import { eventually } from '../support/eventually.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
 import { overSocket } from '../support/http.js'
-import { allConnections, brokerConnections, get, type ProblemBody, post, refusals } from '../support/refused.js'
+import { allConnections, brokerConnections, get, type ProblemBody, post, refusals } from '../support/expect-refused.js'
 
 const gateway = await startGateway()
 const { send, refused } = refusals(gateway)

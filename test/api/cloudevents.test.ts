@@ -7,7 +7,7 @@ import { CloudEvent, HTTP, type Message } from 'cloudevents'
 import { eventually } from '../support/eventually.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
 import { rawClient } from '../support/http.js'
-import { startPika } from '../support/peers.js'
+import { startPika } from '../support/pika-client.js'
 import type { Result } from '../support/upload.js'
 
 const gateway = await startGateway()

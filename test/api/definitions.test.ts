@@ -101,7 +101,7 @@ describe('definitions', () => {
 
 /** Every record there is, read over AMQP: the gateway gives it to nobody. */
 async function consume(queue: string): Promise<{ messages: string[] }> {
-  const { connect } = await import('../../src/amqp/amqplib.js')
+  const { connect } = await import('../../src/amqp/wire/amqplib.js')
   const connection = await connect(vhost.env.AMQP_URL)
   try {
     const channel = await connection.createChannel()

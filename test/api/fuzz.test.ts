@@ -9,7 +9,7 @@ import { eventually } from '../support/eventually.js'
 import { AMQP_URL, startGateway } from '../support/gateway.js'
 import { type RawRequest, rawClient } from '../support/http.js'
 import { management } from '../support/management.js'
-import { allConnections, brokerConnections } from '../support/refused.js'
+import { allConnections, brokerConnections } from '../support/expect-refused.js'
 import { A_LEASE, anyRequest } from '../support/requests.js'
 
 const SEED = Number(process.env['FUZZ_SEED'] ?? 20_261_123)

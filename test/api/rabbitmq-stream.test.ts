@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
-import { allConnections, brokerConnections } from '../support/refused.js'
+import { allConnections, brokerConnections } from '../support/expect-refused.js'
 import { openStream } from '../support/stream.js'
 
 const gateway = await startGateway()

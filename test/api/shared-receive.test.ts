@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { giveBack, Interrupt } from '../../src/amqp/receive.js'
+import { giveBack, Interrupt } from '../../src/amqp/consume/receive.js'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 

@@ -9,7 +9,7 @@ import { startBroker } from '../../scripts/broker.mjs'
 import { consumerTimeout } from '../support/consumer-timeout.js'
 import { eventually } from '../support/eventually.js'
 import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
-import { ODD_TAGS, publishOddTypes } from '../support/odd-types.js'
+import { ODD_TAGS, publishOddTypes } from '../support/exotic-headers.js'
 
 const dir = await mkdtemp(join(tmpdir(), 'gateway-rules-'))
 const broker = await startBroker({ dir, ...consumerTimeout(4) })

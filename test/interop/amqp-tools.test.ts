@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { freshQueue, startGateway } from '../support/gateway.js'
-import { amqpTool } from '../support/peers.js'
+import { amqpTool } from '../support/pika-client.js'
 
 const gateway = await startGateway()
 

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 import { managementText } from '../support/management.js'
-import { type PikaMessage, startPika } from '../support/peers.js'
+import { type PikaMessage, startPika } from '../support/pika-client.js'
 
 const gateway = await startGateway()
 const pika = startPika()

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { after } from 'node:test'
 import supertest from 'supertest'
 import { type App, buildApp, LISTEN_BACKLOG } from '../../src/app.js'
-import { loadConfig } from '../../src/config.js'
+import { loadConfig } from '../../src/config/index.js'
 import { checkResponse } from './contract.js'
 import { eventually } from './eventually.js'
 

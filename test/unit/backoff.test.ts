@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { waitAfter } from '../../src/backoff.js'
+import { waitAfter } from '../../src/lib/backoff.js'
 
 describe('a wait', () => {
   it('grows by the factor up to the limit', () => {

@@ -5,13 +5,13 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { compare } from '../../bench/contest.js'
+import { compare } from '../../bench/comparison.js'
 import { parseOptions } from '../../bench/options.js'
 import { chart } from '../../bench/report/chart.js'
 import { page, writeReport } from '../../bench/report/files.js'
 import { profileTables } from '../../bench/report/profile.js'
 import { aimsTable, printed, tableOf } from '../../bench/report/table.js'
-import { number, range, ratioInWords } from '../../bench/report/words.js'
+import { number, range, ratioInWords } from '../../bench/report/format.js'
 import type { ContestResult, FiguresResult, GrowthResult, Result } from '../../bench/result.js'
 import { cases, chosen } from '../../bench/scenarios/index.js'
 import { ratio, spread } from '../../bench/statistics.js'
@@ -143,7 +143,7 @@ describe('a processor profile', () => {
       nodes: [
         frame(1, '(idle)', ''),
         frame(2, '(garbage collector)', ''),
-        frame(3, 'publish', 'file:///app/dist/src/amqp/publisher.js'),
+        frame(3, 'publish', 'file:///app/dist/src/amqp/publish/publisher.js'),
         frame(4, 'encode', 'file:///app/node_modules/amqplib/lib/codec.js'),
       ],
       samples: [4, 1, 2, 3, 3, 4],
@@ -156,7 +156,7 @@ describe('a processor profile', () => {
       ['amqplib', '40.0 %'],
       ['garbage collection', '10.0 %'],
     ])
-    assert.deepEqual(functions!.rows[0], ['publish src/amqp/publisher.js:10', '50.0 %'])
+    assert.deepEqual(functions!.rows[0], ['publish src/amqp/publish/publisher.js:10', '50.0 %'])
   })
 })
 

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { compare } from '../../bench/contest.js'
-import { document, drive, occurrences } from '../../bench/drive.js'
+import { compare } from '../../bench/comparison.js'
+import { document, drive, occurrences } from '../../bench/load.js'
 import { type Comparison, type Measured, met } from '../../bench/result.js'
 import { agree, medianInterval, quantile, ratio, shuffled, spread } from '../../bench/statistics.js'
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import fc from 'fast-check'
-import { ConfigError, loadConfig, longestLease, settings } from '../../src/config.js'
+import { ConfigError, loadConfig, longestLease, settings } from '../../src/config/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'gateway-config-'))
 after(() => rmSync(folder, { recursive: true }))

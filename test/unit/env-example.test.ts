@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
-import { settings } from '../../src/config.js'
+import { settings } from '../../src/config/index.js'
 
 const expected = Object.entries(settings).map(([name, setting]) => [name, setting.default])
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { type FieldTable, TypedValue } from '../../src/amqp/field-table.js'
+import { type FieldTable, TypedValue } from '../../src/amqp/wire/field-table.js'
 import { parseExact } from '../../src/messages/exact-json.js'
 import { tableFromJson, tableToJson } from '../../src/messages/headers.js'
 import type { FieldError } from '../../src/problems.js'

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { KeyFileError, readKeyFile } from '../../src/access/key-file.js'
-import { makeKey } from '../../src/access/new-key.js'
+import { makeKey } from '../../src/access/create-key.js'
 
 const sha256 = createHash('sha256').update('key').digest('hex')
 const entry = { name: 'worker', sha256, rights: ['read:%2F/orders.*'] }

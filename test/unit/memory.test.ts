@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { describeMemory, memoryOf, residentMiB } from '../storm/memory.js'
+import { describeMemory, memoryOf, residentMiB } from '../soak/memory.js'
 
 describe('the memory of a process', () => {
   it('is compared between the first tenth and the last, whatever was in between', () => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { formatDuration, parseDuration, parseSize } from '../../src/units.js'
+import { formatDuration, parseDuration, parseSize } from '../../src/lib/units.js'
 
 describe('a duration', () => {
   it('is a number with a unit, or of seconds', () => {

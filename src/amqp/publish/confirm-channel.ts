@@ -1,0 +1,239 @@
+// One confirm channel, for one exchange: matches confirms and returns to messages, and knows at every moment what is in flight.
+
+import { randomUUID } from 'node:crypto'
+import type { Config } from '../../config/index.js'
+import type { Log } from '../../lib/log.js'
+import type { Metrics, PublishOutcome } from '../../metrics.js'
+import { Problem } from '../../problems.js'
+import type { ChannelModel, ConfirmChannel } from '../wire/amqplib.js'
+import { settled, within } from '../wire/deadline.js'
+import type { OutgoingMessage } from '../wire/message.js'
+import { problemOf } from '../wire/errors.js'
+
+interface Hooks {
+  config: Config
+  metrics: Metrics
+  log: Log
+  /** The change of bytes in flight. */
+  bytes: (change: number) => void
+  closed: () => void
+}
+
+interface InFlight {
+  key: string
+  deadline: number
+  messageId: string
+  counted: boolean
+  done: boolean
+  resolve: (routed: boolean) => void
+  reject: (problem: Problem) => void
+}
+
+const SWEEP_INTERVAL = 100
+const COUNTED = { counted: true }
+
+export class ExchangeChannel {
+  readonly #channel: ConfirmChannel
+  readonly #hooks: Hooks
+  /**
+   * Returns that came for a message whose confirm has not: a return carries no delivery tag, so it is matched by exchange,
+   * routing key and message id, counted, since two messages may share all three. The broker sends it before the confirm.
+   */
+  readonly #returned = new Map<string, number>()
+  /** In order of their deadlines, since every publish gets the same time. */
+  #waiting: InFlight[] = []
+  #inFlight = 0
+  #closing = false
+  #failure: Error | undefined
+  /** Whether one publish alone was in flight when the broker closed the channel, so that it is the one that failed. */
+  #failedAlone = false
+  #lastHeard = Date.now()
+  #asked = 0
+  readonly #sweeper: NodeJS.Timeout
+
+  private constructor(channel: ConfirmChannel, hooks: Hooks) {
+    this.#channel = channel
+    this.#hooks = hooks
+    channel.on('error', (error: Error) => {
+      this.#failure = error
+      this.#failedAlone = this.#inFlight === 1
+    })
+    channel.on('handler-error' as 'error', (error: Error) => hooks.log.error({ err: error }, 'a publish callback failed'))
+    channel.on('return', (message) => {
+      const key = keyOf(message.fields.exchange, message.fields.routingKey, message.properties.messageId)
+      this.#returned.set(key, (this.#returned.get(key) ?? 0) + 1)
+    })
+    channel.on('close', () => {
+      clearInterval(this.#sweeper)
+      hooks.closed()
+    })
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_INTERVAL)
+  }
+
+  /**
+   * Opens the channel and, for a named exchange, looks the exchange up on it: if it is missing only this channel closes.
+   * @throws Problem exchange_not_found, access_refused, broker_timeout
+   */
+  static async open(model: ChannelModel, exchange: string, hooks: Hooks): Promise<ExchangeChannel> {
+    const { BROKER_TIMEOUT } = hooks.config
+    try {
+      const channel = await within(BROKER_TIMEOUT, 'channel.open', model.createConfirmChannel())
+      const opened = new ExchangeChannel(channel, hooks)
+      if (exchange !== '') await within(BROKER_TIMEOUT, 'exchange.declare', channel.checkExchange(exchange))
+      return opened
+    } catch (error) {
+      throw problemOf(error, 'exchange_not_found')
+    }
+  }
+
+  /** Milliseconds since a probe was sent that nothing has answered yet. */
+  get silentFor(): number {
+    return this.#asked > this.#lastHeard ? Date.now() - this.#asked : 0
+  }
+
+  publish(message: OutgoingMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const { exchange, routingKey, properties, body } = message
+      const entry: InFlight = {
+        key: keyOf(exchange, routingKey, properties.messageId),
+        deadline: Date.now() + this.#hooks.config.PUBLISH_TIMEOUT,
+        messageId: properties.messageId,
+        counted,
+        done: false,
+        resolve,
+        reject,
+      }
+      try {
+        this.#channel.publish(exchange, routingKey, body, { ...properties, mandatory: true } as object, (error) => {
+          this.#inFlight--
+          this.#hooks.bytes(-body.length)
+          if (!error) this.#lastHeard = Date.now()
+          this.#confirmed(entry, error as Error | null)
+        })
+      } catch (error) {
+        reject(this.#notWritten(error as Error))
+        return
+      }
+      this.#inFlight++
+      this.#hooks.bytes(body.length)
+      this.#waiting.push(entry)
+    })
+  }
+
+  /** Publishes a byte to nowhere, to hear whether the broker still answers, where no confirm came for `quiet` milliseconds. */
+  probe(quiet: number): void {
+    const now = Date.now()
+    if (this.#asked > this.#lastHeard || now - this.#lastHeard < quiet) return
+    this.#asked = now
+    try {
+      this.#channel.publish('', `gateway.canary.${randomUUID()}`, Buffer.from('?'), {}, (error) => {
+        if (!error) this.#lastHeard = Date.now()
+      })
+    } catch {
+      // the connection is on its way down and says so itself
+    }
+  }
+
+  /** Closes once nothing is in flight any more, PUBLISH_TIMEOUT at most. */
+  async close(): Promise<void> {
+    if (this.#closing) return
+    this.#closing = true
+    const { PUBLISH_TIMEOUT, BROKER_TIMEOUT } = this.#hooks.config
+    await settled(PUBLISH_TIMEOUT, this.#channel.waitForConfirms())
+    try {
+      await settled(BROKER_TIMEOUT, this.#channel.close())
+    } catch {
+      // it is closed already
+    }
+  }
+
+  #confirmed(entry: InFlight, error: Error | null): void {
+    const returned = this.#returned.size > 0 && this.#takeReturn(entry.key)
+    if (entry.done) return
+    entry.done = true
+    if (error === null) {
+      this.#count(entry, returned ? 'unroutable' : 'confirmed')
+      entry.resolve(!returned)
+    } else if (error.message === 'message nacked') {
+      this.#count(entry, 'rejected')
+      entry.reject(
+        new Problem(
+          'publish_rejected',
+          'RabbitMQ rejected the message: a queue is full, or has lost its quorum. Another queue may have it.',
+          {
+            extra: { message_id: entry.messageId },
+          },
+        ),
+      )
+    } else {
+      this.#channelClosed(entry)
+    }
+  }
+
+  /** The broker says which publish closed the channel only where it was alone in flight: then nothing was stored. */
+  #channelClosed(entry: InFlight): void {
+    const code = (this.#failure as { code?: number } | undefined)?.code
+    const alone = this.#failedAlone
+    if (alone && (code === 403 || code === 404)) {
+      this.#count(entry, 'refused')
+      entry.reject(problemOf(this.#failure, 'exchange_not_found'))
+    } else if (alone && code === 406) {
+      this.#count(entry, 'refused')
+      const cause = this.#failure
+      const tooLarge = /message size|larger than/.test(cause?.message ?? '')
+      entry.reject(
+        tooLarge
+          ? new Problem('message_too_large', 'RabbitMQ refused the message: it is larger than its own limit.', { cause })
+          : new Problem('invalid_message', problemOf(cause).message, { cause }),
+      )
+    } else {
+      this.#count(entry, 'unknown')
+      entry.reject(outcomeUnknown(entry.messageId, 'the channel to RabbitMQ closed before its confirm came'))
+    }
+  }
+
+  #count({ counted }: InFlight, outcome: PublishOutcome): void {
+    if (counted) this.#hooks.metrics.published(outcome)
+  }
+
+  #takeReturn(key: string): boolean {
+    const count = this.#returned.get(key)
+    if (!count) return false
+    if (count === 1) this.#returned.delete(key)
+    else this.#returned.set(key, count - 1)
+    return true
+  }
+
+  #notWritten(error: Error): Problem {
+    const problem = problemOf(error)
+    // What amqplib's encoder refuses never reached the wire; the validator should have said so before.
+    return problem.code === 'internal_error' ? new Problem('invalid_message', error.message, { cause: error }) : problem
+  }
+
+  #sweep(): void {
+    const now = Date.now()
+    let expired = 0
+    for (const entry of this.#waiting) {
+      if (!entry.done) {
+        if (entry.deadline > now) break
+        entry.done = true
+        this.#count(entry, 'unknown')
+        entry.reject(outcomeUnknown(entry.messageId, 'no confirm came in time'))
+      }
+      expired++
+    }
+    if (expired > 0) this.#waiting = this.#waiting.slice(expired)
+  }
+}
+
+function outcomeUnknown(messageId: string, why: string): Problem {
+  return new Problem(
+    'publish_outcome_unknown',
+    `The message may or may not be in the queue: ${why}. Publish it again with the same message id ${messageId}.`,
+    { extra: { message_id: messageId } },
+  )
+}
+
+function keyOf(exchange: string, routingKey: string, messageId: string): string {
+  return `${exchange}\0${routingKey}\0${messageId}`
+}

@@ -1,0 +1,264 @@
+// One connection to the broker that keeps itself alive: connect with a deadline, reconnect with full jitter, know within a
+// second when the broker is blocked. What lives on it (channels, consumers) is set up anew by its owner at every incarnation.
+
+import type { Socket } from 'node:net'
+import { hostname } from 'node:os'
+import { brokerCertificates } from '../../config/certificates.js'
+import type { BrokerAddress, Config } from '../../config/index.js'
+import type { Log } from '../../lib/log.js'
+import { Problem } from '../../problems.js'
+import { type ChannelModel, connect } from './amqplib.js'
+import { settled, within } from './deadline.js'
+import { isVhostRefusal } from './errors.js'
+
+export type Role = 'lease' | 'publish' | 'admin'
+export type ConnectionState = 'connecting' | 'up' | 'blocked' | 'down' | 'closed'
+
+export interface ConnectionSettings {
+  config: Config
+  log: Log
+  role: Role
+  vhost: string
+  /** Instead of the gateway's own user. */
+  login?: Login | undefined
+  /** Runs once per incarnation before the connection counts as up. A rejection ends the incarnation. */
+  onUp?: (model: ChannelModel) => Promise<void>
+  /** Runs once when an incarnation that was up, or coming up, is over. */
+  onDown?: () => void
+}
+
+/** A user of RabbitMQ for whom the gateway acts with his own credentials, so that RabbitMQ decides what he may do. */
+export interface Login {
+  /** Tells logins apart: a digest of the user's name and password together. */
+  readonly key: string
+  readonly username: string
+  readonly password: string
+  /** Who it is, whatever his password: whose leases are whose. */
+  readonly owner: string
+}
+
+const FIRST_RETRY = 100
+const LAST_RETRY = 5000
+
+export class BrokerConnection {
+  state: ConnectionState = 'connecting'
+  /** Why it is not up, for the readiness answer and the log. */
+  reason = 'connecting'
+  /** The broker's version, such as `4.0.5`, once it was connected. */
+  brokerVersion = ''
+
+  readonly #settings: ConnectionSettings
+  #model: ChannelModel | undefined
+  #attempts = 0
+  #retry: NodeJS.Timeout | undefined
+  #firstAttempt: Promise<void>
+
+  constructor(settings: ConnectionSettings) {
+    this.#settings = settings
+    this.#firstAttempt = this.#connect()
+  }
+
+  /**
+   * The live connection.
+   * @throws Problem broker_unavailable at once when there is none; only a connection on its very first attempt is waited for.
+   */
+  async ready(): Promise<ChannelModel> {
+    if (this.state === 'connecting') await this.#firstAttempt
+    return this.model()
+  }
+
+  /** As ready(), without the wait. */
+  model(): ChannelModel {
+    if (this.#model && (this.state === 'up' || this.state === 'blocked')) return this.#model
+    if (this.reason === REFUSED && this.#settings.login) throw refusedLogin()
+    if (this.reason === VHOST_REFUSED) {
+      throw new Problem('vhost_not_found', `There is no vhost '${this.#settings.vhost}', or the gateway may not use it.`)
+    }
+    throw new Problem('broker_unavailable', `RabbitMQ can't be reached just now (${this.reason}).`)
+  }
+
+  /** Whether the broker refused it, rather than that it could not be reached. */
+  get isRefused(): boolean {
+    return this.reason === VHOST_REFUSED || (this.reason === REFUSED && this.#settings.login !== undefined)
+  }
+
+  /** Ends this incarnation and connects anew: for when what lives on it can't be trusted any more. */
+  destroy(reason: string): void {
+    const model = this.#model
+    if (!model || this.state === 'closed') return
+    this.#settings.log.warn({ role: this.#settings.role, vhost: this.#settings.vhost, reason }, 'giving a broker connection up')
+    socketOf(model)?.destroy(new Error(reason))
+  }
+
+  /** Closes for good. Waits for the broker's close-ok, two seconds at most. */
+  async close(): Promise<void> {
+    const model = this.#model
+    this.state = 'closed'
+    this.reason = 'closed'
+    clearTimeout(this.#retry)
+    if (!model) return
+    try {
+      await settled(2000, model.close())
+    } catch {
+      // already closing
+    }
+    socketOf(model)?.destroy()
+  }
+
+  async #connect(): Promise<void> {
+    const { config, log, role, vhost, login } = this.#settings
+    const address = { ...pick(config.AMQP_URL, this.#attempts), ...login }
+    let model: ChannelModel | undefined
+    try {
+      model = await open(config, address, vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} ${role}`)
+      gatherWrites(socketOf(model))
+      this.#watch(model)
+      this.#model = model
+      this.brokerVersion = serverVersion(model)
+      await within(config.BROKER_TIMEOUT, 'the set-up of a connection', this.#settings.onUp?.(model) ?? Promise.resolve())
+      // It may have died, or been closed for good, while it was set up: then #lost has run, or the socket is let go here.
+      if (this.state === 'closed') socketOf(model)?.destroy()
+      if (this.#model !== model || (this.state as ConnectionState) === 'closed') return
+      this.state = 'up'
+      this.reason = ''
+      this.#attempts = 0
+      log.info(
+        { role, vhost, host: address.hostname, port: address.port, version: this.brokerVersion },
+        'connected to the broker',
+      )
+    } catch (error) {
+      if (model && this.#model === model) {
+        socketOf(model)?.destroy(error as Error)
+        this.#lost(model, error as Error)
+      } else if (!model) {
+        this.#failed(error as Error)
+      }
+    }
+  }
+
+  #watch(model: ChannelModel): void {
+    // Every call on a scratch channel listens while it runs, and there may be many.
+    model.setMaxListeners(0)
+    model.on('error', (error: Error) => this.#lost(model, error))
+    model.on('close', (error?: Error) => this.#lost(model, error ?? new Error('closed by the broker')))
+    model.on('handler-error' as 'error', (error: Error) => this.#settings.log.error({ err: error }, 'a broker callback failed'))
+    model.on('blocked', (reason: string) => {
+      if (this.#model !== model || this.state !== 'up') return
+      this.state = 'blocked'
+      this.reason = `blocked: ${reason}`
+      this.#settings.log.warn({ role: this.#settings.role, reason }, 'the broker blocks publishing')
+    })
+    model.on('unblocked', () => {
+      if (this.#model !== model || this.state !== 'blocked') return
+      this.state = 'up'
+      this.reason = ''
+      this.#settings.log.info({ role: this.#settings.role }, 'the broker accepts messages again')
+    })
+  }
+
+  #lost(model: ChannelModel, error: Error): void {
+    if (this.#model !== model) return
+    this.#model = undefined
+    this.#settings.onDown?.()
+    this.#failed(error)
+  }
+
+  #failed(error: Error): void {
+    if (this.state === 'closed') return
+    this.state = 'down'
+    this.reason = isVhostRefusal(error) ? VHOST_REFUSED : reasonOf(error)
+    const delay = Math.random() * Math.min(LAST_RETRY, FIRST_RETRY * 2 ** this.#attempts++)
+    const { log, role, vhost } = this.#settings
+    log.warn({ role, vhost, reason: this.reason, retry_ms: Math.round(delay) }, 'no broker connection')
+    this.#retry = setTimeout(() => void this.#connect(), delay)
+  }
+}
+
+/**
+ * Asks RabbitMQ whether it knows the user. Which vhosts he may use is another question.
+ * @throws Problem broker_unavailable: it can't be asked
+ */
+export async function isKnown(config: Config, login: Login): Promise<boolean> {
+  const address = { ...pick(config.AMQP_URL, 0), ...login }
+  try {
+    const model = await open(config, address, address.vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} login`)
+    model.on('error', () => undefined)
+    void settled(2000, model.close()).then(() => socketOf(model)?.destroy())
+    return true
+  } catch (error) {
+    if (isVhostRefusal(error as Error)) return true
+    if (reasonOf(error as Error) === REFUSED) return false
+    throw new Problem('broker_unavailable', `RabbitMQ can't be asked who that is (${reasonOf(error as Error)}).`)
+  }
+}
+
+/** The answer to credentials that RabbitMQ does not take. */
+export function refusedLogin(): Problem {
+  const challenge = 'Basic realm="rabbitmq-http-gateway", charset="UTF-8"'
+  return new Problem('unauthorized', 'RabbitMQ does not take these credentials.', { challenge })
+}
+
+const VHOST_REFUSED = 'vhost refused'
+const REFUSED = 'the broker refused the credentials'
+
+async function open(config: Config, address: BrokerAddress, vhost: string, name: string): Promise<ChannelModel> {
+  return connect(
+    {
+      protocol: address.protocol,
+      hostname: address.hostname,
+      port: address.port,
+      username: address.username,
+      password: address.password,
+      vhost: encodeURIComponent(vhost),
+      heartbeat: Math.round(config.AMQP_HEARTBEAT / 1000),
+    },
+    {
+      // As they are now: certificates are renewed while the gateway runs.
+      ...(address.protocol === 'amqps' && brokerCertificates(config)),
+      timeout: config.CONNECT_TIMEOUT,
+      noDelay: true,
+      keepAlive: true,
+      clientProperties: { connection_name: name },
+    },
+  )
+}
+
+// Several nodes: a random one first, then in turn, so that a dead node costs one attempt.
+let start = Math.floor(Math.random() * 1000)
+function pick(addresses: readonly BrokerAddress[], attempt: number): BrokerAddress {
+  if (attempt === 0) start = Math.floor(Math.random() * 1000)
+  return addresses[(start + attempt) % addresses.length]!
+}
+
+/** amqplib gives a connection up only after a handshake of closes; a frozen one needs its socket taken away. */
+function socketOf(model: ChannelModel): Socket | undefined {
+  return (model.connection as unknown as { stream?: Socket }).stream
+}
+
+/** Makes what all channels write in one turn of the event loop go out in one system call, in place of one for each channel. */
+function gatherWrites(socket: Socket | undefined): void {
+  if (!socket) return
+  const write = socket.write
+  let gathering = false
+  socket.write = ((...args: Parameters<typeof write>) => {
+    if (!gathering) {
+      gathering = true
+      socket.cork()
+      process.nextTick(() => {
+        gathering = false
+        socket.uncork()
+      })
+    }
+    return write.apply(socket, args)
+  }) as typeof write
+}
+
+function serverVersion(model: ChannelModel): string {
+  const properties = (model.connection as unknown as { serverProperties?: { version?: unknown } }).serverProperties
+  return String(properties?.version ?? '')
+}
+
+function reasonOf(error: Error): string {
+  if (/ACCESS-REFUSED|ACCESS_REFUSED/.test(error.message)) return REFUSED
+  return (error as NodeJS.ErrnoException).code === 'ECONNREFUSED' ? 'connection refused' : error.message.split('\n')[0]!
+}

@@ -1,0 +1,77 @@
+// AMQP's reply codes and amqplib's errors, as problems. The only place that reads the broker's words.
+
+import { Problem } from '../../problems.js'
+
+interface BrokerError extends Error {
+  code?: number | string
+}
+
+/** What is between the quotation marks of amqplib's message, without the reply code: `no queue 'x' in vhost '/'`. */
+function brokerText(error: Error): string {
+  const quoted = /with message "(?:[A-Z_]+ - )?([\s\S]*)"$/.exec(error.message)
+  return quoted ? quoted[1]! : error.message
+}
+
+/**
+ * The problem behind a failed call to the broker.
+ * @param missing what a 404 means where the broker's text doesn't say
+ */
+export function problemOf(error: unknown, missing: 'queue_not_found' | 'exchange_not_found' = 'queue_not_found'): Problem {
+  if (error instanceof Problem) return error
+  if (!(error instanceof Error)) return new Problem('internal_error', 'Something that is no error was thrown.', { cause: error })
+  const text = brokerText(error)
+  const options = { cause: error }
+  switch ((error as BrokerError).code) {
+    case 404:
+      if (/^no exchange /.test(text)) return new Problem('exchange_not_found', `There is ${text}.`, options)
+      if (/^no queue /.test(text)) return new Problem('queue_not_found', `There is ${text}.`, options)
+      return new Problem(missing, text, options)
+    case 403:
+      if (/exclusive use/.test(text)) return new Problem('resource_locked', `${capital(text)}.`, options)
+      return new Problem('access_refused', `${capital(text)}.`, options)
+    case 405:
+      return new Problem('resource_locked', `${capital(text.split('.')[0]!)}.`, options)
+    case 406:
+      if (/rabbit_stream_queue/.test(text)) return streamQueue(options)
+      // Its consumer timeout: what the channel held goes back, and nobody asked for anything wrong.
+      if (/^delivery acknowledgement .*timed out/i.test(text))
+        return new Problem('broker_unavailable', 'RabbitMQ closed the channel after its consumer timeout.', options)
+      if (/^inequivalent arg|in use|not empty/.test(text)) return new Problem('precondition_failed', `${capital(text)}.`, options)
+      return new Problem('invalid_request', `${capital(text)}.`, options)
+    case 503:
+    case 540:
+      return new Problem('invalid_request', `${capital(text)}.`, options)
+    case 541:
+      return new Problem('invalid_request', 'RabbitMQ failed over this request with an internal error.', options)
+    case 320:
+      return new Problem('broker_unavailable', 'RabbitMQ closed the connection.', options)
+  }
+  if (isConnectionLoss(error)) return new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.', options)
+  return new Problem('internal_error', 'RabbitMQ answered something unexpected.', options)
+}
+
+export function streamQueue(options: { cause?: unknown } = {}): Problem {
+  return new Problem(
+    'stream_queue',
+    'The queue is a RabbitMQ stream, which is read by offset: nothing is taken from it, so there is nothing to receive.',
+    options,
+  )
+}
+
+/** Whether the call failed because its channel or connection went away, whatever the reason. */
+export function isConnectionLoss(error: Error): boolean {
+  return (
+    error.name === 'IllegalOperationError' ||
+    /^(Channel (closed|closing|ended)|channel closed|Connection clos|Socket|Heartbeat timeout|Unexpected close|read E|write E)/i.test(
+      error.message,
+    ) ||
+    /^(ECONN|EPIPE|ETIMEDOUT|EHOST|ENET|ENOTFOUND|EAI_AGAIN)/.test(String((error as BrokerError).code ?? ''))
+  )
+}
+
+/** The broker let us log in but not into this vhost: missing or forbidden, which amqplib's words can't tell apart. */
+export function isVhostRefusal(error: Error): boolean {
+  return /Expected ConnectionOpenOk; got <ConnectionClose/.test(error.message)
+}
+
+const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)

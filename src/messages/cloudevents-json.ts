@@ -1,0 +1,67 @@
+// A message as a CloudEvent in structured mode: one that is an event keeps its attributes, any other becomes one.
+// https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+
+import { isUtf8 } from 'node:buffer'
+import type { IncomingMessage } from '../amqp/wire/message.js'
+import { attributeText, REQUIRED, toHttpName } from './cloudevents.js'
+import { isJson, isJsonType } from './json.js'
+import { headersOf } from './properties.js'
+
+export const STRUCTURED = 'application/cloudevents+json'
+
+export interface Origin {
+  vhost: string
+  queue: string
+  /** For a message that is no event. */
+  id: string
+}
+
+/** The event as JSON text; a JSON payload stands in it byte for byte. */
+export function eventOf(message: IncomingMessage, origin: Origin): Buffer {
+  const { contentType } = message.properties
+  // It is one in this very form already.
+  if (contentType && /^application\/cloudevents\+json\s*(?:;|$)/i.test(contentType)) return message.body
+  const attributes = ownAttributes(message) ?? newAttributes(message, origin)
+  if (contentType !== undefined) attributes['datacontenttype'] = contentType
+  return Buffer.from(`${JSON.stringify(attributes).slice(0, -1)}${dataOf(message)}}`)
+}
+
+/** Those of a message that is an event in binary mode; undefined for any other. */
+function ownAttributes({ properties }: IncomingMessage): Record<string, unknown> | undefined {
+  const attributes: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(headersOf(properties) ?? {})) {
+    const attribute = toHttpName(name)?.slice('ce-'.length)
+    const text = attribute === undefined ? undefined : attributeText(value)
+    if (attribute === undefined || text === undefined || !/^[a-z0-9]+$/.test(attribute) || attribute === 'data') continue
+    attributes[attribute] = typeof value === 'boolean' || isInteger(value) ? value : text
+  }
+  return REQUIRED.every((name) => typeof attributes[name] === 'string' && attributes[name] !== '') ? attributes : undefined
+}
+
+/** As far as the format's own integers go; a larger one is text. */
+const isInteger = (value: unknown): boolean => typeof value === 'number' && Number.isInteger(value) && (value | 0) === value
+
+function newAttributes(
+  { properties: { type, timestamp } }: IncomingMessage,
+  { id, vhost, queue }: Origin,
+): Record<string, unknown> {
+  const time = timestamp === undefined ? undefined : new Date(timestamp * 1000)
+  return {
+    specversion: '1.0',
+    id,
+    source: `/vhosts/${encodeURIComponent(vhost)}/queues/${encodeURIComponent(queue)}`,
+    type: type || 'rabbitmq.message',
+    ...(time && !Number.isNaN(time.getTime()) && { time: time.toISOString() }),
+  }
+}
+
+function dataOf({ body, properties: { contentType, contentEncoding } }: IncomingMessage): string {
+  if (body.length === 0) return ''
+  if (!contentEncoding && isUtf8(body)) {
+    const text = body.toString('utf8')
+    // Without a type an event's data is JSON: what is none stands there as a JSON string.
+    if (contentType === undefined || !isJsonType(contentType)) return `,"data":${JSON.stringify(text)}`
+    if (isJson(text)) return `,"data":${text}`
+  }
+  return `,"data_base64":"${body.toString('base64')}"`
+}

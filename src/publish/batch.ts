@@ -1,0 +1,220 @@
+// Many messages at once. One bad message fails alone; a result says no more than is known.
+
+import { isUtf8 } from 'node:buffer'
+import type { Identity } from '../access/identity.js'
+import { admit } from '../access/authorize-publish.js'
+import type { Vhost, Vhosts } from '../amqp/vhost.js'
+import type { Config } from '../config/index.js'
+import type { Delays } from '../delay/delays.js'
+import { LONGEST_DELAY, SHORTEST_DELAY } from '../delay/levels.js'
+import { type Entry, EntryProblem, type EntryTarget, readEntry, readEvent } from '../messages/batch-message.js'
+import { arrayItems, objectMembers } from '../messages/json-slices.js'
+import type { BatchStatus, Metrics } from '../metrics.js'
+import { invalidRequest, Problem } from '../problems.js'
+import { checkDelay } from './publish.js'
+
+export interface BatchResult {
+  index: number
+  id?: string
+  status: BatchStatus
+  message_id?: string
+  problem?: Record<string, unknown>
+}
+
+export interface BatchRequest {
+  author: Identity
+  vhost: string | undefined
+  to: 'queue' | 'exchange'
+  exchange: string
+  routingKey: string
+  /** False once the client has gone: then no more is published. */
+  wanted: () => boolean
+  /** Path and id of the request, for the problems of single messages. */
+  instance: string
+  requestId: string
+}
+
+export interface BatchServices {
+  vhosts: Vhosts
+  delays: Delays
+  config: Config
+  metrics: Metrics
+}
+
+const MAX_MESSAGES = 10_000
+const DELAYS = { shortest: SHORTEST_DELAY, longest: LONGEST_DELAY }
+
+/** Publishes the messages of one request, each on its own, in order. */
+export class Batch {
+  readonly #vhost: Vhost
+  readonly #services: BatchServices
+  readonly #request: BatchRequest
+  readonly #letGo: () => void
+  readonly target: EntryTarget
+
+  private constructor(vhost: Vhost, services: BatchServices, request: BatchRequest, target: EntryTarget) {
+    this.#vhost = vhost
+    this.#services = services
+    this.#request = request
+    this.#letGo = vhost.hold()
+    this.target = target
+    services.metrics.batches(1)
+  }
+
+  /**
+   * Looks the queue or exchange up, so that what is wrong for all messages is one problem. Whoever begins a batch has to end it.
+   * @throws Problem queue_not_found, exchange_not_found, broker_unavailable, broker_blocked
+   */
+  static async begin(services: BatchServices, request: BatchRequest): Promise<Batch> {
+    const { vhosts, config } = services
+    const vhost = await vhosts.get(request.vhost, request.author.login)
+    const { author, to, exchange, routingKey } = request
+    const username = author.setsUserId ? (author.login?.username ?? vhosts.username) : undefined
+    const maxSize = config.MAX_MESSAGE_SIZE
+    const batch = new Batch(vhost, services, request, { to, exchange, routingKey, username, maxSize, delays: DELAYS })
+    try {
+      if (to === 'queue') await vhost.topology.queue(routingKey)
+      else await vhost.topology.exchange(exchange)
+      await vhost.publisher.ready()
+    } catch (error) {
+      batch.end()
+      throw error
+    }
+    return batch
+  }
+
+  /** False once the client has gone. */
+  get wanted(): boolean {
+    return this.#request.wanted()
+  }
+
+  /**
+   * Publishes what `read` gives. Resolves once it is written, which waits until there is room, with the promise of its result;
+   * neither is ever rejected.
+   */
+  async publish(index: number, read: () => Entry): Promise<{ result: Promise<BatchResult> }> {
+    let entry: Entry | undefined
+    try {
+      entry = read()
+      admit(this.#author(), this.#vhost.name, entry.message)
+      const { confirmed } = await this.#write(entry)
+      return { result: this.#outcome(index, entry, confirmed) }
+    } catch (error) {
+      return { result: Promise.resolve(this.#failed(index, entry, error)) }
+    }
+  }
+
+  async #write({ message, delay }: Entry): Promise<{ confirmed: Promise<boolean> }> {
+    const { wanted } = this.#request
+    if (delay === undefined) return this.#vhost.publisher.write(message, wanted)
+    const { vhosts, delays } = this.#services
+    checkDelay(this.#request.author, message)
+    const waiting = await delays.wrap({ vhost: this.#vhost.name, message }, delay)
+    const { confirmed } = await vhosts.default.publisher.write(waiting, wanted)
+    const safe = confirmed.then((isSafe) => {
+      if (isSafe) return true
+      throw delays.lost()
+    })
+    return { confirmed: safe }
+  }
+
+  /** Lets the vhost go. */
+  end(): void {
+    this.#letGo()
+    this.#services.metrics.batches(-1)
+  }
+
+  async #outcome(index: number, entry: Entry, confirmed: Promise<boolean>): Promise<BatchResult> {
+    try {
+      return (await confirmed)
+        ? this.#result(index, 'confirmed', entry)
+        : this.#result(index, 'unroutable', entry, this.#unroutable(entry))
+    } catch (error) {
+      return this.#failed(index, entry, error)
+    }
+  }
+
+  #failed(index: number, entry: Entry | undefined, error: unknown): BatchResult {
+    const problem =
+      error instanceof Problem ? error : new Problem('internal_error', 'This is a defect of the gateway.', { cause: error })
+    return this.#result(index, statusOf(problem), entry ?? { id: error instanceof EntryProblem ? error.id : undefined }, problem)
+  }
+
+  /** Who he is by now: a batch of lines lasts as long as its client likes. */
+  #author(): Identity {
+    const author = this.#request.author.current()
+    if (!author) throw new Problem('unauthorized', 'The credentials of the request are over.')
+    return author
+  }
+
+  #unroutable({ message: { exchange, routingKey } }: Entry): Problem {
+    return exchange === ''
+      ? new Problem('queue_not_found', `There is no queue '${routingKey}'. The message was not stored.`)
+      : new Problem('unroutable', `No queue is bound to exchange '${exchange}' for that message. It was not stored.`)
+  }
+
+  #result(index: number, status: BatchStatus, { id, message }: Partial<Entry>, problem?: Problem): BatchResult {
+    const { instance, requestId } = this.#request
+    this.#services.metrics.batched(status)
+    return {
+      index,
+      ...(id !== undefined && { id }),
+      status,
+      ...(message && { message_id: message.properties.messageId }),
+      ...(problem && { problem: problem.body(instance, requestId) }),
+    }
+  }
+}
+
+function statusOf({ code }: Problem): BatchStatus {
+  if (code === 'invalid_message' || code === 'message_too_large') return 'invalid'
+  return code === 'publish_outcome_unknown' || code === 'internal_error' ? 'unknown' : 'rejected'
+}
+
+/**
+ * Publishes a JSON batch, `{"messages": […]}`, or a CloudEvents batch, `[…]`, and resolves with a result each, in order; with
+ * fewer where the client goes away meanwhile.
+ * @throws Problem invalid_request where the batch as a whole is none
+ */
+export async function publishAll(batch: Batch, body: Buffer, kind: 'json' | 'cloudevents'): Promise<BatchResult[]> {
+  try {
+    if (!isUtf8(body)) throw invalidRequest('/body', 'is not UTF-8')
+    const text = body.toString('utf8')
+    const items = kind === 'json' ? messagesOf(text) : eventsOf(text)
+    if (items.length === 0) throw invalidRequest(kind === 'json' ? '/body/messages' : '/body', 'is empty')
+    if (items.length > MAX_MESSAGES)
+      throw invalidRequest('/body', `has ${items.length} messages, and ${MAX_MESSAGES} is the limit`)
+    const results: Promise<BatchResult>[] = []
+    for (const [index, { start, end }] of items.entries()) {
+      if (!batch.wanted) break
+      const read = () => (kind === 'json' ? readEntry(text, start, batch.target) : readEvent(text, start, end, batch.target))
+      results.push((await batch.publish(index, read)).result)
+    }
+    return await Promise.all(results)
+  } finally {
+    batch.end()
+  }
+}
+
+function messagesOf(text: string) {
+  const json = parse(text)
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw invalidRequest('/body', 'must be an object with messages')
+  const unknown = Object.keys(json).find((name) => name !== 'messages')
+  if (unknown !== undefined) throw invalidRequest(`/body/${unknown.slice(0, 64)}`, 'is not known here')
+  if (!Array.isArray((json as { messages?: unknown }).messages)) throw invalidRequest('/body/messages', 'must be an array')
+  return arrayItems(text, objectMembers(text).get('messages')!.start)
+}
+
+function eventsOf(text: string) {
+  if (!Array.isArray(parse(text))) throw invalidRequest('/body', 'must be an array of events')
+  return arrayItems(text)
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw invalidRequest('/body', `is not JSON: ${(error as Error).message.slice(0, 200)}`)
+  }
+}

@@ -1,0 +1,84 @@
+// Publishing NDJSON: lines are read, published and confirmed as they come, results written back in order as soon as they are
+// known, all at the pace of the slowest of client, gateway and broker.
+
+import { isUtf8 } from 'node:buffer'
+import type { IncomingMessage as HttpRequest } from 'node:http'
+import type { Writable } from 'node:stream'
+import type { Batch, BatchResult } from './batch.js'
+import type { Config } from '../config/index.js'
+import { readEntry } from '../messages/batch-message.js'
+import { lines } from '../messages/lines.js'
+import { Problem } from '../problems.js'
+
+/** Messages published whose results are not written: enough to keep the broker busy. */
+const WINDOW = 1000
+/** Results that a client which first sends everything leaves unread. */
+export const RESULT_BUFFER = 16 * 1024 * 1024
+
+/**
+ * Publishes every line of the request until it ends, and writes a result line each and the totals.
+ * A client that goes away ends it: what was published by then stays, and no more is. Then `out` has to be destroyed.
+ */
+export async function publishLines(batch: Batch, request: HttpRequest, out: Writable, config: Config): Promise<void> {
+  const totals = { published: 0, failed: 0 }
+  let index = 0
+  let last = Promise.resolve()
+  const window: Promise<void>[] = []
+
+  const writeAfter = async (before: Promise<void>, result: Promise<BatchResult>) => {
+    await before
+    const known = await result
+    totals[known.status === 'confirmed' ? 'published' : 'failed']++
+    if (!out.write(`${JSON.stringify(known)}\n`)) await drained(out)
+  }
+
+  try {
+    // base64 takes a third more, and there is some JSON around.
+    for await (const line of lines(request, Math.ceil((config.MAX_MESSAGE_SIZE * 4) / 3) + 128 * 1024)) {
+      if (!batch.wanted) return
+      if (line && isBlank(line)) continue
+      const { result } = await batch.publish(index++, () => readLine(batch, line))
+      last = writeAfter(last, result)
+      window.push(last)
+      if (window.length >= WINDOW) await window.shift()
+    }
+    await last
+    out.end(`${JSON.stringify(totals)}\n`)
+  } finally {
+    batch.end()
+  }
+}
+
+/** Resolves when there is room for more, or nobody left to write to. */
+async function drained(out: Writable): Promise<void> {
+  if (out.destroyed) return
+  await new Promise<void>((resolve) => {
+    const done = () => {
+      out.off('drain', done).off('close', done)
+      resolve()
+    }
+    out.on('drain', done).on('close', done)
+  })
+}
+
+const isBlank = (line: Buffer): boolean => line.every((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0d)
+
+function readLine(batch: Batch, line: Buffer | undefined) {
+  if (!line) throw new Problem('message_too_large', 'The line is longer than a message can be.')
+  const text = textOf(line).trim()
+  try {
+    JSON.parse(text)
+  } catch (error) {
+    throw invalid(`is not JSON: ${(error as Error).message.slice(0, 120)}`)
+  }
+  return readEntry(text, 0, batch.target)
+}
+
+function textOf(line: Buffer): string {
+  if (!isUtf8(line)) throw invalid('is not UTF-8')
+  return line.toString('utf8')
+}
+
+function invalid(detail: string): Problem {
+  return new Problem('invalid_message', `The line ${detail}`, { errors: [{ pointer: '', detail }] })
+}

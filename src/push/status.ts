@@ -1,0 +1,106 @@
+// What the instances tell each other of their subscriptions, so that whichever is asked answers for all.
+
+import { type Definitions, keyIn } from '../definitions/definitions.js'
+import type { Log } from '../lib/log.js'
+import type { Worker } from './worker.js'
+
+const TOPIC = 'push'
+/** Between two words of an instance that has news. */
+const INTERVAL = 2000
+/** Between two of one that has none. */
+const REPEAT = 8000
+/** After which an instance that says nothing is gone. */
+const AGE = 20_000
+
+export interface Status {
+  state: 'running' | 'paused' | 'failing'
+  delivered: number
+  failed: number
+  inFlight: number
+  lastError: { text: string; at: number } | undefined
+  /** Milliseconds since 1970. */
+  nextAttempt: number | undefined
+}
+
+/** What one instance says. */
+interface Word {
+  delivered: number
+  failed: number
+  inFlight: number
+  isFailing: boolean
+  lastSuccess: number
+  lastFailure: number
+  error?: { text: string; at: number }
+  next?: number
+}
+
+export class Reports {
+  readonly #definitions: Definitions
+  readonly #log: Log
+  readonly #workers: ReadonlyMap<string, Worker>
+  readonly #timer: NodeJS.Timeout
+  #last = '{}'
+  #lastAt = 0
+
+  constructor({ definitions, log }: { definitions: Definitions; log: Log }, workers: ReadonlyMap<string, Worker>) {
+    this.#definitions = definitions
+    this.#log = log
+    this.#workers = workers
+    this.#timer = setInterval(() => void this.#say(), INTERVAL)
+  }
+
+  /** Of this instance and all others that were heard of lately. */
+  status(key: string): Status {
+    const words = this.#definitions.said(TOPIC, AGE).map(({ value }) => (value as Record<string, Word>)[key])
+    const own = this.#workers.get(key)
+    const all = [...words, own && wordOf(own)].filter((word) => word !== undefined)
+    const sum = (of: 'delivered' | 'failed' | 'inFlight') => all.reduce((total, word) => total + word[of], 0)
+    const last = (of: 'lastSuccess' | 'lastFailure') => Math.max(0, ...all.map((word) => word[of]))
+    const errors = all.flatMap(({ error }) => error ?? []).sort((a, b) => b.at - a.at)
+    const attempts = all.flatMap(({ next }) => next ?? []).filter((at) => at > Date.now())
+    const isFailing = all.some((word) => word.isFailing) || last('lastFailure') > last('lastSuccess')
+    return {
+      state: own?.isPaused ? 'paused' : isFailing ? 'failing' : 'running',
+      delivered: sum('delivered'),
+      failed: sum('failed'),
+      inFlight: sum('inFlight'),
+      lastError: errors[0],
+      nextAttempt: attempts.length > 0 ? Math.min(...attempts) : undefined,
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+  }
+
+  async #say(): Promise<void> {
+    const words: Record<string, Word> = {}
+    for (const worker of this.#workers.values()) {
+      const word = wordOf(worker)
+      if (word.delivered + word.failed + word.inFlight > 0 || word.error) words[keyIn(worker.vhost, worker.name)] = word
+    }
+    const text = JSON.stringify(words)
+    const hasNews = text !== this.#last
+    if (!hasNews && (text === '{}' || Date.now() - this.#lastAt < REPEAT)) return
+    this.#last = text
+    this.#lastAt = Date.now()
+    await this.#definitions.say(TOPIC, words).catch((error) => {
+      this.#last = '' // said again
+      this.#log.debug({ err: error }, 'the other instances could not be told of the subscriptions')
+    })
+  }
+}
+
+function wordOf({ told, inFlight, isFailing, nextAttempt }: Worker): Word {
+  const { delivered, failed, lastSuccess, lastFailure, lastError } = told
+  return {
+    delivered,
+    failed,
+    inFlight,
+    isFailing,
+    lastSuccess,
+    lastFailure,
+    ...(lastError && { error: { text: lastError.text.slice(0, 200), at: lastError.at } }),
+    ...(nextAttempt !== undefined && { next: nextAttempt }),
+  }
+}

@@ -1,0 +1,114 @@
+// What becomes of one message of a queue that is redriven: whether it is meant, where it goes, and as what.
+
+import { randomUUID } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
+import { admit } from '../access/authorize-publish.js'
+import { DEFAULT_EXCHANGE, type Rights } from '../access/rights.js'
+import { ATTEMPTS_HEADER, DELIVERIES_HEADER, QUEUE_HEADER } from '../amqp/consume/delivery.js'
+import { type FieldTable, TypedValue } from '../amqp/wire/field-table.js'
+import type { IncomingMessage, OutgoingMessage } from '../amqp/wire/message.js'
+import { type Death, deathsOf } from '../messages/x-death.js'
+import { tableToJson } from '../messages/headers.js'
+import { Problem } from '../problems.js'
+import type { Filter, Order, Target } from './task.js'
+
+export type Decision =
+  | { kind: 'skip' }
+  /** It is meant, and can't be moved. */
+  | { kind: 'refuse'; problem: Problem }
+  | { kind: 'move'; message: OutgoingMessage }
+
+export interface Rules {
+  order: Order
+  rights: Rights
+  /** The only `user_id` that the gateway may publish. */
+  username: string
+}
+
+/** What RabbitMQ and the gateway wrote of its deaths and deliveries, and CC and BCC, which would route it elsewhere once more. */
+const OF_ITS_PAST = new Set([
+  'x-death',
+  'x-delivery-count',
+  'x-acquired-count',
+  DELIVERIES_HEADER,
+  ATTEMPTS_HEADER,
+  QUEUE_HEADER,
+  'CC',
+  'BCC',
+])
+const PREFIXES_OF_ITS_PAST = ['x-first-death-', 'x-last-death-', 'x-opt-']
+
+export function decide(incoming: IncomingMessage, { order, rights, username }: Rules): Decision {
+  const { headers } = incoming.properties
+  const death = deathIn(order.queue, headers)
+  if (order.filter && !matches(order.filter, headers, death)) return { kind: 'skip' }
+  const place = order.to ? placeOf(order.to, incoming) : originOf(death, order.queue)
+  if (!place) return { kind: 'skip' }
+  const { messageId = randomUUID(), userId, headers: _, ...rest } = incoming.properties
+  const message: OutgoingMessage = {
+    ...place,
+    body: incoming.body,
+    properties: { ...rest, messageId, headers: withoutPast(headers), ...(userId === username && { userId }) },
+  }
+  const problem = refusal(message, incoming, order, rights)
+  return problem ? { kind: 'refuse', problem } : { kind: 'move', message }
+}
+
+type Place = Pick<OutgoingMessage, 'exchange' | 'routingKey'>
+
+/** The death that brought it here: the last in another queue than the one it is in. */
+function deathIn(queue: string, headers: FieldTable | undefined): Death | undefined {
+  const deaths = deathsOf(headers)
+  return deaths?.find((death) => death.queue !== queue) ?? deaths?.[0]
+}
+
+function originOf(death: Death | undefined, queue: string): Place | undefined {
+  return death && death.queue !== queue ? { exchange: '', routingKey: death.queue } : undefined
+}
+
+function placeOf(to: Target, { routingKey }: IncomingMessage): Place {
+  if ('queue' in to) return { exchange: '', routingKey: to.queue }
+  return { exchange: to.exchange === DEFAULT_EXCHANGE ? '' : to.exchange, routingKey: to.routing_key ?? routingKey }
+}
+
+function refusal(
+  message: OutgoingMessage,
+  { properties }: IncomingMessage,
+  { vhost, queue, to }: Order,
+  rights: Rights,
+): Problem | undefined {
+  const { exchange, routingKey } = message
+  // There may be CC in what can't be read.
+  if (properties.headers instanceof TypedValue) return new Problem('invalid_message', 'The headers of a message can not be read.')
+  if (exchange === '' && routingKey === queue)
+    return new Problem('invalid_request', 'A message would come back to its own queue.')
+  // A message says itself where it came from, and may be a stranger's.
+  if (!isNamed(to) && exchange === '' && routingKey.startsWith('gateway.'))
+    return new Problem('access_refused', "A message would go to a queue of the gateway's own.")
+  try {
+    admit({ rights, headers: undefined }, vhost, message)
+    return undefined
+  } catch (error) {
+    return error as Problem
+  }
+}
+
+const isNamed = (to: Target | undefined): boolean => to !== undefined && ('queue' in to || to.routing_key !== undefined)
+
+function matches({ header, reason }: Filter, headers: FieldTable | undefined, death: Death | undefined): boolean {
+  if (reason !== undefined && death?.reason !== reason) return false
+  return Object.entries(header ?? {}).every(([name, wanted]) => {
+    const value = headers && Object.hasOwn(headers, name) ? headers[name] : undefined
+    return value !== undefined && isDeepStrictEqual(JSON.parse(tableToJson({ value })).value, wanted)
+  })
+}
+
+function withoutPast(headers: FieldTable | undefined): FieldTable | undefined {
+  if (!headers) return undefined
+  const rest: FieldTable = Object.create(null)
+  for (const name in headers) {
+    const isOfPast = OF_ITS_PAST.has(name) || PREFIXES_OF_ITS_PAST.some((prefix) => name.startsWith(prefix))
+    if (!isOfPast) rest[name] = headers[name]!
+  }
+  return rest
+}

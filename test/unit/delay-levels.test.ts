@@ -1,0 +1,51 @@
+// The levels that delayed messages pass.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { LEVELS, LONGEST_DELAY, levelTime, pathOf, patternsOf, SHORTEST_DELAY } from '../../src/delay/levels.js'
+
+/** What a topic exchange does: https://www.rabbitmq.com/tutorials/tutorial-five-javascript */
+function matches(pattern: string, key: string): boolean {
+  const source = pattern.split('.').map((word) => (word === '*' ? '[^.]+' : word === '#' ? '.*' : word))
+  return new RegExp(`^${source.join('[.]')}$`).test(key)
+}
+
+/** Follows a message through the bindings, and sums up where it stays. */
+function walk(delay: number): { total: number; stops: number } {
+  const { top, routingKey } = pathOf(delay)
+  let [total, stops] = [0, 0]
+  for (let level = top; level >= 0; level--) {
+    const { stay, pass } = patternsOf(level)
+    const stays = matches(stay, routingKey)
+    assert.notEqual(stays, matches(pass, routingKey), `${delay} ms at level ${level}`)
+    if (stays) {
+      total += levelTime(level)
+      stops++
+    }
+  }
+  return { total, stops }
+}
+
+describe('the path of a delay', () => {
+  it('is never shorter than it, nor longer by more than 100 ms or one in 128, with eight stops at most', () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(fc.integer({ min: SHORTEST_DELAY, max: 60_000 }), fc.integer({ min: SHORTEST_DELAY, max: LONGEST_DELAY })),
+        (delay) => {
+          const { total, stops } = walk(delay)
+          assert.ok(total >= delay, `${total}`)
+          assert.ok(total - delay <= Math.max(100, delay / 128), `${total}`)
+          assert.ok(stops <= 8)
+        },
+      ),
+      { numRuns: 2000 },
+    )
+    for (const delay of [SHORTEST_DELAY, 101, 25_500, 25_501, LONGEST_DELAY]) assert.ok(walk(delay).total >= delay)
+  })
+
+  it('begins at a level that there is', () => {
+    for (const delay of [SHORTEST_DELAY, LONGEST_DELAY]) assert.ok(pathOf(delay).top < LEVELS)
+    assert.equal(pathOf(LONGEST_DELAY).routingKey.split('.').length, LEVELS)
+  })
+})
