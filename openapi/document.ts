@@ -1,51 +1,71 @@
 // What the OpenAPI document says beside the routes, and every schema that it names.
 
-import { Batch, BatchResult, BatchResults } from './schemas/batch.js'
-import { Extend, Extension, Lease, Nack, Nothing, Settle, SettleResults } from './schemas/lease.js'
-import { Message, Messages, Properties, Receipt } from './schemas/message.js'
-import { Health, Readiness } from './schemas/operations.js'
-import { Problem } from './schemas/problem.js'
-import { Redrive, RedriveOrder, Redrives } from './schemas/redrive.js'
-import { RetryPolicy, RetryPolicyDeclaration } from './schemas/retry.js'
-import { Subscription, SubscriptionDefinition, Subscriptions, TestDelivery } from './schemas/subscription.js'
-import { DeclaredQueue, Exchange, ExchangeDeclaration, Purged, Queue, QueueDeclaration } from './schemas/topology.js'
+import { BatchResultSchema, BatchResultsSchema, BatchSchema } from './schemas/batch.js'
+import {
+  ExtendSchema,
+  ExtensionSchema,
+  LeaseSchema,
+  NackSchema,
+  NothingSchema,
+  SettleResultsSchema,
+  SettleSchema,
+} from './schemas/lease.js'
+import { MessageSchema, MessagesSchema, PropertiesSchema, ReceiptSchema } from './schemas/message.js'
+import { HealthSchema, ReadinessSchema } from './schemas/operations.js'
+import { ProblemSchema } from './schemas/problem.js'
+import { RedriveOrderSchema, RedriveSchema, RedrivesSchema } from './schemas/redrive.js'
+import { RetryPolicyDeclarationSchema, RetryPolicySchema } from './schemas/retry.js'
+import {
+  SubscriptionDefinitionSchema,
+  SubscriptionSchema,
+  SubscriptionsSchema,
+  TestDeliverySchema,
+} from './schemas/subscription.js'
+import {
+  DeclaredQueueSchema,
+  ExchangeDeclarationSchema,
+  ExchangeSchema,
+  PurgedSchema,
+  QueueDeclarationSchema,
+  QueueSchema,
+} from './schemas/topology.js'
 
 export const schemas = [
-  Problem,
-  Properties,
-  Message,
-  Messages,
-  Receipt,
-  Batch,
-  BatchResult,
-  BatchResults,
-  Lease,
-  Extension,
-  Nack,
-  Extend,
-  Nothing,
-  Settle,
-  SettleResults,
-  QueueDeclaration,
-  DeclaredQueue,
-  Queue,
-  Purged,
-  RetryPolicyDeclaration,
-  RetryPolicy,
-  ExchangeDeclaration,
-  Exchange,
-  RedriveOrder,
-  Redrive,
-  Redrives,
-  SubscriptionDefinition,
-  Subscription,
-  Subscriptions,
-  TestDelivery,
-  Health,
-  Readiness,
+  ProblemSchema,
+  PropertiesSchema,
+  MessageSchema,
+  MessagesSchema,
+  ReceiptSchema,
+  BatchSchema,
+  BatchResultSchema,
+  BatchResultsSchema,
+  LeaseSchema,
+  ExtensionSchema,
+  NackSchema,
+  ExtendSchema,
+  NothingSchema,
+  SettleSchema,
+  SettleResultsSchema,
+  QueueDeclarationSchema,
+  DeclaredQueueSchema,
+  QueueSchema,
+  PurgedSchema,
+  RetryPolicyDeclarationSchema,
+  RetryPolicySchema,
+  ExchangeDeclarationSchema,
+  ExchangeSchema,
+  RedriveOrderSchema,
+  RedriveSchema,
+  RedrivesSchema,
+  SubscriptionDefinitionSchema,
+  SubscriptionSchema,
+  SubscriptionsSchema,
+  TestDeliverySchema,
+  HealthSchema,
+  ReadinessSchema,
 ]
 
-export const tags = [
+export const openapiTags = [
   { name: 'messages', description: 'Publish and receive.' },
   { name: 'rpc', description: 'Request and reply.' },
   { name: 'leases', description: 'Acknowledge, give back or extend what was received, in a later call and at any instance.' },
@@ -86,5 +106,5 @@ export const document = {
   },
   // The last one is no credentials at all, for where nobody is asked.
   security: [{ bearer: [] }, { basic: [] }, {}],
-  tags,
+  tags: openapiTags,
 }

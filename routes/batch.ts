@@ -4,19 +4,19 @@ import { PassThrough } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify'
 import { Type } from 'typebox'
-import { ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
+import { ExchangeNameSchema, QueueNameSchema, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishManyToExchange, publishToQueue } from '../src/access/requirements.js'
 import { Batch, publishAll } from '../src/publish/batch.js'
-import { publishLines, RESULT_BUFFER } from '../src/publish/ndjson.js'
+import { publishLines, RESULT_BUFFER_BYTES } from '../src/publish/ndjson.js'
 import type { Services } from '../src/services.js'
 import { nameOf, routingKeyOf, vhostOf } from './params.js'
 
 const summary = 'Publish many messages'
 const description =
   'As `{"messages": […]}` (up to 10 000), as NDJSON with a message a line (any number, read and confirmed as they come), or as a CloudEvents batch. A result a message, in order: one bad message fails alone.'
-const consumes = ['application/json', 'application/x-ndjson', 'application/cloudevents-batch+json']
-const response = {
+const batchMediaTypes = ['application/json', 'application/x-ndjson', 'application/cloudevents-batch+json']
+const batchResponse = {
   200: {
     description: 'A result for each message. `unknown`: no confirm came; it may or may not be in the queue.',
     content: {
@@ -60,10 +60,10 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
         tags: ['messages'],
         summary: `${summary} to a queue`,
         description,
-        consumes,
-        params: Type.Object({ queue: QueueName }),
+        consumes: batchMediaTypes,
+        params: Type.Object({ queue: QueueNameSchema }),
         body,
-        response,
+        response: batchResponse,
       },
       validatorCompiler,
     },
@@ -79,14 +79,14 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
         tags: ['messages'],
         summary: `${summary} to an exchange`,
         description,
-        consumes,
-        params: Type.Object({ exchange: ExchangeName }),
+        consumes: batchMediaTypes,
+        params: Type.Object({ exchange: ExchangeNameSchema }),
         querystring: Type.Object(
           { routing_key: Type.Optional(Type.String({ description: 'Of messages that name none.' })) },
           strict,
         ),
         body,
-        response,
+        response: batchResponse,
       },
       validatorCompiler,
     },
@@ -112,7 +112,7 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
     })
     const type = request.headers['content-type'] ?? ''
     if (/^application\/x-ndjson/i.test(type)) {
-      const out = new PassThrough({ writableHighWaterMark: RESULT_BUFFER })
+      const out = new PassThrough({ writableHighWaterMark: RESULT_BUFFER_BYTES })
       reply.raw.once('close', () => out.destroy())
       publishLines(batch, request.raw, out, config).catch((error) => out.destroy(error as Error))
       return reply.type('application/x-ndjson; charset=utf-8').send(out)

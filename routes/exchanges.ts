@@ -2,14 +2,14 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
+import { ExchangeNameSchema, QueueNameSchema, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
-import { bindExchange, bindQueue, configure, declareExchange, look } from '../src/access/requirements.js'
+import { bindExchange, bindQueue, configure, declareExchange, readOrConfigure } from '../src/access/requirements.js'
 import type { Binding } from '../src/amqp/topology.js'
 import type { Services } from '../src/services.js'
 import { argumentsInQuery, argumentsOf, nameOf, routingKeyOf, vhostOf } from './params.js'
 
-const params = Type.Object({ exchange: ExchangeName })
+const params = Type.Object({ exchange: ExchangeNameSchema })
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
 const bindingQuery = Type.Object(
   {
@@ -57,14 +57,14 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
         internal: body.internal ?? false,
         arguments: args,
       })
-      return reply.code(created ? 201 : 200).send({ name: shown(name), vhost: vhost.name })
+      return reply.code(created ? 201 : 200).send({ name: exchangeToJson(name), vhost: vhost.name })
     },
   )
 
   app.get(
     '/exchanges/:exchange',
     {
-      config: { access: look('exchange') },
+      config: { access: readOrConfigure('exchange') },
       schema: {
         operationId: 'getExchange',
         tags: ['exchanges'],
@@ -76,8 +76,8 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
     async (request) => {
       const name = nameOf(request.params, 'exchange')
       const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
-      await vhost.topology.exchange(name)
-      return { name: shown(name), vhost: vhost.name }
+      await vhost.topology.lookUpExchange(name)
+      return { name: exchangeToJson(name), vhost: vhost.name }
     },
   )
 
@@ -102,7 +102,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
       const name = nameOf(request.params, 'exchange')
       const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
       await vhost.topology.deleteExchange(name, { ifUnused: request.query.if_unused ?? false })
-      await vhost.publisher.forget(name)
+      await vhost.publisher.closeChannel(name)
       return reply.code(204).send(null)
     },
   )
@@ -113,8 +113,8 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
       to === 'queue' ? '/exchanges/:exchange/bindings/queues/:queue' : '/exchanges/:exchange/bindings/exchanges/:destination'
     const Destination =
       to === 'queue'
-        ? Type.Object({ exchange: ExchangeName, queue: QueueName })
-        : Type.Object({ exchange: ExchangeName, destination: ExchangeName })
+        ? Type.Object({ exchange: ExchangeNameSchema, queue: QueueNameSchema })
+        : Type.Object({ exchange: ExchangeNameSchema, destination: ExchangeNameSchema })
     for (const method of ['PUT', 'DELETE'] as const) {
       const verb = method === 'PUT' ? 'bind' : 'unbind'
       app.route({
@@ -149,4 +149,4 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
 }
 
 /** As it is written in a path: the default exchange has no name of its own. */
-const shown = (name: string): string => name || 'amq.default'
+const exchangeToJson = (name: string): string => name || 'amq.default'

@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { byInstance } from '../src/access/requirements.js'
 import { INSTANCE_PATH } from '../src/instances/client.js'
-import { digestOf, SIGNATURE, type Signed } from '../src/instances/signature.js'
+import { bodyDigest, SIGNATURE, type Signed } from '../src/instances/signature.js'
 import { Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { acceptAnyBody } from './raw-body.js'
@@ -25,13 +25,17 @@ export async function instanceRoutes(app: FastifyInstance, { instances, leases, 
       onRequest: (request, _reply, done) => {
         const found = signatures.read(request.headers[SIGNATURE])
         if (found) signed.set(request, found)
-        done(found ? undefined : refused('Only instances that share a secret with this one, and its time, have business here.'))
+        done(
+          found
+            ? undefined
+            : signatureRefused('Only instances that share a secret with this one, and its time, have business here.'),
+        )
       },
     },
     async (request, reply) => {
       const { epoch, digest, header } = signed.get(request)!
       const commands = (request.body as Buffer | undefined) ?? Buffer.of()
-      if (digestOf(commands) !== digest) throw refused('The body is not the one that was signed.')
+      if (bodyDigest(commands) !== digest) throw signatureRefused('The body is not the one that was signed.')
       // Of an epoch of somebody else nothing is known here: nothing is what it is answered.
       const answer = vhosts.knows(epoch) ? await leases.runEncoded(commands) : Buffer.of()
       return reply.header(SIGNATURE, signatures.signAnswer(header, answer)).type('application/json').send(answer)
@@ -39,4 +43,4 @@ export async function instanceRoutes(app: FastifyInstance, { instances, leases, 
   )
 }
 
-const refused = (detail: string): Problem => new Problem('unauthorized', detail, { challenge: 'Gateway-Signature' })
+const signatureRefused = (detail: string): Problem => new Problem('unauthorized', detail, { challenge: 'Gateway-Signature' })

@@ -3,16 +3,16 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { LeaseIdParam } from '../openapi/schemas/lease.js'
+import { LeaseIdParamSchema } from '../openapi/schemas/lease.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { readOfLease } from '../src/access/requirements.js'
 import type { LeaseCommand, LeaseResult } from '../src/leases/commands.js'
-import type { Asker } from '../src/leases/leases.js'
+import type { Caller } from '../src/leases/leases.js'
 import { catalogue, invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { delayOf, durationOf, vhostOf } from './params.js'
 
-const params = Type.Object({ id: LeaseIdParam })
+const params = Type.Object({ id: LeaseIdParamSchema })
 const failures = problems(
   ...BROKER,
   'lease_not_found',
@@ -28,10 +28,10 @@ const ok = (id: string, description: string) => ({ description, content: { 'appl
 const done = (description: string) => ({ description, type: 'null' })
 const MAX_BULK = 1000
 /** Beyond every limit that an extension can meet, so that max_lease_exceeded is what answers. */
-const FOREVER = 10 * 365 * 24 * 3_600_000
+const FAR_FUTURE_MS = 10 * 365 * 24 * 3_600_000
 
 export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { leases }) => {
-  const askerOf = ({ params, identity }: FastifyRequest): Asker => ({
+  const askerOf = ({ params, identity }: FastifyRequest): Caller => ({
     vhost: vhostOf(params as object),
     login: identity!.login,
     mayRead: (vhost, queue) => identity!.rights.allows('read', vhost, queue),
@@ -133,7 +133,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
     async (request) => {
       const body = request.body as {
         ack?: string[]
-        nack?: Nack[]
+        nack?: NackItem[]
         extend?: { id: string; lease?: string | number }[]
       }
       const commands: LeaseCommand[] = [
@@ -148,19 +148,19 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
       return {
         settled,
         failed: results.length - settled,
-        results: results.map((result, index) => described(commands[index]!, result)),
+        results: results.map((result, index) => settleResult(commands[index]!, result)),
       }
     },
   )
 }
 
-interface Nack {
+interface NackItem {
   id: string
   requeue?: boolean
   delay?: string | number
 }
 
-function nack({ id, requeue = true, delay: text }: Nack, pointer: string): LeaseCommand {
+function nack({ id, requeue = true, delay: text }: NackItem, pointer: string): LeaseCommand {
   const delay = delayOf(text, `${pointer}/delay`)
   if (delay === undefined) return { id, op: 'settle', verdict: requeue ? 'requeue' : 'reject' }
   if (!requeue) throw invalidRequest(`${pointer}/delay`, 'is for messages that go back to their queue')
@@ -168,22 +168,22 @@ function nack({ id, requeue = true, delay: text }: Nack, pointer: string): Lease
 }
 
 function extension(id: string, { lease }: { lease?: string | number }, pointer: string): LeaseCommand {
-  return lease === undefined ? { id, op: 'extend' } : { id, op: 'extend', lease: durationOf(lease, pointer, 1000, FOREVER) }
+  return lease === undefined ? { id, op: 'extend' } : { id, op: 'extend', lease: durationOf(lease, pointer, 1000, FAR_FUTURE_MS) }
 }
 
-const DONE = { ack: 'acked', requeue: 'nacked', reject: 'nacked', later: 'nacked' } as const
+const SETTLED_STATUS = { ack: 'acked', requeue: 'nacked', reject: 'nacked', later: 'nacked' } as const
 
-function described(command: LeaseCommand, result: LeaseResult) {
+function settleResult(command: LeaseCommand, result: LeaseResult) {
   const { id } = command
   if (result.ok) {
-    const status = command.op === 'settle' ? DONE[command.verdict] : 'extended'
+    const status = command.op === 'settle' ? SETTLED_STATUS[command.verdict] : 'extended'
     return { id, status, ...(command.op === 'extend' && result.view && { expires_at: result.view.expires_at }) }
   }
   const { code, detail } = result
-  return { id, status: statusOf(code), problem: { code, detail, retryable: 'retryAfter' in catalogue[code] } }
+  return { id, status: failureStatus(code), problem: { code, detail, retryable: 'retryAfter' in catalogue[code] } }
 }
 
-function statusOf(code: keyof typeof catalogue): 'gone' | 'conflict' | 'refused' | 'unknown' {
+function failureStatus(code: keyof typeof catalogue): 'gone' | 'conflict' | 'refused' | 'unknown' {
   if (code === 'access_refused') return 'refused'
   if (code === 'lease_gone' || code === 'lease_not_found') return 'gone'
   return code === 'already_settled' || code === 'max_lease_exceeded' ? 'conflict' : 'unknown'

@@ -3,24 +3,26 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { Duration, ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
-import { MessageHeaders } from '../openapi/schemas/message.js'
+import { ExchangeNameSchema, QueueNameSchema, queryDuration, strict } from '../openapi/schemas/common.js'
+import { MessageHeadersSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishToExchange, publishToQueue, read } from '../src/access/requirements.js'
 import { Interrupt } from '../src/amqp/consume/receive.js'
-import type { Client, Received } from '../src/receive/receiver.js'
 import { messageToJson } from '../src/messages/json.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
 import { invalidRequest } from '../src/problems.js'
 import { type PublishOptions, publish } from '../src/publish/publish.js'
+import type { ReceiveClient, Received } from '../src/receive/receiver.js'
 import type { Services } from '../src/services.js'
-import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
 import { delayOf, durationOf, leaseOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
+import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
 
 const confirm = Type.Optional(
   Type.Boolean({ default: true, description: 'false: 202 as soon as the message is written to the broker connection.' }),
 )
-const delay = Type.Optional(Duration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.'))
+const delayParameter = Type.Optional(
+  queryDuration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.'),
+)
 const optionsOf = (query: { confirm?: boolean; delay?: string }) => ({
   confirm: query.confirm !== false,
   delay: delayOf(query.delay, '/query/delay'),
@@ -60,9 +62,9 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
           summary: 'Publish a message to a queue',
           description:
             'The body is the message. `content-type` and `content-encoding` are kept; other properties are `amqp-*` headers.',
-          params: Type.Object({ queue: QueueName }),
-          querystring: Type.Object({ confirm, delay }, strict),
-          headers: MessageHeaders,
+          params: Type.Object({ queue: QueueNameSchema }),
+          querystring: Type.Object({ confirm, delay: delayParameter }, strict),
+          headers: MessageHeadersSchema,
           body: RawBody,
           consumes: ['text/plain', 'application/json', 'application/octet-stream'],
           response: published,
@@ -84,19 +86,19 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
           summary: 'Publish a message to an exchange',
           description:
             'As to a queue. Where no queue is bound for it, the answer says `"routed": false`, or is 404 with `mandatory=true`.',
-          params: Type.Object({ exchange: ExchangeName }),
+          params: Type.Object({ exchange: ExchangeNameSchema }),
           querystring: Type.Object(
             {
               routing_key: Type.Optional(Type.String({ description: 'Empty where it is not given.' })),
               confirm,
-              delay,
+              delay: delayParameter,
               mandatory: Type.Optional(
                 Type.Boolean({ default: false, description: 'A message that no queue takes is a 404 `unroutable`.' }),
               ),
             },
             strict,
           ),
-          headers: MessageHeaders,
+          headers: MessageHeadersSchema,
           body: RawBody,
           consumes: ['text/plain', 'application/json', 'application/octet-stream'],
           response: published,
@@ -135,7 +137,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
         summary: 'Receive messages',
         description:
           'By default each message comes under a lease and is to be settled; a lease that runs out gives it back. `Accept: application/octet-stream` or `format=raw` answers one message raw.',
-        params: Type.Object({ queue: QueueName }),
+        params: Type.Object({ queue: QueueNameSchema }),
         querystring: Type.Object(
           {
             ack: Type.Optional(
@@ -146,8 +148,8 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
               }),
             ),
             max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 1 })),
-            wait: Type.Optional(Duration('How long to wait for the first message, up to 60s.', { default: '0s' })),
-            lease: Type.Optional(Duration('How long a lease lasts: 30s, unless the gateway allows less.')),
+            wait: Type.Optional(queryDuration('How long to wait for the first message, up to 60s.', { default: '0s' })),
+            lease: Type.Optional(queryDuration('How long a lease lasts: 30s, unless the gateway allows less.')),
             encoding: Type.Optional(
               Type.Enum(['auto', 'string', 'base64'], { default: 'auto', description: 'The form of the payload in JSON.' }),
             ),
@@ -195,7 +197,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
       const vhost = order.vhost ?? vhosts.defaultName
       const answer = await receiver.receive(order, clientOf(reply), (received) => {
         // A key may have been taken away while it waited.
-        if (!request.identity!.current()?.rights.allows('read', vhost, order.queue)) throw services.access.over()
+        if (!request.identity!.current()?.rights.allows('read', vhost, order.queue)) throw services.authentication.expired()
         return form(received)
       })
       if (answer === undefined) return reply.hijack() // nobody is there to read it
@@ -209,7 +211,7 @@ function prefersRaw(accept: string | undefined): boolean {
   return accept !== undefined && /application\/octet-stream/i.test(accept) && !/application\/json/i.test(accept)
 }
 
-function clientOf(reply: FastifyReply): Client {
+function clientOf(reply: FastifyReply): ReceiveClient {
   const interrupt = new Interrupt()
   let onEnd: ((written: boolean) => void) | undefined
   let ended = false

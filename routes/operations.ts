@@ -3,7 +3,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { openProblems } from '../openapi/schemas/problem.js'
-import { open } from '../src/access/requirements.js'
+import { openToAll } from '../src/access/requirements.js'
 import type { Services } from '../src/services.js'
 
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
@@ -13,7 +13,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { n
     '/health/live',
     {
       exposeHeadRoute: true,
-      config: { access: open },
+      config: { access: openToAll },
       schema: {
         operationId: 'live',
         tags: ['operations'],
@@ -29,7 +29,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { n
     '/health/ready',
     {
       exposeHeadRoute: true,
-      config: { access: open },
+      config: { access: openToAll },
       schema: {
         operationId: 'ready',
         tags: ['operations'],
@@ -55,7 +55,7 @@ export const metricRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { c
   app.get(
     '/metrics',
     {
-      config: { access: open },
+      config: { access: openToAll },
       schema: {
         operationId: 'metrics',
         tags: ['operations'],

@@ -1,16 +1,16 @@
 // What several doors read from a request in the same way.
 
 import type { Identity } from '../src/access/identity.js'
+import type { Vhosts } from '../src/amqp/vhost.js'
 import type { FieldTable } from '../src/amqp/wire/field-table.js'
 import { isReserved } from '../src/amqp/wire/reserved.js'
-import type { Vhosts } from '../src/amqp/vhost.js'
+import { MAX_DELAY_MS, MIN_DELAY_MS } from '../src/delay/levels.js'
 import type { Backoff } from '../src/lib/backoff.js'
-import { LONGEST_DELAY, SHORTEST_DELAY } from '../src/delay/levels.js'
+import { formatDuration, parseDuration } from '../src/lib/units.js'
 import { parseExact } from '../src/messages/exact-json.js'
 import { tableFromJson } from '../src/messages/headers.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
 import { type FieldError, invalidRequest, Problem } from '../src/problems.js'
-import { formatDuration, parseDuration } from '../src/lib/units.js'
 
 interface Params {
   vhost?: string
@@ -67,7 +67,7 @@ export function durationOf(value: string | number, pointer: string, min: number,
 
 /** A delay in milliseconds; undefined where there is none. @throws Problem invalid_request */
 export function delayOf(value: string | number | undefined, pointer: string): number | undefined {
-  return value === undefined ? undefined : durationOf(value, pointer, SHORTEST_DELAY, LONGEST_DELAY)
+  return value === undefined ? undefined : durationOf(value, pointer, MIN_DELAY_MS, MAX_DELAY_MS)
 }
 
 /** How long a lease lasts, in milliseconds: 30 seconds unless asked for, less where no lease may last so long. @throws Problem invalid_request */
@@ -86,14 +86,14 @@ export interface BackoffBody {
 /** @throws Problem invalid_request */
 export function backoffOf(body: BackoffBody = {}, pointer: string): Backoff {
   const { initial = '1s', factor = 2, max, jitter = 0.2 } = body
-  const first = durationOf(initial, `${pointer}/initial`, SHORTEST_DELAY, LONGEST_DELAY)
-  const longest = max === undefined ? Math.max(first, 600_000) : durationOf(max, `${pointer}/max`, SHORTEST_DELAY, LONGEST_DELAY)
+  const first = durationOf(initial, `${pointer}/initial`, MIN_DELAY_MS, MAX_DELAY_MS)
+  const longest = max === undefined ? Math.max(first, 600_000) : durationOf(max, `${pointer}/max`, MIN_DELAY_MS, MAX_DELAY_MS)
   if (longest < first) throw invalidRequest(`${pointer}/max`, 'is shorter than the initial wait')
   return { initial: first, factor, max: longest, jitter }
 }
 
 /** As it is shown. */
-export const backoffShown = ({ initial, factor, max, jitter }: Backoff) => ({
+export const backoffToJson = ({ initial, factor, max, jitter }: Backoff) => ({
   initial: formatDuration(initial),
   factor,
   max: formatDuration(max),

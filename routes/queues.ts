@@ -2,18 +2,18 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { QueueName, strict } from '../openapi/schemas/common.js'
+import { QueueNameSchema, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
-import { configure, deadLetterQueue, declareQueue, look, purge } from '../src/access/requirements.js'
+import { configure, deadLetterQueue, declareQueue, purge, readOrConfigure } from '../src/access/requirements.js'
+import type { Topology } from '../src/amqp/topology.js'
 import type { FieldTable } from '../src/amqp/wire/field-table.js'
 import { isReserved } from '../src/amqp/wire/reserved.js'
-import type { Topology } from '../src/amqp/topology.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { argumentsOf, nameOf, vhostOf } from './params.js'
 
-const params = Type.Object({ queue: QueueName })
+const params = Type.Object({ queue: QueueNameSchema })
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
 
 export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, leases }) => {
@@ -60,7 +60,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
   app.get(
     '/queues/:queue',
     {
-      config: { access: look('queue') },
+      config: { access: readOrConfigure('queue') },
       schema: {
         operationId: 'getQueue',
         tags: ['queues'],
@@ -72,7 +72,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
     async (request) => {
       const name = nameOf(request.params, 'queue')
       const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
-      const { messageCount, consumerCount } = await vhost.topology.queue(name)
+      const { messageCount, consumerCount } = await vhost.topology.lookUpQueue(name)
       return { name, vhost: vhost.name, message_count: messageCount, consumer_count: consumerCount }
     },
   )
@@ -154,7 +154,7 @@ function checkDeadLetters(name: string, { type }: Declaration, args: FieldTable)
 
 /** One that is there already stays as it is, whatever its type. */
 async function declareDeadLetters(topology: Topology, name: string, { type, durable = true }: Declaration): Promise<void> {
-  const isThere = await topology.queue(name).then(
+  const isThere = await topology.lookUpQueue(name).then(
     () => true,
     (error) => {
       if (error instanceof Problem && error.code === 'queue_not_found') return false

@@ -3,19 +3,25 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { QueueName } from '../openapi/schemas/common.js'
+import { QueueNameSchema } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
-import { RedriveIdParam } from '../openapi/schemas/redrive.js'
+import { RedriveIdParamSchema } from '../openapi/schemas/redrive.js'
 import { known, readOfRedrive, redrive } from '../src/access/requirements.js'
 import { isReserved } from '../src/amqp/wire/reserved.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
-import { type Filter, type Order, shown, type Target, type Task } from '../src/redrive/task.js'
+import {
+  type RedriveFilter,
+  type RedriveRequest,
+  type RedriveTarget,
+  type RedriveTask,
+  redriveToJson,
+} from '../src/redrive/task.js'
 import type { Services } from '../src/services.js'
 import { nameOf, vhostOf } from './params.js'
 
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
-const byId = { params: Type.Object({ id: RedriveIdParam }) }
+const byId = { params: Type.Object({ id: RedriveIdParamSchema }) }
 const MAX_FILTER = 2048
 /** Scopes of one author that a redrive keeps, in characters. */
 const MAX_RIGHTS = 16 * 1024
@@ -24,18 +30,18 @@ interface Body {
   to?: string | { queue?: string; exchange?: string; routing_key?: string }
   max?: number
   rate?: number
-  filter?: Filter
+  filter?: RedriveFilter
   dry_run?: boolean
 }
 
 export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { redrives, vhosts }) => {
   /** Who may not read its queue does not learn that there is one. */
-  function visible({ params, identity }: FastifyRequest, task: Task): boolean {
+  function visible({ params, identity }: FastifyRequest, task: RedriveTask): boolean {
     const vhost = vhostOf(params as object)
     if (identity!.login || (vhost !== undefined && vhost !== task.vhost)) return false
     return identity!.rights.allows('read', task.vhost, task.queue)
   }
-  function find(request: FastifyRequest, id: string): Task {
+  function find(request: FastifyRequest, id: string): RedriveTask {
     const task = redrives.get(id)
     if (task && visible(request, task)) return task
     throw new Problem('redrive_not_found', 'There is no such redrive, or there is none any more.')
@@ -51,7 +57,7 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
         summary: 'Move the messages of a queue',
         description:
           'Of a dead-letter queue, back to where they died, or elsewhere. Each is confirmed at its new place before it is acknowledged at the old one. It goes on by itself, at another instance where this one dies.',
-        params: Type.Object({ queue: QueueName }),
+        params: Type.Object({ queue: QueueNameSchema }),
         body: Type.Ref('RedriveOrder'),
         response: {
           202: json('Redrive', 'It has begun. `location` is where it can be looked at and stopped.'),
@@ -80,7 +86,7 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
       if (kept !== 'everything' && kept.join('').length > MAX_RIGHTS)
         throw new Problem('access_refused', 'The rights of these credentials are more than a redrive can keep.')
       const task = await redrives.begin(order, kept)
-      return reply.code(202).header('location', `/redrives/${task.id}`).send(shown(task))
+      return reply.code(202).header('location', `/redrives/${task.id}`).send(redriveToJson(task))
     },
   )
 
@@ -102,7 +108,7 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
         redrives: redrives
           .list()
           .filter((task) => task.vhost === vhost && visible(request, task))
-          .map(shown),
+          .map(redriveToJson),
       }
     },
   )
@@ -119,7 +125,7 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
         response: { 200: json('Redrive', 'How far it is.'), ...problems(...BROKER, 'redrive_not_found') },
       },
     },
-    async (request) => shown(find(request, request.params.id)),
+    async (request) => redriveToJson(find(request, request.params.id)),
   )
 
   app.delete(
@@ -146,7 +152,7 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
 }
 
 /** @throws Problem invalid_request, access_refused */
-function orderOf(vhost: string, queue: string, { to: given, max, rate, filter, dry_run = false }: Body): Order {
+function orderOf(vhost: string, queue: string, { to: given, max, rate, filter, dry_run = false }: Body): RedriveRequest {
   const to = targetOf(given, queue)
   if (filter && Buffer.byteLength(JSON.stringify(filter)) > MAX_FILTER)
     throw invalidRequest('/body/filter', `is larger than ${MAX_FILTER} bytes`)
@@ -161,7 +167,7 @@ function orderOf(vhost: string, queue: string, { to: given, max, rate, filter, d
   }
 }
 
-function targetOf(to: Body['to'], from: string): Target | undefined {
+function targetOf(to: Body['to'], from: string): RedriveTarget | undefined {
   if (to === undefined) return undefined
   if (typeof to === 'string') return { queue: checkedQueue(to, '/body/to', from) }
   if (to.queue !== undefined) return { queue: checkedQueue(to.queue, '/body/to/queue', from) }

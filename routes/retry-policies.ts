@@ -2,16 +2,16 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { QueueName } from '../openapi/schemas/common.js'
+import { QueueNameSchema } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
-import { configure, look } from '../src/access/requirements.js'
-import { streamQueue } from '../src/amqp/wire/errors.js'
+import { configure, readOrConfigure } from '../src/access/requirements.js'
+import { streamQueueProblem } from '../src/amqp/wire/errors.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { RetryPolicy } from '../src/retry/policies.js'
 import type { Services } from '../src/services.js'
-import { type BackoffBody, backoffOf, backoffShown, nameOf, refuseLogin, vhostOf } from './params.js'
+import { type BackoffBody, backoffOf, backoffToJson, nameOf, refuseLogin, vhostOf } from './params.js'
 
-const params = Type.Object({ queue: QueueName })
+const params = Type.Object({ queue: QueueNameSchema })
 const json = (description: string) => ({ description, content: { 'application/json': { schema: Type.Ref('RetryPolicy') } } })
 
 export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, policies }) => {
@@ -47,16 +47,16 @@ export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app
       const queue = nameOf(request.params, 'queue')
       const policy = policyOf(request.body as PolicyBody)
       const vhost = await vhosts.get(vhostOf(request.params))
-      if ((await vhost.topology.types.look(queue)) === 'stream') throw streamQueue()
+      if ((await vhost.topology.queueTypes.currentType(queue)) === 'stream') throw streamQueueProblem()
       const isNew = await policies.put(vhost.name, queue, policy)
-      return reply.code(isNew ? 201 : 200).send(shown(vhost.name, queue, policy))
+      return reply.code(isNew ? 201 : 200).send(policyToJson(vhost.name, queue, policy))
     },
   )
 
   app.get(
     '/queues/:queue/retry-policy',
     {
-      config: { access: look('queue') },
+      config: { access: readOrConfigure('queue') },
       schema: {
         operationId: 'getRetryPolicy',
         tags: ['queues'],
@@ -70,7 +70,7 @@ export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app
       const vhost = vhostOf(request.params) ?? vhosts.defaultName
       const policy = policies.get(vhost, queue)
       if (!policy) throw new Problem('retry_policy_not_found', `The queue '${queue}' in vhost '${vhost}' has no retry policy.`)
-      return shown(vhost, queue, policy)
+      return policyToJson(vhost, queue, policy)
     },
   )
 
@@ -108,10 +108,10 @@ function policyOf({ max_deliveries: maxDeliveries, backoff, then: last }: Policy
   return { ...(maxDeliveries !== undefined && { maxDeliveries }), backoff: waits, last: last ?? 'dead_letter' }
 }
 
-const shown = (vhost: string, queue: string, { maxDeliveries, backoff, last }: RetryPolicy) => ({
+const policyToJson = (vhost: string, queue: string, { maxDeliveries, backoff, last }: RetryPolicy) => ({
   queue,
   vhost,
   ...(maxDeliveries !== undefined && { max_deliveries: maxDeliveries }),
-  backoff: backoffShown(backoff),
+  backoff: backoffToJson(backoff),
   ...(maxDeliveries !== undefined && { then: last }),
 })

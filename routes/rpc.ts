@@ -3,20 +3,20 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { Duration, ExchangeName, QueueName, strict } from '../openapi/schemas/common.js'
-import { MessageHeaders } from '../openapi/schemas/message.js'
+import { ExchangeNameSchema, QueueNameSchema, queryDuration, strict } from '../openapi/schemas/common.js'
+import { MessageHeadersSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishToExchange, publishToQueue } from '../src/access/requirements.js'
-import type { IncomingMessage } from '../src/amqp/wire/message.js'
-import { call } from '../src/publish/rpc.js'
+import type { ReceivedMessage } from '../src/amqp/wire/message.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
 import { Problem } from '../src/problems.js'
+import { call } from '../src/publish/rpc.js'
 import type { Services } from '../src/services.js'
-import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
 import { durationOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
+import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
 
-const MAX_TIMEOUT = 10 * 60_000
-const timeout = Type.Optional(Duration('How long to wait for the reply, up to 10m.', { default: '30s' }))
+const MAX_TIMEOUT_MS = 10 * 60_000
+const timeout = Type.Optional(queryDuration('How long to wait for the reply, up to 10m.', { default: '30s' }))
 const body = Type.Any({ description: 'The request, byte for byte.' })
 const consumes = ['text/plain', 'application/json', 'application/octet-stream']
 const answers = {
@@ -49,9 +49,9 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
       author: request.identity!,
       properties: readProperties(request.raw.headers, userIdOf(request.identity!, vhosts)),
       body: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
-      timeout: durationOf(given, '/query/timeout', 1, MAX_TIMEOUT),
+      timeout: durationOf(given, '/query/timeout', 1, MAX_TIMEOUT_MS),
     })
-    answerRaw(reply, headersOf(received))
+    answerRaw(reply, replyHeaders(received))
     return reply.send(received.body)
   }
 
@@ -64,9 +64,9 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
         tags: ['rpc'],
         summary: 'Call a worker through a queue',
         description: 'Publishes the body with `reply_to` and a `correlation_id`, and answers with the raw reply.',
-        params: Type.Object({ queue: QueueName }),
+        params: Type.Object({ queue: QueueNameSchema }),
         querystring: Type.Object({ timeout }, strict),
-        headers: MessageHeaders,
+        headers: MessageHeadersSchema,
         body,
         consumes,
         response: answers,
@@ -84,12 +84,12 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
         tags: ['rpc'],
         summary: 'Call a worker through an exchange',
         description: 'As through a queue. Where no queue is bound for it, 404 at once.',
-        params: Type.Object({ exchange: ExchangeName }),
+        params: Type.Object({ exchange: ExchangeNameSchema }),
         querystring: Type.Object(
           { routing_key: Type.Optional(Type.String({ description: 'Empty where it is not given.' })), timeout },
           strict,
         ),
-        headers: MessageHeaders,
+        headers: MessageHeadersSchema,
         body,
         consumes,
         response: answers,
@@ -100,7 +100,7 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
   )
 }
 
-function headersOf(reply: IncomingMessage): Record<string, string> {
+function replyHeaders(reply: ReceivedMessage): Record<string, string> {
   try {
     return writeProperties(reply)
   } catch (error) {

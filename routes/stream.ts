@@ -3,18 +3,18 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import { Type } from 'typebox'
-import { Duration, QueueName, strict } from '../openapi/schemas/common.js'
+import { QueueNameSchema, queryDuration, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { read } from '../src/access/requirements.js'
 import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
-import type { Sink } from '../src/receive/stream.js'
 import { messageToJson } from '../src/messages/json.js'
 import { invalidRequest, Problem } from '../src/problems.js'
+import type { Sink } from '../src/receive/stream.js'
 import type { Services } from '../src/services.js'
 import { leaseOf, nameOf, vhostOf } from './params.js'
 
-const HEARTBEAT = 15_000
-const text = (description: string) => ({ schema: Type.String({ description }) })
+const HEARTBEAT_INTERVAL_MS = 15_000
+const commentLine = (description: string) => ({ schema: Type.String({ description }) })
 
 export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, vhosts, config }) => {
   app.get(
@@ -27,7 +27,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
         summary: 'Receive messages as they come',
         description:
           'Server-sent events, or with `Accept: application/x-ndjson` a message a line. Each message comes under a lease that ends with this connection; a RabbitMQ stream is read from an offset and nothing is taken from it.',
-        params: Type.Object({ queue: QueueName }),
+        params: Type.Object({ queue: QueueNameSchema }),
         headers: Type.Object({
           'last-event-id': Type.Optional(
             Type.String({ description: 'The last offset seen of a RabbitMQ stream; the next one comes first.' }),
@@ -43,7 +43,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
             prefetch: Type.Optional(
               Type.Integer({ minimum: 1, maximum: 1000, default: 10, description: 'How many unsettled at once.' }),
             ),
-            lease: Type.Optional(Duration('How long each lease lasts: 30s, unless the gateway allows less.')),
+            lease: Type.Optional(queryDuration('How long each lease lasts: 30s, unless the gateway allows less.')),
             encoding: Type.Optional(Type.Enum(['auto', 'string', 'base64'], { default: 'auto' })),
             offset: Type.Optional(
               Type.String({
@@ -58,8 +58,10 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
           200: {
             description: 'Messages, until either side ends it.',
             content: {
-              'text/event-stream': text('`event: message` with the JSON of a message as `data`; `event: end` with a problem.'),
-              'application/x-ndjson': text('A message a line; at the end a problem.'),
+              'text/event-stream': commentLine(
+                '`event: message` with the JSON of a message as `data`; `event: end` with a problem.',
+              ),
+              'application/x-ndjson': commentLine('A message a line; at the end a problem.'),
             },
           },
           ...problems(...BROKER, 'queue_not_found', 'resource_locked', 'too_many_waiters', 'too_many_leases'),
@@ -86,14 +88,14 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       // Keys are taken away, and tokens run out, while a stream goes on.
       const stillMay = () => request.identity!.current()?.rights.allows('read', vhost, request.params.queue) === true
       const beat = () => stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream are over.'))
-      stream.start(open(reply, lines ? new Lines() : new Events(), { encoding, requestId: request.id, beat }))
+      stream.start(openStream(reply, lines ? new Lines() : new Events(), { encoding, requestId: request.id, beat }))
       return reply
     },
   )
 }
 
 /** How messages are written: as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) or lines. */
-interface Format {
+interface StreamFormat {
   type: string
   beginning: string
   heartbeat: string
@@ -101,7 +103,7 @@ interface Format {
   end: (json: string) => string
 }
 
-class Events implements Format {
+class Events implements StreamFormat {
   type = 'text/event-stream; charset=utf-8'
   beginning = 'retry: 1000\n\n'
   heartbeat = ':\n\n'
@@ -110,7 +112,7 @@ class Events implements Format {
   end = (json: string) => `event: end\ndata: ${json}\n\n`
 }
 
-class Lines implements Format {
+class Lines implements StreamFormat {
   type = 'application/x-ndjson; charset=utf-8'
   beginning = ''
   heartbeat = '\n'
@@ -125,7 +127,7 @@ interface Opening {
   beat: () => void
 }
 
-function open(reply: FastifyReply, format: Format, { encoding, requestId, beat }: Opening): Sink {
+function openStream(reply: FastifyReply, format: StreamFormat, { encoding, requestId, beat }: Opening): Sink {
   reply.hijack()
   const { raw } = reply
   const headers = { ...reply.getHeaders(), 'content-type': format.type, 'x-accel-buffering': 'no' }
@@ -135,7 +137,7 @@ function open(reply: FastifyReply, format: Format, { encoding, requestId, beat }
   const heartbeat = setInterval(() => {
     raw.write(format.heartbeat)
     beat()
-  }, HEARTBEAT)
+  }, HEARTBEAT_INTERVAL_MS)
   raw.once('close', () => clearInterval(heartbeat))
   return {
     write: (messages, flushed) => {

@@ -3,20 +3,20 @@
 import { isReserved } from '../src/amqp/wire/reserved.js'
 import type { Config } from '../src/config/index.js'
 import { longestLease } from '../src/config/index.js'
+import { formatDuration } from '../src/lib/units.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
-import type { Addresses } from '../src/push/address-policy.js'
-import { type Format, type GiveUp, isMask, type Subscription, shownHeaders } from '../src/push/subscription.js'
-import type { Status } from '../src/push/status.js'
+import type { AddressPolicy } from '../src/push/address-policy.js'
 import { secretError } from '../src/push/signature.js'
-import { formatDuration } from '../src/lib/units.js'
-import { type BackoffBody, backoffOf, backoffShown, durationOf } from './params.js'
+import type { SubscriptionStatus } from '../src/push/status.js'
+import { type GiveUp, isMask, type PushFormat, type Subscription, shownHeaders } from '../src/push/subscription.js'
+import { type BackoffBody, backoffOf, backoffToJson, durationOf } from './params.js'
 
 export interface SubscriptionBody {
   queue: string
   url: string
   secret?: string | string[]
-  format?: Format
+  format?: PushFormat
   headers?: Record<string, string>
   concurrency?: number
   timeout?: string | number
@@ -27,25 +27,25 @@ export interface SubscriptionBody {
 }
 
 /** What the body says; `secrets` and `paused` undefined where it says nothing. */
-export interface Asked extends Omit<Subscription, 'secrets' | 'paused'> {
+export interface RequestedSubscription extends Omit<Subscription, 'secrets' | 'paused'> {
   secrets: readonly string[] | undefined
   paused: boolean | undefined
 }
 
-const MAX_HEADERS = 32
+const MAX_CUSTOM_HEADERS = 32
 const MAX_HEADERS_SIZE = 4096
 /** What says how a message is framed, what it is, or who sent it. */
-const RESERVED =
+const RESERVED_HEADERS =
   /^(host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|content-.*|location|traceparent|tracestate|baggage|(webhook|lease|amqp|ce)-.*)$/i
 
 /** @throws Problem invalid_request, access_refused: a queue that the gateway keeps to itself */
-export function readSubscription(body: SubscriptionBody, config: Config, addresses: Addresses): Asked {
+export function readSubscription(body: SubscriptionBody, config: Config, addresses: AddressPolicy): RequestedSubscription {
   const detail = nameError(body.queue)
   if (detail) throw invalidRequest('/body/queue', detail)
   if (isReserved(body.queue)) throw new Problem('access_refused', "That queue is the gateway's own.")
   checkUrl(body.url, addresses)
   const { secret, headers = {}, timeout = '15s', lease, retry = {} } = body
-  checkHeaders(headers)
+  checkCustomHeaders(headers)
   const secrets = secret === undefined ? undefined : [secret].flat()
   secrets?.forEach((one, index) => {
     const wrong = secretError(one)
@@ -68,7 +68,7 @@ export function readSubscription(body: SubscriptionBody, config: Config, address
   }
 }
 
-function checkUrl(text: string, addresses: Addresses): void {
+function checkUrl(text: string, addresses: AddressPolicy): void {
   const wrong = (detail: string) => invalidRequest('/body/url', detail)
   if (!URL.canParse(text)) throw wrong('is no URL')
   const url = new URL(text)
@@ -81,26 +81,26 @@ function checkUrl(text: string, addresses: Addresses): void {
   }
 }
 
-function checkHeaders(headers: Record<string, string>): void {
+function checkCustomHeaders(headers: Record<string, string>): void {
   let size = 0
   const names = new Set<string>()
   for (const [name, value] of Object.entries(headers)) {
     const wrong = (detail: string) => invalidRequest(`/body/headers/${name}`, detail)
     if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name)) throw invalidRequest('/body/headers', 'has a name that no HTTP header can have')
-    if (RESERVED.test(name)) throw wrong("is the gateway's to set")
+    if (RESERVED_HEADERS.test(name)) throw wrong("is the gateway's to set")
     if (names.has(name.toLowerCase())) throw wrong('is there twice')
     if (!/^[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?$/.test(value)) throw wrong('has a value that no HTTP header can have')
     if (isMask(value)) throw wrong('is masked: give its value')
     names.add(name.toLowerCase())
     size += name.length + value.length
   }
-  if (names.size > MAX_HEADERS || size > MAX_HEADERS_SIZE)
-    throw invalidRequest('/body/headers', `has more than ${MAX_HEADERS} headers, or more than ${MAX_HEADERS_SIZE} bytes`)
+  if (names.size > MAX_CUSTOM_HEADERS || size > MAX_HEADERS_SIZE)
+    throw invalidRequest('/body/headers', `has more than ${MAX_CUSTOM_HEADERS} headers, or more than ${MAX_HEADERS_SIZE} bytes`)
 }
 
 const timeOf = (at: number) => new Date(at).toISOString()
 
-export function shown(vhost: string, name: string, subscription: Subscription, status: Status) {
+export function subscriptionToJson(vhost: string, name: string, subscription: Subscription, status: SubscriptionStatus) {
   const { queue, url, secrets, format, headers, concurrency, timeout, lease, retry, giveUp, paused, reason } = subscription
   const { state, delivered, failed, inFlight, lastError, nextAttempt } = status
   return {
@@ -114,7 +114,7 @@ export function shown(vhost: string, name: string, subscription: Subscription, s
     concurrency,
     timeout: formatDuration(timeout),
     lease: formatDuration(lease),
-    retry: { max_attempts: retry.max_attempts, backoff: backoffShown(retry.backoff) },
+    retry: { max_attempts: retry.max_attempts, backoff: backoffToJson(retry.backoff) },
     give_up: giveUp,
     paused,
     state: paused ? ('paused' as const) : state,

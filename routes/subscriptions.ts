@@ -3,17 +3,17 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
-import { SubscriptionName } from '../openapi/schemas/subscription.js'
+import { SubscriptionNameSchema } from '../openapi/schemas/subscription.js'
 import { listSubscriptions, ofSubscription, subscribe } from '../src/access/requirements.js'
 import { Problem } from '../src/problems.js'
-import { judge } from '../src/push/response.js'
 import type { Tested } from '../src/push/push.js'
+import { classifyResponse } from '../src/push/response.js'
 import { newSecret } from '../src/push/signature.js'
 import type { Services } from '../src/services.js'
 import { nameOf, vhostOf } from './params.js'
-import { readSubscription, type SubscriptionBody, shown } from './subscription-body.js'
+import { readSubscription, type SubscriptionBody, subscriptionToJson } from './subscription-body.js'
 
-const params = Type.Object({ name: SubscriptionName })
+const params = Type.Object({ name: SubscriptionNameSchema })
 const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
 const MAX_SHOWN = 4096
 const changes = ['broker_blocked', 'overloaded'] as const
@@ -21,7 +21,7 @@ const changes = ['broker_blocked', 'overloaded'] as const
 export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, push, config }) => {
   app.addHook('preHandler', () => push.ready())
   const vhostNameOf = (params: object) => vhostOf(params) ?? vhosts.defaultName
-  const show = (vhost: string, name: string) => shown(vhost, name, push.get(vhost, name), push.status(vhost, name))
+  const show = (vhost: string, name: string) => subscriptionToJson(vhost, name, push.get(vhost, name), push.status(vhost, name))
 
   app.put(
     '/subscriptions/:name',
@@ -54,8 +54,8 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
       const name = nameOf(request.params, 'name')
       const asked = readSubscription(request.body as SubscriptionBody, config, push.addresses)
       const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
-      await vhost.topology.queue(asked.queue)
-      if ((await vhost.topology.types.type(asked.queue)) === 'stream')
+      await vhost.topology.lookUpQueue(asked.queue)
+      if ((await vhost.topology.queueTypes.recentType(asked.queue)) === 'stream')
         throw new Problem('stream_queue', 'A stream keeps its messages, and gives none of them to a subscription.')
       let made: string | undefined
       const { created } = await push.put(vhost.name, name, (old) => {
@@ -82,7 +82,11 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
       const vhost = vhostNameOf(request.params as object)
       const { rights } = request.identity!
       const mine = push.list(vhost).filter(({ name }) => rights.allows('configure', vhost, name))
-      return { subscriptions: mine.map(({ name, subscription }) => shown(vhost, name, subscription, push.status(vhost, name))) }
+      return {
+        subscriptions: mine.map(({ name, subscription }) =>
+          subscriptionToJson(vhost, name, subscription, push.status(vhost, name)),
+        ),
+      }
     },
   )
 
@@ -174,5 +178,5 @@ function testShown(tested: Tested) {
   if ('error' in tested) return { duration_ms: tested.duration, error: tested.error, means: 'failed' as const }
   const { status, retryAfter, body } = tested.answer
   const text = body.subarray(0, MAX_SHOWN).toString('utf8')
-  return { duration_ms: tested.duration, status, body: text, means: judge(status, retryAfter).kind }
+  return { duration_ms: tested.duration, status, body: text, means: classifyResponse(status, retryAfter).kind }
 }

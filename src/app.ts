@@ -5,12 +5,12 @@ import { operationRoutes, routes } from '../routes/index.js'
 import { serverCertificates } from './config/certificates.js'
 import type { Config } from './config/index.js'
 import { access } from './plugins/access.js'
-import { browsers } from './plugins/cross-origin.js'
-import { context } from './plugins/request-context.js'
+import { crossOrigin } from './plugins/cross-origin.js'
 import { docs, openapi } from './plugins/docs.js'
 import { errors } from './plugins/errors.js'
 import { parsers } from './plugins/parsers.js'
 import { rateLimit } from './plugins/rate-limit.js'
+import { requestContext } from './plugins/request-context.js'
 import { slowClients } from './plugins/slow-clients.js'
 import { createServer, renewCertificates } from './server.js'
 import { createServices, type Services } from './services.js'
@@ -26,7 +26,7 @@ export interface App {
   /** Reads the files again that may change: keys, certificates. */
   readonly reload: () => void
   /** Answers what is under way, gives every lease back, closes all connections; each step has its deadline. */
-  readonly close: () => Promise<void>
+  readonly closeApp: () => Promise<void>
 }
 
 /**
@@ -37,10 +37,10 @@ export async function buildApp(config: Config): Promise<App> {
   const certificates = serverCertificates(config)
   const http = createServer(config, certificates)
   const services = createServices(config, http.log)
-  await http.register(context, services)
+  await http.register(requestContext, services)
   await http.register(errors)
   await http.register(slowClients, services)
-  await http.register(browsers, services)
+  await http.register(crossOrigin, services)
   await http.register(access, services)
   await http.register(rateLimit, services)
   await http.register(parsers)
@@ -54,10 +54,10 @@ export async function buildApp(config: Config): Promise<App> {
     operations,
     services,
     reload: () => {
-      services.access.reload()
+      services.authentication.reload()
       certificate?.reload()
     },
-    close: async () => {
+    closeApp: async () => {
       certificate?.close()
       await close(http, operations, services)
     },
@@ -67,7 +67,7 @@ export async function buildApp(config: Config): Promise<App> {
 /** Health and metrics alone, for those who watch: nobody is asked who he is. */
 async function operationsServer(config: Config, services: Services): Promise<FastifyInstance> {
   const http = createServer(config)
-  await http.register(context, services)
+  await http.register(requestContext, services)
   await http.register(errors)
   await http.register(slowClients, services)
   await http.register(parsers)

@@ -8,8 +8,8 @@ import type { Log } from './lib/log.js'
 import type { Metrics } from './metrics.js'
 
 /** Of one that died, so that one which can't start doesn't eat the machine. */
-const RESTART_DELAY = 1000
-const METRICS_TIMEOUT = 5000
+const RESTART_DELAY_MS = 1000
+const METRICS_TIMEOUT_MS = 5000
 
 type ToWorker = { gateway: 'shutdown' | 'reload' } | { gateway: 'metrics'; id: number; text?: string }
 type ToPrimary = { gateway: 'metrics'; id: number }
@@ -62,7 +62,7 @@ export function supervise(config: Config, log: Log): void {
     }
     log.error({ worker: worker.process.pid, code, signal }, 'a worker died, and is replaced')
     worst = 0
-    setTimeout(() => ending || cluster.fork(), RESTART_DELAY)
+    setTimeout(() => ending || cluster.fork(), RESTART_DELAY_MS)
   })
   for (let n = 0; n < config.WORKERS; n++) cluster.fork()
 }
@@ -93,7 +93,7 @@ export function sumMetrics(metrics: Metrics): void {
   metrics.text = async () => {
     const id = ++ids
     const sum = await new Promise<string | undefined>((resolve) => {
-      const timer = setTimeout(() => resolve(undefined), METRICS_TIMEOUT)
+      const timer = setTimeout(() => resolve(undefined), METRICS_TIMEOUT_MS)
       waiting.set(id, (text) => {
         clearTimeout(timer)
         resolve(text)

@@ -38,7 +38,7 @@ async function serve(config: Config): Promise<void> {
 }
 
 /** Not ready, no receives, leases may still be settled for a while, then everything goes back. */
-async function shutDown({ close, services }: App, drain: number): Promise<void> {
+async function shutDown({ closeApp: close, services }: App, drain: number): Promise<void> {
   services.drain()
   const end = Date.now() + drain
   while (services.leases.open > 0 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 50))

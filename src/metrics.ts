@@ -5,10 +5,10 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 export type PublishOutcome = 'confirmed' | 'unroutable' | 'rejected' | 'refused' | 'unknown'
 export type BatchStatus = 'confirmed' | 'unroutable' | 'rejected' | 'invalid' | 'unknown'
 export type AckMode = 'manual' | 'auto' | 'requeue'
-export type SettleOutcome = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
+export type LeaseEnd = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
 
 /** not_there: another instance has the address by now. */
-export type DirectOutcome = 'answered' | 'unanswered' | 'unreachable' | 'not_there'
+export type InstanceRequestOutcome = 'answered' | 'unanswered' | 'unreachable' | 'not_there'
 export type DelayOutcome = 'delivered' | 'postponed' | 'undeliverable'
 
 export type RetryOutcome = 'again' | 'dead_letter' | 'discard'
@@ -154,7 +154,7 @@ export function createMetrics() {
       child.observe(seconds)
     },
     published: (outcome: PublishOutcome) => count(counters.publish, publishes, outcome),
-    settled: (outcome: SettleOutcome) => count(counters.settle, settles, outcome),
+    settled: (outcome: LeaseEnd) => count(counters.settle, settles, outcome),
     received(ack: AckMode, messages: number): void {
       const counter = counters.received[ack]
       if (messages === 0) counter.none.inc()
@@ -171,7 +171,7 @@ export function createMetrics() {
     redriven: (outcome: RedriveOutcome, messages = 1) => redriven.inc({ outcome }, messages),
     called: (outcome: 'replied' | 'timeout' | 'failed') => calls.inc({ outcome }),
     forwarded: (result: 'answered' | 'gone' | 'unreachable', leases: number) => forwards.inc({ result }, leases),
-    askedDirectly: (outcome: DirectOutcome) => directly.inc({ outcome }),
+    askedDirectly: (outcome: InstanceRequestOutcome) => directly.inc({ outcome }),
     /** Everything, in Prometheus' text format; of all workers, where there are several. */
     text: () => registry.metrics(),
     /** Registers the gauges that are read when Prometheus asks. */

@@ -6,17 +6,17 @@ import type { Server } from 'node:tls'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import { type Certificates, serverCertificates } from './config/certificates.js'
 import type { Config, ConfigError } from './config/index.js'
-import { clientError, frameworkError } from './plugins/errors.js'
 import { watch } from './lib/watched-file.js'
+import { clientError, frameworkError } from './plugins/errors.js'
 
 /** AMQP names have 255 bytes, each up to three characters in a path; a 60 KiB header table is the most in a header. */
-const MAX_NAME = 1024
-const MAX_HEADERS = 128 * 1024
+const MAX_PATH_NAME_BYTES = 1024
+const MAX_REQUEST_HEADER_BYTES = 128 * 1024
 
 /** @param tls what it shows to its clients; undefined: it speaks plain HTTP */
 export function createServer(config: Config, tls?: Certificates): FastifyInstance {
   const options = {
-    maxHeaderSize: MAX_HEADERS,
+    maxHeaderSize: MAX_REQUEST_HEADER_BYTES,
     headersTimeout: config.HEADERS_TIMEOUT,
     // How often Node looks for those that took too long.
     connectionsCheckingInterval: Math.min(5000, config.HEADERS_TIMEOUT / 2),
@@ -36,7 +36,7 @@ export function createServer(config: Config, tls?: Certificates): FastifyInstanc
     bodyLimit: 1024 * 1024,
     trustProxy: config.TRUST_PROXY.length > 0 && [...config.TRUST_PROXY],
     keepAliveTimeout: config.KEEP_ALIVE_TIMEOUT,
-    routerOptions: { maxParamLength: 16 * MAX_NAME },
+    routerOptions: { maxParamLength: 16 * MAX_PATH_NAME_BYTES },
     ...(tls ? { https: { ...options, ...tlsOptions(config, tls) } } : { http: options }),
     clientErrorHandler: clientError,
     frameworkErrors: (error, request, reply) => frameworkError(() => http, error, request as never, reply as never),

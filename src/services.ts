@@ -1,19 +1,19 @@
 // Everything behind the routes, put together once per app.
 
-import { Access } from './access/authenticator.js'
-import { settled } from './amqp/wire/deadline.js'
+import { Authentication } from './access/authenticator.js'
 import { Vhosts } from './amqp/vhost.js'
+import { waitQuietly } from './amqp/wire/deadline.js'
 import { brokerCertificates } from './config/certificates.js'
 import type { Config } from './config/index.js'
 import { Definitions } from './definitions/definitions.js'
 import { Delays } from './delay/delays.js'
 import { Instances } from './instances/client.js'
 import { Leases } from './leases/leases.js'
-import { Receiver } from './receive/receiver.js'
-import { Streams } from './receive/stream.js'
 import type { Log } from './lib/log.js'
 import { createMetrics, type Metrics } from './metrics.js'
 import { Push } from './push/push.js'
+import { Receiver } from './receive/receiver.js'
+import { Streams } from './receive/stream.js'
 import { Redrives } from './redrive/redrives.js'
 import { RetryPolicies } from './retry/policies.js'
 
@@ -21,7 +21,7 @@ export interface Services {
   readonly config: Config
   readonly log: Log
   readonly metrics: Metrics
-  readonly access: Access
+  readonly authentication: Authentication
   readonly vhosts: Vhosts
   readonly definitions: Definitions
   readonly policies: RetryPolicies
@@ -46,7 +46,7 @@ export interface Services {
 export function createServices(config: Config, log: Log): Services {
   brokerCertificates(config)
   let vhosts: Vhosts
-  const access = new Access({ config, log, onGone: (login) => vhosts.drop(login) })
+  const access = new Authentication({ config, log, onGone: (login) => vhosts.drop(login) })
   const metrics = createMetrics()
   let delays: Delays
   const instances = config.ADVERTISE_URL === undefined ? undefined : new Instances(config, log, metrics)
@@ -56,9 +56,9 @@ export function createServices(config: Config, log: Log): Services {
     metrics,
     log,
     vhosts: () => vhosts,
-    later: (delayed, delay) => delays.publish(delayed, delay),
+    republishLater: (delayed, delay) => delays.publish(delayed, delay),
     askDirectly: instances && ((...what) => instances.ask(...what)),
-    fate: (vhost, queue, delivery) => policies.fate(vhost, queue, delivery),
+    decideRetry: (vhost, queue, delivery) => policies.decide(vhost, queue, delivery),
   })
   vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
   const definitions = new Definitions({ config, log, vhosts })
@@ -83,7 +83,7 @@ export function createServices(config: Config, log: Log): Services {
         .flatMap((vhost) => vhost.leaseConnections)
         .reduce((sum, { channels }) => sum + channels, 0),
     unconfirmedBytes: () => vhosts.all().reduce((sum, { publisher }) => sum + publisher.unconfirmedBytes, 0),
-    remembered: () => leases.remembered,
+    remembered: () => leases.rememberedCount,
     definitionsKnown: () => definitions.known,
     retryPolicies: () => policies.count,
     delayed: () => delays.waiting(),
@@ -93,7 +93,7 @@ export function createServices(config: Config, log: Log): Services {
     config,
     log,
     metrics,
-    access,
+    authentication: access,
     vhosts,
     definitions,
     policies,
@@ -115,12 +115,12 @@ export function createServices(config: Config, log: Log): Services {
     close: async () => {
       access.close()
       instances?.close()
-      await settled(config.BROKER_TIMEOUT, push.close())
-      await settled(config.BROKER_TIMEOUT, leases.close())
-      await settled(config.PUBLISH_TIMEOUT + config.BROKER_TIMEOUT, redrives.close())
+      await waitQuietly(config.BROKER_TIMEOUT, push.close())
+      await waitQuietly(config.BROKER_TIMEOUT, leases.close())
+      await waitQuietly(config.PUBLISH_TIMEOUT + config.BROKER_TIMEOUT, redrives.close())
       definitions.close()
-      await settled(config.BROKER_TIMEOUT, delays.close())
-      await settled(config.BROKER_TIMEOUT + 2000, vhosts.close())
+      await waitQuietly(config.BROKER_TIMEOUT, delays.close())
+      await waitQuietly(config.BROKER_TIMEOUT + 2000, vhosts.close())
     },
   }
   return services

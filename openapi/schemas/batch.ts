@@ -1,9 +1,9 @@
 // Batches.
 
 import { Type } from 'typebox'
-import { BodyDuration, strict } from './common.js'
+import { bodyDuration, strict } from './common.js'
 
-const BatchMessage = Type.Object(
+const BatchItemSchema = Type.Object(
   {
     payload: Type.Any({ description: 'The message, in the form that `payload_encoding` names.' }),
     payload_encoding: Type.Optional(
@@ -11,18 +11,18 @@ const BatchMessage = Type.Object(
     ),
     properties: Type.Optional(Type.Ref('Properties')),
     routing_key: Type.Optional(Type.String({ description: 'To exchanges only.' })),
-    delay: Type.Optional(BodyDuration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.')),
+    delay: Type.Optional(bodyDuration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.')),
     id: Type.Optional(Type.String({ maxLength: 255, description: 'Comes back in the result.' })),
   },
   strict,
 )
 
-export const Batch = Type.Object(
-  { messages: Type.Array(BatchMessage, { minItems: 1, maxItems: 10_000 }) },
+export const BatchSchema = Type.Object(
+  { messages: Type.Array(BatchItemSchema, { minItems: 1, maxItems: 10_000 }) },
   { $id: 'Batch', ...strict, examples: [{ messages: [{ payload: 'first' }, { payload: { order: 2 }, id: 'b' }] }] },
 )
 
-export const BatchResult = Type.Object(
+export const BatchResultSchema = Type.Object(
   {
     index: Type.Integer({ minimum: 0, description: 'Which message it was, from 0.' }),
     id: Type.Optional(Type.String({ description: 'The one that came with the message.' })),
@@ -33,7 +33,7 @@ export const BatchResult = Type.Object(
   { $id: 'BatchResult', ...strict, description: 'What became of one message. A line of an NDJSON answer is one.' },
 )
 
-export const BatchResults = Type.Object(
+export const BatchResultsSchema = Type.Object(
   { published: Type.Integer(), failed: Type.Integer(), results: Type.Array(Type.Ref('BatchResult')) },
   { $id: 'BatchResults', ...strict },
 )

@@ -1,11 +1,11 @@
 // Leases: settling, extending, many at once.
 
 import { Type } from 'typebox'
-import { BodyDuration, strict } from './common.js'
+import { bodyDuration, strict } from './common.js'
 
-export const LeaseIdParam = Type.String({ description: 'As a receive gave it.' })
+export const LeaseIdParamSchema = Type.String({ description: 'As a receive gave it.' })
 
-export const Lease = Type.Object(
+export const LeaseSchema = Type.Object(
   {
     id: Type.String(),
     queue: Type.String(),
@@ -18,7 +18,7 @@ export const Lease = Type.Object(
   { $id: 'Lease', ...strict },
 )
 
-export const Extension = Type.Object(
+export const ExtensionSchema = Type.Object(
   { id: Type.String(), expires_at: Type.String({ format: 'date-time' }) },
   { $id: 'Extension', ...strict },
 )
@@ -26,21 +26,21 @@ export const Extension = Type.Object(
 const requeue = Type.Optional(
   Type.Boolean({ default: true, description: 'false: to the dead-letter exchange, where the queue has one.' }),
 )
-const lease = Type.Optional(BodyDuration('From now on, that long; without it, as long as it was leased for.'))
+const lease = Type.Optional(bodyDuration('From now on, that long; without it, as long as it was leased for.'))
 
-const delay = Type.Optional(
-  BodyDuration('It comes again after so long, from 100ms to 30d; only where it goes back to its queue.'),
+const nackDelay = Type.Optional(
+  bodyDuration('It comes again after so long, from 100ms to 30d; only where it goes back to its queue.'),
 )
 
-export const Nack = Type.Object({ requeue, delay }, { $id: 'Nack', ...strict, examples: [{}, { delay: '30s' }] })
-export const Extend = Type.Object({ lease }, { $id: 'Extend', ...strict })
-export const Nothing = Type.Object({}, { $id: 'Nothing', ...strict, description: 'No body, or an empty object.' })
+export const NackSchema = Type.Object({ requeue, delay: nackDelay }, { $id: 'Nack', ...strict, examples: [{}, { delay: '30s' }] })
+export const ExtendSchema = Type.Object({ lease }, { $id: 'Extend', ...strict })
+export const NothingSchema = Type.Object({}, { $id: 'Nothing', ...strict, description: 'No body, or an empty object.' })
 
 const MANY = { maxItems: 1000 }
-export const Settle = Type.Object(
+export const SettleSchema = Type.Object(
   {
     ack: Type.Optional(Type.Array(Type.String(), MANY)),
-    nack: Type.Optional(Type.Array(Type.Object({ id: Type.String(), requeue, delay }, strict), MANY)),
+    nack: Type.Optional(Type.Array(Type.Object({ id: Type.String(), requeue, delay: nackDelay }, strict), MANY)),
     extend: Type.Optional(Type.Array(Type.Object({ id: Type.String(), lease }, strict), MANY)),
   },
   {
@@ -51,7 +51,7 @@ export const Settle = Type.Object(
   },
 )
 
-export const SettleResults = Type.Object(
+export const SettleResultsSchema = Type.Object(
   {
     settled: Type.Integer({ description: 'How many were acked, nacked or extended.' }),
     failed: Type.Integer(),

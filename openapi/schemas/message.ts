@@ -2,7 +2,7 @@
 
 import { Type } from 'typebox'
 
-export const Headers = Type.Object(
+export const HeadersSchema = Type.Object(
   {},
   {
     additionalProperties: true,
@@ -11,7 +11,7 @@ export const Headers = Type.Object(
   },
 )
 
-export const Properties = Type.Object(
+export const PropertiesSchema = Type.Object(
   {
     content_type: Type.Optional(Type.String()),
     content_encoding: Type.Optional(Type.String()),
@@ -25,12 +25,12 @@ export const Properties = Type.Object(
     type: Type.Optional(Type.String()),
     user_id: Type.Optional(Type.String()),
     app_id: Type.Optional(Type.String()),
-    headers: Type.Optional(Headers),
+    headers: Type.Optional(HeadersSchema),
   },
   { $id: 'Properties', additionalProperties: false, description: 'A property that is not set is absent.' },
 )
 
-export const Message = Type.Object(
+export const MessageSchema = Type.Object(
   {
     payload: Type.Any({ description: 'As `payload_encoding` says: JSON as it is, a string, or base64.' }),
     payload_encoding: Type.Enum(['json', 'string', 'base64']),
@@ -65,12 +65,12 @@ export const Message = Type.Object(
   { $id: 'Message', additionalProperties: false },
 )
 
-export const Messages = Type.Object(
+export const MessagesSchema = Type.Object(
   { messages: Type.Array(Type.Ref('Message')) },
   { $id: 'Messages', additionalProperties: false },
 )
 
-export const Receipt = Type.Object(
+export const ReceiptSchema = Type.Object(
   {
     message_id: Type.String({ description: "The client's own, or a new UUID that was put on the message." }),
     routed: Type.Optional(Type.Boolean({ description: 'Whether a queue has the message; absent with `confirm=false`.' })),
@@ -80,7 +80,7 @@ export const Receipt = Type.Object(
 
 const property = (description: string) => Type.Optional(Type.String({ description }))
 /** What Swagger UI offers to fill in; the validator of messages reads them all, and every `amqp-header-<name>`. */
-export const MessageHeaders = Type.Object({
+export const MessageHeadersSchema = Type.Object({
   'amqp-message-id': property('message_id; a UUID where it is not given.'),
   'amqp-correlation-id': property('correlation_id'),
   'amqp-reply-to': property('reply_to'),

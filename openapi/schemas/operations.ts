@@ -3,9 +3,12 @@
 import { Type } from 'typebox'
 import { strict } from './common.js'
 
-export const Health = Type.Object({ status: Type.String() }, { $id: 'Health', ...strict, description: 'The process works.' })
+export const HealthSchema = Type.Object(
+  { status: Type.String() },
+  { $id: 'Health', ...strict, description: 'The process works.' },
+)
 
-export const Readiness = Type.Object(
+export const ReadinessSchema = Type.Object(
   { status: Type.Enum(['ready', 'not_ready']), reason: Type.Optional(Type.String({ description: 'Why not.' })) },
   { $id: 'Readiness', ...strict },
 )

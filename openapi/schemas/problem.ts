@@ -3,7 +3,7 @@
 import { Type } from 'typebox'
 import { catalogue, type ProblemCode } from '../../src/problems.js'
 
-export const Problem = Type.Object(
+export const ProblemSchema = Type.Object(
   {
     type: Type.String({ description: 'A link to what the code means.' }),
     title: Type.String(),
@@ -24,7 +24,7 @@ export const Problem = Type.Object(
 )
 
 /** What any request may be answered, whatever it asks for. */
-const ALWAYS: ProblemCode[] = ['invalid_request', 'access_refused', 'internal_error', 'overloaded', 'shutting_down']
+const ALWAYS_POSSIBLE: ProblemCode[] = ['invalid_request', 'access_refused', 'internal_error', 'overloaded', 'shutting_down']
 /** What any request may be answered that is not open to everybody. */
 const GUARDED: ProblemCode[] = ['unauthorized', 'rate_limited']
 
@@ -35,15 +35,15 @@ export function problems(...codes: ProblemCode[]) {
 
 /** The same for a route that asks nobody who he is. */
 export function openProblems(...codes: ProblemCode[]) {
-  const byStatus: Record<number, ReturnType<typeof response>> = {}
-  const all = [...new Set([...ALWAYS, ...codes])]
+  const byStatus: Record<number, ReturnType<typeof problemResponse>> = {}
+  const all = [...new Set([...ALWAYS_POSSIBLE, ...codes])]
   for (const status of new Set(all.map((code) => catalogue[code].status))) {
-    byStatus[status] = response(all.filter((code) => catalogue[code].status === status))
+    byStatus[status] = problemResponse(all.filter((code) => catalogue[code].status === status))
   }
   return byStatus
 }
 
-function response(codes: ProblemCode[]) {
+function problemResponse(codes: ProblemCode[]) {
   return {
     description: codes.map((code) => `\`${code}\`: ${catalogue[code].title}.`).join(' '),
     content: { 'application/problem+json': { schema: Type.Ref('Problem') } },

@@ -3,7 +3,7 @@
 import { Type } from 'typebox'
 import { strict } from './common.js'
 
-export const RedriveIdParam = Type.String({ description: 'As the redrive was begun with.' })
+export const RedriveIdParamSchema = Type.String({ description: 'As the redrive was begun with.' })
 
 const name = (description: string) => Type.String({ description })
 const target = Type.Union(
@@ -21,7 +21,7 @@ const target = Type.Union(
   { description: 'A queue, or an exchange. Without it each message goes to the queue in which it died.' },
 )
 const max = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'So many are moved at most.' })
-const rate = Type.Number({ exclusiveMinimum: 0, maximum: 10_000, description: 'So many a second are moved at most.' })
+const rateSchema = Type.Number({ exclusiveMinimum: 0, maximum: 10_000, description: 'So many a second are moved at most.' })
 const filter = Type.Object(
   {
     header: Type.Optional(
@@ -39,11 +39,11 @@ const filter = Type.Object(
   { ...strict, minProperties: 1, description: 'Only messages that are so.' },
 )
 
-export const RedriveOrder = Type.Object(
+export const RedriveOrderSchema = Type.Object(
   {
     to: Type.Optional(target),
     max: Type.Optional(max),
-    rate: Type.Optional(rate),
+    rate: Type.Optional(rateSchema),
     filter: Type.Optional(filter),
     dry_run: Type.Optional(Type.Boolean({ default: false, description: 'Counts what would be moved, and moves nothing.' })),
   },
@@ -57,7 +57,7 @@ export const RedriveOrder = Type.Object(
 const count = (description: string) => Type.Integer({ minimum: 0, description })
 const time = Type.String({ format: 'date-time' })
 
-export const Redrive = Type.Object(
+export const RedriveSchema = Type.Object(
   {
     id: Type.String(),
     queue: Type.String(),
@@ -66,7 +66,7 @@ export const Redrive = Type.Object(
     dry_run: Type.Boolean(),
     to: Type.Optional(target),
     max: Type.Optional(max),
-    rate: Type.Optional(rate),
+    rate: Type.Optional(rateSchema),
     filter: Type.Optional(filter),
     total: count('Messages in the queue when it began. No more are looked at.'),
     moved: count('Confirmed at their new place, and acknowledged at the old one.'),
@@ -103,4 +103,4 @@ export const Redrive = Type.Object(
   },
 )
 
-export const Redrives = Type.Object({ redrives: Type.Array(Type.Ref('Redrive')) }, { $id: 'Redrives', ...strict })
+export const RedrivesSchema = Type.Object({ redrives: Type.Array(Type.Ref('Redrive')) }, { $id: 'Redrives', ...strict })

@@ -1,7 +1,7 @@
 // Retry policies of queues.
 
 import { Type } from 'typebox'
-import { BackoffSchema, FullBackoff, strict } from './common.js'
+import { BackoffSchema, FullBackoffSchema, strict } from './common.js'
 
 const MAX = {
   minimum: 1,
@@ -13,7 +13,7 @@ const THEN = {
     'What becomes of it then: `dead_letter` (where it is not given), to the dead-letter exchange of the queue (where it has none, RabbitMQ drops it); `discard`, nothing.',
 }
 
-export const RetryPolicyDeclaration = Type.Object(
+export const RetryPolicyDeclarationSchema = Type.Object(
   {
     max_deliveries: Type.Optional(Type.Integer(MAX)),
     backoff: Type.Optional(BackoffSchema),
@@ -29,12 +29,12 @@ export const RetryPolicyDeclaration = Type.Object(
   },
 )
 
-export const RetryPolicy = Type.Object(
+export const RetryPolicySchema = Type.Object(
   {
     queue: Type.String(),
     vhost: Type.String(),
     max_deliveries: Type.Optional(Type.Integer(MAX)),
-    backoff: FullBackoff,
+    backoff: FullBackoffSchema,
     then: Type.Optional(Type.Enum(['dead_letter', 'discard'], THEN)),
   },
   { $id: 'RetryPolicy', ...strict },

@@ -1,9 +1,9 @@
 // Subscriptions: endpoints to which a queue's messages are POSTed.
 
 import { Type } from 'typebox'
-import { BackoffSchema, BodyDuration, FullBackoff, strict } from './common.js'
+import { BackoffSchema, bodyDuration, FullBackoffSchema, strict } from './common.js'
 
-export const SubscriptionName = Type.String({
+export const SubscriptionNameSchema = Type.String({
   description: "The subscription's name, 1 to 255 bytes, percent-encoded as one path segment.",
 })
 
@@ -17,7 +17,7 @@ const giveUp = Type.Enum(['dead_letter', 'pause', 'discard'], {
     'What happens to a message after the last attempt. dead_letter: it is rejected, to the dead-letter exchange of the queue. pause: it goes back, and the subscription is paused. discard: it is dropped.',
 })
 
-export const SubscriptionDefinition = Type.Object(
+export const SubscriptionDefinitionSchema = Type.Object(
   {
     queue: Type.String({ description: 'Whose messages are delivered.' }),
     url: Type.String({ maxLength: 2048, description: 'http or https; what it resolves to has to be a public address.' }),
@@ -42,9 +42,9 @@ export const SubscriptionDefinition = Type.Object(
         description: 'Deliveries at the same time, at most, on each instance.',
       }),
     ),
-    timeout: Type.Optional(BodyDuration('How long a delivery may take, up to its whole answer; `15s` where it is not given.')),
+    timeout: Type.Optional(bodyDuration('How long a delivery may take, up to its whole answer; `15s` where it is not given.')),
     lease: Type.Optional(
-      BodyDuration('How long a message is leased that was answered with 202: `30s` where it is not given, or the timeout.'),
+      bodyDuration('How long a message is leased that was answered with 202: `30s` where it is not given, or the timeout.'),
     ),
     retry: Type.Optional(
       Type.Object(
@@ -65,7 +65,7 @@ export const SubscriptionDefinition = Type.Object(
   },
 )
 
-export const Subscription = Type.Object(
+export const SubscriptionSchema = Type.Object(
   {
     name: Type.String(),
     vhost: Type.String(),
@@ -78,7 +78,7 @@ export const Subscription = Type.Object(
     concurrency: Type.Integer(),
     timeout: Type.String(),
     lease: Type.String(),
-    retry: Type.Object({ max_attempts: Type.Integer(), backoff: FullBackoff }, strict),
+    retry: Type.Object({ max_attempts: Type.Integer(), backoff: FullBackoffSchema }, strict),
     give_up: giveUp,
     paused: Type.Boolean(),
     state: Type.Enum(['running', 'paused', 'failing'], {
@@ -95,12 +95,12 @@ export const Subscription = Type.Object(
   { $id: 'Subscription', ...strict },
 )
 
-export const Subscriptions = Type.Object(
+export const SubscriptionsSchema = Type.Object(
   { subscriptions: Type.Array(Type.Ref('Subscription')) },
   { $id: 'Subscriptions', ...strict },
 )
 
-export const TestDelivery = Type.Object(
+export const TestDeliverySchema = Type.Object(
   {
     duration_ms: Type.Integer(),
     status: Type.Optional(Type.Integer({ description: 'Of the answer; absent where there was none.' })),

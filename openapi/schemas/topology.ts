@@ -1,12 +1,12 @@
 // Queues, exchanges, bindings.
 
 import { Type } from 'typebox'
-import { Arguments, strict } from './common.js'
+import { ArgumentsSchema, strict } from './common.js'
 
 const durable = Type.Optional(Type.Boolean({ default: true }))
 const auto_delete = Type.Optional(Type.Boolean({ default: false }))
 
-export const QueueDeclaration = Type.Object(
+export const QueueDeclarationSchema = Type.Object(
   {
     type: Type.Optional(Type.Enum(['classic', 'quorum', 'stream'], { description: "Without it, the broker's default." })),
     durable,
@@ -18,24 +18,24 @@ export const QueueDeclaration = Type.Object(
           'What is rejected, or expires, goes to the queue `<queue>.dead`, which is declared too where it is not there. In place of the arguments for that.',
       }),
     ),
-    arguments: Type.Optional(Arguments),
+    arguments: Type.Optional(ArgumentsSchema),
   },
   { $id: 'QueueDeclaration', ...strict, examples: [{}, { type: 'quorum', dead_letter: true }] },
 )
 
-export const DeclaredQueue = Type.Object({ name: Type.String(), vhost: Type.String() }, { $id: 'DeclaredQueue', ...strict })
+export const DeclaredQueueSchema = Type.Object({ name: Type.String(), vhost: Type.String() }, { $id: 'DeclaredQueue', ...strict })
 
-export const Queue = Type.Object(
+export const QueueSchema = Type.Object(
   { name: Type.String(), vhost: Type.String(), message_count: Type.Integer(), consumer_count: Type.Integer() },
   { $id: 'Queue', ...strict },
 )
 
-export const Purged = Type.Object(
+export const PurgedSchema = Type.Object(
   { message_count: Type.Integer({ description: 'How many were dropped.' }) },
   { $id: 'Purged', ...strict },
 )
 
-export const ExchangeDeclaration = Type.Object(
+export const ExchangeDeclarationSchema = Type.Object(
   {
     type: Type.String({
       minLength: 1,
@@ -46,9 +46,9 @@ export const ExchangeDeclaration = Type.Object(
     durable,
     auto_delete,
     internal: Type.Optional(Type.Boolean({ default: false })),
-    arguments: Type.Optional(Arguments),
+    arguments: Type.Optional(ArgumentsSchema),
   },
   { $id: 'ExchangeDeclaration', ...strict },
 )
 
-export const Exchange = Type.Object({ name: Type.String(), vhost: Type.String() }, { $id: 'Exchange', ...strict })
+export const ExchangeSchema = Type.Object({ name: Type.String(), vhost: Type.String() }, { $id: 'Exchange', ...strict })

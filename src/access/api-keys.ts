@@ -7,18 +7,18 @@ import type { Identity } from './identity.js'
 import { type KeyEntry, KeyFileError, readKeyFile } from './key-file.js'
 import { Rights } from './rights.js'
 
-interface Key {
+interface ApiKey {
   digest: Buffer
   identity: Identity
   expiresAt: number
 }
 
-const digestOf = (key: string): string => hash('sha256', key)
+const keyDigest = (key: string): string => hash('sha256', key)
 
 export class ApiKeys {
   readonly #path: string
   readonly #log: Log
-  #byDigest: ReadonlyMap<string, Key>
+  #byDigest: ReadonlyMap<string, ApiKey>
   readonly #unwatch: () => void
 
   /** Reads the file now, and again whenever it changes. @throws KeyFileError with every mistake in it */
@@ -46,10 +46,10 @@ export class ApiKeys {
    * @returns undefined: nobody's; expired: it was one
    */
   find(secret: string): Identity | 'expired' | undefined {
-    const digest = digestOf(secret)
-    const key = this.#byDigest.get(digest) ?? NOBODY
+    const digest = keyDigest(secret)
+    const key = this.#byDigest.get(digest) ?? UNKNOWN_KEY
     const same = timingSafeEqual(Buffer.from(digest, 'hex'), key.digest)
-    if (!same || key === NOBODY) return undefined
+    if (!same || key === UNKNOWN_KEY) return undefined
     return key.expiresAt > Date.now() ? key.identity : 'expired'
   }
 
@@ -57,17 +57,17 @@ export class ApiKeys {
     this.#unwatch()
   }
 
-  #load(): ReadonlyMap<string, Key> {
+  #load(): ReadonlyMap<string, ApiKey> {
     let text: string
     try {
       text = readWhole(this.#path)
     } catch (error) {
       throw new KeyFileError([(error as Error).message])
     }
-    return new Map(readKeyFile(text).map((entry): [string, Key] => [entry.sha256, this.#key(entry)]))
+    return new Map(readKeyFile(text).map((entry): [string, ApiKey] => [entry.sha256, this.#key(entry)]))
   }
 
-  #key({ name, sha256, grants, expiresAt = Number.POSITIVE_INFINITY, headers, setsUserId }: KeyEntry): Key {
+  #key({ name, sha256, grants, expiresAt = Number.POSITIVE_INFINITY, headers, setsUserId }: KeyEntry): ApiKey {
     const current = () => {
       const key = this.#byDigest.get(sha256)
       return key && key.expiresAt > Date.now() ? key.identity : undefined
@@ -78,4 +78,4 @@ export class ApiKeys {
 }
 
 /** What an unknown key is compared with, so that it takes as long as a known one. */
-const NOBODY: Key = { digest: Buffer.alloc(32), identity: undefined as never, expiresAt: 0 }
+const UNKNOWN_KEY: ApiKey = { digest: Buffer.alloc(32), identity: undefined as never, expiresAt: 0 }

@@ -4,39 +4,39 @@ import { type Login, refusedLogin } from '../amqp/wire/connection.js'
 import { type Config, ConfigError, isOpen } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
+import { ApiKeys } from './api-keys.js'
+import { BrokerUsers } from './broker-users.js'
 import { readCredentials } from './credentials.js'
 import { ANYBODY, type Identity } from './identity.js'
-import { headerError, KeyFileError } from './key-file.js'
-import { ApiKeys } from './api-keys.js'
-import { Logins } from './broker-users.js'
-import type { Door } from './requirements.js'
 import { KeySetError } from './jwks.js'
-import { TokenRefusal, Tokens } from './jwt.js'
+import { JwtVerifier, TokenRefused } from './jwt.js'
+import { headerError, KeyFileError } from './key-file.js'
+import type { ProtectedRoute } from './requirements.js'
 
-export interface AccessOptions {
+export interface AuthenticationOptions {
   config: Config
   log: Log
   /** Told of a user whom RabbitMQ does not know any more, with AUTH=broker. */
   onGone: (login: Login) => void
 }
 
-export class Access {
+export class Authentication {
   /** Whether nobody is asked who he is. */
   readonly isOpen: boolean
   /** Every route with what it wants, once all are registered. */
-  readonly doors: Door[] = []
+  readonly protectedRoutes: ProtectedRoute[] = []
   readonly #keys: ApiKeys | undefined
-  readonly #tokens: Tokens | undefined
-  readonly #logins: Logins | undefined
+  readonly #tokens: JwtVerifier | undefined
+  readonly #logins: BrokerUsers | undefined
   /** What to call what is asked for. */
   readonly #what: string
 
   /** @throws ConfigError with every mistake in the files that the configuration names */
-  constructor({ config, log, onGone }: AccessOptions) {
+  constructor({ config, log, onGone }: AuthenticationOptions) {
     this.isOpen = isOpen(config.AUTH)
     if (config.AUTH.includes('keys')) this.#keys = readKeys(config.API_KEYS_FILE, log)
     if (config.AUTH.includes('jwt')) this.#tokens = readTokens(config, log)
-    if (config.AUTH.includes('broker')) this.#logins = new Logins(config, onGone)
+    if (config.AUTH.includes('broker')) this.#logins = new BrokerUsers(config, onGone)
     this.#what = [this.#keys && 'key', this.#tokens && 'token'].filter(Boolean).join(' or ')
   }
 
@@ -59,17 +59,17 @@ export class Access {
     const found = this.#keys?.find(credentials.secret)
     if (found === 'expired') return unauthorized('The key has expired.', true)
     if (found) return found
-    if (this.#tokens && Tokens.looksLikeOne(credentials.secret)) return this.#byToken(this.#tokens, credentials.secret)
+    if (this.#tokens && JwtVerifier.looksLikeOne(credentials.secret)) return this.#byToken(this.#tokens, credentials.secret)
     return unauthorized(`The ${this.#what} is not known here.`, true)
   }
 
-  #byToken(tokens: Tokens, secret: string): Identity | Promise<Identity | Problem> {
+  #byToken(tokens: JwtVerifier, secret: string): Identity | Promise<Identity | Problem> {
     const found = tokens.find(secret)
-    return found instanceof Promise ? found.catch(problemOf) : found
+    return found instanceof Promise ? found.catch(refusalProblem) : found
   }
 
   /** The answer to whoever was let in and would not be any more. */
-  over(): Problem {
+  expired(): Problem {
     return this.#logins ? refusedLogin() : unauthorized('The credentials of the request are over.', true)
   }
 
@@ -85,18 +85,18 @@ export class Access {
   }
 }
 
-function byLogin(logins: Logins, credentials: ReturnType<typeof readCredentials>, place: () => string) {
+function byLogin(logins: BrokerUsers, credentials: ReturnType<typeof readCredentials>, place: () => string) {
   if (credentials === 'none' || credentials === 'bad') return refusedLogin()
   try {
     const found = logins.find(credentials, place)
-    return found instanceof Promise ? found.catch(problemOf) : found
+    return found instanceof Promise ? found.catch(refusalProblem) : found
   } catch (error) {
-    return problemOf(error)
+    return refusalProblem(error)
   }
 }
 
-function problemOf(error: unknown): Problem {
-  if (error instanceof TokenRefusal) return unauthorized(error.message, true)
+function refusalProblem(error: unknown): Problem {
+  if (error instanceof TokenRefused) return unauthorized(error.message, true)
   if (error instanceof Problem) return error
   throw error
 }
@@ -110,14 +110,14 @@ function readKeys(path: string, log: Log): ApiKeys {
   }
 }
 
-function readTokens(config: Config, log: Log): Tokens {
+function readTokens(config: Config, log: Log): JwtVerifier {
   const mistakes = config.JWT_HEADERS.flatMap(({ header }) => {
     const mistake = headerError(header, '')
     return mistake ? [`JWT_HEADERS ${mistake}: ${header}`] : []
   })
   if (mistakes.length > 0) throw new ConfigError(mistakes)
   try {
-    return new Tokens(config, log)
+    return new JwtVerifier(config, log)
   } catch (error) {
     if (!(error instanceof KeySetError)) throw error
     throw new ConfigError([`JWT_JWKS_FILE ${config.JWT_JWKS_FILE}: ${error.message}`])

@@ -1,6 +1,6 @@
 // What somebody's message has to be, wherever it comes from, and what the gateway puts on it for him.
 
-import type { OutgoingMessage } from '../amqp/wire/message.js'
+import type { PublishMessage } from '../amqp/wire/message.js'
 import { isReserved } from '../amqp/wire/reserved.js'
 import { Problem } from '../problems.js'
 import type { Identity } from './identity.js'
@@ -12,7 +12,7 @@ import type { Identity } from './identity.js'
 export function admit(
   { rights, headers }: Pick<Identity, 'rights' | 'headers'>,
   vhost: string,
-  { exchange, routingKey, properties }: OutgoingMessage,
+  { exchange, routingKey, properties }: PublishMessage,
 ): void {
   const keys = [routingKey]
   // RabbitMQ takes them for more routing keys, and so a queue for every queue of the vhost.
@@ -31,7 +31,7 @@ export function admit(
   if (headers) properties.headers = stamped(properties.headers, headers)
 }
 
-type Headers = NonNullable<OutgoingMessage['properties']['headers']>
+type Headers = NonNullable<PublishMessage['properties']['headers']>
 
 /** What the author says in these names himself goes, however he spells them: some who read it see no difference. */
 function stamped(own: Headers | undefined, headers: Readonly<Record<string, string>>): Headers {

@@ -2,28 +2,28 @@
 // a few minutes; who is refused has to wait, so that passwords can't be guessed through here faster than anywhere else.
 
 import { hash } from 'node:crypto'
-import { isKnown, type Login, refusedLogin } from '../amqp/wire/connection.js'
+import { isKnownUser, type Login, refusedLogin } from '../amqp/wire/connection.js'
 import type { Config } from '../config/index.js'
 import { Problem } from '../problems.js'
 import type { Credentials } from './credentials.js'
 import type { Identity } from './identity.js'
-import { EVERYTHING } from './rights.js'
+import { ALL_RIGHTS } from './rights.js'
 
 /** What RabbitMQ said counts for so many times LOGIN_RECHECK, where it can't be asked again. */
-const BELIEVED = 1.25
+const BELIEVED_FACTOR = 1.25
 /** Whoever has something open is believed for so long where RabbitMQ was not asked about him meanwhile, and now is. */
-const BELIEVED_OPEN = 5 * 60_000
+const BELIEVED_OPEN_MS = 5 * 60_000
 /** Logins, refused credentials and addresses are remembered up to so many of each. */
-const MAX_REMEMBERED = 10_000
+const MAX_REMEMBERED_USERS = 10_000
 /** The same credentials, once refused, are refused unasked for so long. */
-const REFUSED_FOR = 2000
+const REFUSED_FOR_MS = 2000
 /** So many refusals of one address in so much time, and RabbitMQ is not asked about others of it. */
 const MAX_REFUSALS = 10
-const REFUSALS_WINDOW = 30_000
+const REFUSALS_WINDOW_MS = 30_000
 /** Asked at the same time. */
-const MAX_QUESTIONS = 16
+const MAX_CONCURRENT_CHECKS = 16
 
-interface Known {
+interface KnownUser {
   identity: Identity
   login: Login
   askedAt: number
@@ -34,16 +34,16 @@ interface Known {
   asking: Promise<void> | undefined
 }
 
-export class Logins {
+export class BrokerUsers {
   readonly #config: Config
   readonly #onGone: (login: Login) => void
   /** In order of their last use. */
-  readonly #known = new Map<string, Known>()
+  readonly #known = new Map<string, KnownUser>()
   /** Until when credentials are refused unasked. */
   readonly #refused = new Map<string, number>()
   readonly #refusals = new Map<string, { count: number; since: number }>()
-  readonly #asking = new Map<string, Promise<Identity>>()
-  #questions = 0
+  readonly #checking = new Map<string, Promise<Identity>>()
+  #checks = 0
 
   /** @param onGone told of a login that RabbitMQ does not take any more */
   constructor(config: Config, onGone: (login: Login) => void) {
@@ -65,64 +65,64 @@ export class Logins {
       this.#known.delete(key)
       this.#known.set(key, known)
       if (this.#age(known) < 1) return known.identity
-      return this.#askAgain(known).then(() => {
+      return this.#recheck(known).then(() => {
         if (known.gone) throw refusedLogin()
-        if (this.#age(known) < BELIEVED) return known.identity
+        if (this.#age(known) < BELIEVED_FACTOR) return known.identity
         throw new Problem('broker_unavailable', "RabbitMQ can't be asked just now whether it still knows who that is.")
       })
     }
-    const asking = this.#asking.get(key)
+    const asking = this.#checking.get(key)
     if (asking) return asking
     const address = place()
-    this.#refuse(key, address)
-    const login = { key, username: user, password: secret, owner: ownerOf(scheme, user, secret, key) }
-    const answer = this.#ask(login, address).finally(() => this.#asking.delete(key))
-    this.#asking.set(key, answer)
+    this.#throttle(key, address)
+    const login = { key, username: user, password: secret, subject: subjectOf(scheme, user, secret, key) }
+    const answer = this.#check(login, address).finally(() => this.#checking.delete(key))
+    this.#checking.set(key, answer)
     return answer
   }
 
   /** How long ago RabbitMQ was asked, as so many times LOGIN_RECHECK. */
-  #age({ askedAt }: Known): number {
+  #age({ askedAt }: KnownUser): number {
     return (Date.now() - askedAt) / this.#config.LOGIN_RECHECK
   }
 
   /** @throws Problem where RabbitMQ is not to be asked */
-  #refuse(key: string, address: string): void {
+  #throttle(key: string, address: string): void {
     const now = Date.now()
     if ((this.#refused.get(key) ?? 0) > now) throw refusedLogin()
     const refusals = this.#refusals.get(address)
     if (refusals && refusals.count >= MAX_REFUSALS) {
-      const left = refusals.since + REFUSALS_WINDOW - now
+      const left = refusals.since + REFUSALS_WINDOW_MS - now
       const detail = 'Too many credentials from this address were refused. RabbitMQ is not asked about more of them just now.'
       if (left > 0) throw new Problem('rate_limited', detail, { retryAfter: Math.ceil(left / 1000) })
       this.#refusals.delete(address)
     }
-    if (this.#questions >= MAX_QUESTIONS)
+    if (this.#checks >= MAX_CONCURRENT_CHECKS)
       throw new Problem('overloaded', 'RabbitMQ is being asked about as many logins as it may.')
   }
 
-  async #ask(login: Login, address: string): Promise<Identity> {
+  async #check(login: Login, address: string): Promise<Identity> {
     if (await this.#isKnown(login)) return this.#remember(login)
     const now = Date.now()
-    bounded(this.#refused, login.key, now + REFUSED_FOR)
+    bounded(this.#refused, login.key, now + REFUSED_FOR_MS)
     const { count, since } = this.#refusals.get(address) ?? { count: 0, since: now }
-    const fresh = now - since > REFUSALS_WINDOW
+    const fresh = now - since > REFUSALS_WINDOW_MS
     bounded(this.#refusals, address, fresh ? { count: 1, since: now } : { count: count + 1, since })
     throw refusedLogin()
   }
 
   async #isKnown(login: Login): Promise<boolean> {
-    this.#questions++
+    this.#checks++
     try {
-      return await isKnown(this.#config, login)
+      return await isKnownUser(this.#config, login)
     } finally {
-      this.#questions--
+      this.#checks--
     }
   }
 
   #remember(login: Login): Identity {
-    const { username, key, owner } = login
-    const known: Known = {
+    const { username, key, subject } = login
+    const known: KnownUser = {
       identity: undefined as never,
       login,
       askedAt: Date.now(),
@@ -131,14 +131,15 @@ export class Logins {
       asking: undefined,
     }
     const identity: Identity = {
-      name: `user ${(username || owner).replace(/[^\x20-\x7e]/g, '?').slice(0, 128)}`,
-      rights: EVERYTHING,
+      name: `user ${(username || subject).replace(/[^\x20-\x7e]/g, '?').slice(0, 128)}`,
+      rights: ALL_RIGHTS,
       headers: undefined,
       setsUserId: username !== '',
       login,
       current: () => {
-        if (this.#age(known) >= 1) void this.#askAgain(known)
-        const believed = this.#age(known) < BELIEVED || (!known.unanswered && Date.now() - known.askedAt < BELIEVED_OPEN)
+        if (this.#age(known) >= 1) void this.#recheck(known)
+        const believed =
+          this.#age(known) < BELIEVED_FACTOR || (!known.unanswered && Date.now() - known.askedAt < BELIEVED_OPEN_MS)
         return !known.gone && believed ? identity : undefined
       },
     }
@@ -148,7 +149,7 @@ export class Logins {
   }
 
   /** Never rejects: where RabbitMQ can't be asked, what it said last counts for its time. */
-  #askAgain(known: Known): Promise<void> {
+  #recheck(known: KnownUser): Promise<void> {
     const { login } = known
     known.asking ??= this.#isKnown(login)
       .then((still) => {
@@ -175,14 +176,14 @@ export class Logins {
 function bounded<T>(map: Map<string, T>, key: string, value: T): void {
   map.delete(key)
   map.set(key, value)
-  if (map.size > MAX_REMEMBERED) map.delete(map.keys().next().value!)
+  if (map.size > MAX_REMEMBERED_USERS) map.delete(map.keys().next().value!)
 }
 
 /**
  * The same for all passwords of a user. A bearer token has no user's name beside it: RabbitMQ, which took it, has checked whom
  * it was issued to, so that a renewed one is the same owner's.
  */
-function ownerOf(scheme: Credentials['scheme'], user: string, secret: string, key: string): string {
+function subjectOf(scheme: Credentials['scheme'], user: string, secret: string, key: string): string {
   if (scheme === 'basic') return `user ${user}`
   try {
     const { iss, sub } = JSON.parse(Buffer.from(secret.split('.')[1]!, 'base64url').toString('utf8')) as Record<string, unknown>

@@ -22,7 +22,7 @@ export interface NewKey {
  * @param args as they follow the command
  * @throws KeyFileError, TypeError (from parseArgs) that say what is wrong with them
  */
-export function makeKey(args: string[]): NewKey {
+export function createKey(args: string[]): NewKey {
   const { values } = parseArgs({
     args,
     options: {

@@ -1,8 +1,8 @@
 // What the `Authorization` header holds. Nothing in here is ever logged.
 
 /** Far beyond every key and every sensible token: what is longer is refused before it costs anything. */
-const MAX_HEADER = 16 * 1024
-const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/
+const MAX_AUTHORIZATION_HEADER = 16 * 1024
+const LAX_BASE64 = /^[A-Za-z0-9+/]+={0,2}$/
 
 export interface Credentials {
   scheme: 'bearer' | 'basic'
@@ -26,7 +26,7 @@ export function readCredentials(rawHeaders: readonly string[]): Credentials | 'n
     header = rawHeaders[i + 1]!
   }
   if (header === undefined) return 'none'
-  if (header.length > MAX_HEADER) return 'bad'
+  if (header.length > MAX_AUTHORIZATION_HEADER) return 'bad'
   const space = header.indexOf(' ')
   const scheme = header.slice(0, space).toLowerCase()
   const value = header.slice(space + 1).trim()
@@ -36,7 +36,7 @@ export function readCredentials(rawHeaders: readonly string[]): Credentials | 'n
 }
 
 function readBasic(value: string): Credentials | 'bad' {
-  if (!BASE64.test(value)) return 'bad'
+  if (!LAX_BASE64.test(value)) return 'bad'
   const text = Buffer.from(value, 'base64').toString('utf8')
   const colon = text.indexOf(':')
   if (colon === -1 || colon === text.length - 1) return 'bad'

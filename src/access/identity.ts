@@ -1,7 +1,7 @@
 // Who asks: a name, what he may do, and what the gateway puts on his messages.
 
 import type { Login } from '../amqp/wire/connection.js'
-import { EVERYTHING, type Rights } from './rights.js'
+import { ALL_RIGHTS, type Rights } from './rights.js'
 
 export interface Identity {
   /** For the log and the rate limit, the same for all of his requests: `key orders-worker`, `token …`, `user …`. */
@@ -20,7 +20,7 @@ export interface Identity {
 /** Whoever comes in where nobody is asked. */
 export const ANYBODY: Identity = Object.freeze({
   name: '',
-  rights: EVERYTHING,
+  rights: ALL_RIGHTS,
   headers: undefined,
   setsUserId: true,
   current: () => ANYBODY,

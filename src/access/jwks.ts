@@ -4,15 +4,15 @@
 import { calculateJwkThumbprint, createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
-import { Problem } from '../problems.js'
 import { readWhole, watch } from '../lib/watched-file.js'
+import { Problem } from '../problems.js'
 
-const FETCH_TIMEOUT = 5000
-const MAX_SIZE = 1024 * 1024
-const REFRESH = 5 * 60_000
-const FIRST_RETRY = 1000
+const FETCH_TIMEOUT_MS = 5000
+const MAX_JWKS_BYTES = 1024 * 1024
+const REFRESH_MS = 5 * 60_000
+const FIRST_JWKS_RETRY_MS = 1000
 /** Between two looks for a key that is not known: strangers can name as many as they like. */
-const COOLDOWN = 10_000
+const COOLDOWN_MS = 10_000
 
 /** A mistake in the key set; its message completes "the key set …". */
 export class KeySetError extends Error {}
@@ -22,7 +22,7 @@ interface KeySet {
   thumbprints: ReadonlySet<string>
 }
 
-export class TokenKeys {
+export class Jwks {
   readonly #url: string
   readonly #path: string
   readonly #log: Log
@@ -66,7 +66,7 @@ export class TokenKeys {
     try {
       return await this.#set.resolve(header, token)
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey) || !this.#url || Date.now() - this.#lookedAt < COOLDOWN) throw error
+      if (!(error instanceof errors.JWKSNoMatchingKey) || !this.#url || Date.now() - this.#lookedAt < COOLDOWN_MS) throw error
       this.reload()
       await this.#loading
       return await this.#set.resolve(header, token)
@@ -82,7 +82,10 @@ export class TokenKeys {
       .catch((error: Error) => {
         this.#failures++
         const from = this.#url ? { url: this.#url } : { file: this.#path }
-        this.#log.error({ ...from, reason: reasonOf(error) }, "the keys of tokens can't be read: those from before stay in force")
+        this.#log.error(
+          { ...from, reason: fetchFailure(error) },
+          "the keys of tokens can't be read: those from before stay in force",
+        )
       })
       .finally(() => {
         this.#loading = undefined
@@ -99,7 +102,8 @@ export class TokenKeys {
   #again(): void {
     if (this.#closed) return
     clearTimeout(this.#timer)
-    const delay = this.#failures === 0 ? REFRESH : Math.min(REFRESH, FIRST_RETRY * 2 ** Math.min(this.#failures - 1, 10))
+    const delay =
+      this.#failures === 0 ? REFRESH_MS : Math.min(REFRESH_MS, FIRST_JWKS_RETRY_MS * 2 ** Math.min(this.#failures - 1, 10))
     this.#timer = setTimeout(() => this.reload(), delay).unref()
   }
 
@@ -142,13 +146,13 @@ async function fetchText(url: string): Promise<string> {
   const response = await fetch(url, {
     headers: { accept: 'application/jwk-set+json, application/json' },
     redirect: 'error',
-    signal: AbortSignal.timeout(FETCH_TIMEOUT),
+    signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
   })
   const chunks: Uint8Array[] = []
   let size = 0
   for await (const chunk of response.body ?? []) {
     size += (chunk as Uint8Array).length
-    if (size > MAX_SIZE) throw new KeySetError(`is larger than ${MAX_SIZE} bytes`)
+    if (size > MAX_JWKS_BYTES) throw new KeySetError(`is larger than ${MAX_JWKS_BYTES} bytes`)
     chunks.push(chunk as Uint8Array)
   }
   if (!response.ok) throw new KeySetError(`was answered with ${response.status}`)
@@ -156,5 +160,5 @@ async function fetchText(url: string): Promise<string> {
 }
 
 /** What fetch throws says "fetch failed", and its cause why. */
-const reasonOf = (error: Error): string =>
+const fetchFailure = (error: Error): string =>
   error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message

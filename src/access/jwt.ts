@@ -15,24 +15,24 @@ import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
 import type { Identity } from './identity.js'
+import { Jwks } from './jwks.js'
 import { headerError } from './key-file.js'
 import { type Grant, parseGrant, Rights } from './rights.js'
-import { TokenKeys } from './jwks.js'
 
 /** None of them is made with a secret: who can check a token can't make one. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519']
-const MAX_CHECKED = 10_000
+const MAX_REMEMBERED_TOKENS = 10_000
 const MAX_SCOPES = 1000
 
 /** Milliseconds since 1970 up to which a timer may be set, and a date be made. */
-const FOR_EVER = 8.64e15
+const END_OF_TIME_MS = 8.64e15
 
 /** Why a token is refused, in words for its owner. */
-export class TokenRefusal extends Error {}
+export class TokenRefused extends Error {}
 
-export class Tokens {
+export class JwtVerifier {
   readonly #config: Config
-  readonly #keys: TokenKeys
+  readonly #keys: Jwks
   readonly #options: JWTVerifyOptions
   /** Tokens that were good, by their digests, in order of their last use. */
   readonly #checked = new Map<string, Identity>()
@@ -40,7 +40,7 @@ export class Tokens {
   /** @throws KeySetError with what is wrong with the file of keys */
   constructor(config: Config, log: Log) {
     this.#config = config
-    this.#keys = new TokenKeys(config, log)
+    this.#keys = new Jwks(config, log)
     this.#options = {
       algorithms: ALGORITHMS,
       requiredClaims: ['exp'],
@@ -89,8 +89,8 @@ export class Tokens {
       this.#remember(digest, identity)
       return identity
     } catch (error) {
-      if (error instanceof Problem || error instanceof TokenRefusal) throw error
-      throw new TokenRefusal(reasonOf(error))
+      if (error instanceof Problem || error instanceof TokenRefused) throw error
+      throw new TokenRefused(tokenRefusalReason(error))
     }
   }
 
@@ -112,9 +112,9 @@ export class Tokens {
   }
 
   #identity(payload: JWTPayload, thumbprint: string, digest: string): Identity {
-    const expiresAt = Math.min(payload.exp! * 1000, FOR_EVER)
+    const expiresAt = Math.min(payload.exp! * 1000, END_OF_TIME_MS)
     const identity: Identity = {
-      name: `token ${ownerOf(payload) ?? digest.slice(0, 16)}`,
+      name: `token ${clientNameOf(payload) ?? digest.slice(0, 16)}`,
       rights: new Rights(this.#grants(payload)),
       headers: this.#headers(payload),
       setsUserId: false,
@@ -155,7 +155,7 @@ export class Tokens {
         const value = payload[claim]
         const text = typeof value === 'number' ? String(value) : value
         // Without it his messages would pass for nobody's, or for whose he likes.
-        if (headerError(header, text) !== undefined) throw new TokenRefusal(`The token has no fitting claim ${claim}.`)
+        if (headerError(header, text) !== undefined) throw new TokenRefused(`The token has no fitting claim ${claim}.`)
         return [header, text as string]
       }),
     )
@@ -164,18 +164,18 @@ export class Tokens {
   #remember(digest: string, identity: Identity): void {
     this.#checked.delete(digest)
     this.#checked.set(digest, identity)
-    if (this.#checked.size > MAX_CHECKED) this.#checked.delete(this.#checked.keys().next().value!)
+    if (this.#checked.size > MAX_REMEMBERED_TOKENS) this.#checked.delete(this.#checked.keys().next().value!)
   }
 }
 
 /** Printable, and no longer than a line of the log can bear. */
-function ownerOf({ sub, client_id: clientId, azp }: JWTPayload): string | undefined {
+function clientNameOf({ sub, client_id: clientId, azp }: JWTPayload): string | undefined {
   const owner = [sub, clientId, azp].find((one) => typeof one === 'string' && one !== '') as string | undefined
   return owner?.replace(/[^\x20-\x7e]/g, '?').slice(0, 128)
 }
 
 /** jose says in its own words which check failed; of what is in the token only the name of a claim. */
-function reasonOf(error: unknown): string {
+function tokenRefusalReason(error: unknown): string {
   if (error instanceof errors.JWTExpired) return 'The token has expired.'
   if (error instanceof errors.JWTClaimValidationFailed) {
     if (error.claim === 'nbf') return 'The token is not valid yet.'

@@ -13,9 +13,9 @@ export interface KeyEntry {
   setsUserId: boolean
 }
 
-const MEMBERS = ['name', 'sha256', 'rights', 'expires_at', 'headers', 'user_id']
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i
-const MAX_HEADERS = 16
+const KEY_MEMBERS = ['name', 'sha256', 'rights', 'expires_at', 'headers', 'user_id']
+const RFC3339_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i
+const MAX_STAMPED_HEADERS = 16
 
 /**
  * Reads the text of a key file.
@@ -23,8 +23,8 @@ const MAX_HEADERS = 16
  */
 export function readKeyFile(text: string): KeyEntry[] {
   const mistakes: string[] = []
-  const list = listOf(text, mistakes)
-  const entries = list.map((item, index) => readEntry(item, `keys[${index}]`, mistakes))
+  const list = readKeyList(text, mistakes)
+  const entries = list.map((item, index) => readKeyEntry(item, `keys[${index}]`, mistakes))
   for (const member of ['name', 'sha256'] as const) {
     const seen = new Map<string, number>()
     for (const [index, entry] of entries.entries()) {
@@ -46,7 +46,7 @@ export class KeyFileError extends Error {
   }
 }
 
-function listOf(text: string, mistakes: string[]): unknown[] {
+function readKeyList(text: string, mistakes: string[]): unknown[] {
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -63,13 +63,13 @@ function listOf(text: string, mistakes: string[]): unknown[] {
   return json['keys']
 }
 
-function readEntry(item: unknown, at: string, mistakes: string[]): KeyEntry | undefined {
+function readKeyEntry(item: unknown, at: string, mistakes: string[]): KeyEntry | undefined {
   if (!isObject(item)) {
     mistakes.push(`${at} is not an object`)
     return undefined
   }
   const wrong = (member: string, what: string) => mistakes.push(`${at}.${member} ${what}`)
-  for (const name of Object.keys(item)) if (!MEMBERS.includes(name)) wrong(name.slice(0, 64), 'is not known')
+  for (const name of Object.keys(item)) if (!KEY_MEMBERS.includes(name)) wrong(name.slice(0, 64), 'is not known')
   const { name, sha256, rights, expires_at: expires, headers, user_id: userId } = item
   const isName = typeof name === 'string' && /^[\w.@-][\w.@ -]{0,127}$/.test(name)
   if (!isName) wrong('name', 'must be 1 to 128 letters, digits, spaces and any of . _ @ -')
@@ -82,7 +82,7 @@ function readEntry(item: unknown, at: string, mistakes: string[]): KeyEntry | un
     sha256: isDigest ? sha256.toLowerCase() : at,
     grants: readRights(rights, at, mistakes),
     expiresAt: isTime(expires) ? Date.parse(expires) : undefined,
-    headers: readHeaders(headers, at, mistakes),
+    headers: readStampedHeaders(headers, at, mistakes),
     setsUserId: userId === true,
   }
 }
@@ -102,10 +102,10 @@ function readRights(rights: unknown, at: string, mistakes: string[]): Grant[] {
   })
 }
 
-function readHeaders(headers: unknown, at: string, mistakes: string[]): Record<string, string> | undefined {
+function readStampedHeaders(headers: unknown, at: string, mistakes: string[]): Record<string, string> | undefined {
   if (headers === undefined) return undefined
-  if (!isObject(headers) || Object.keys(headers).length > MAX_HEADERS) {
-    mistakes.push(`${at}.headers must be an object of up to ${MAX_HEADERS} headers`)
+  if (!isObject(headers) || Object.keys(headers).length > MAX_STAMPED_HEADERS) {
+    mistakes.push(`${at}.headers must be an object of up to ${MAX_STAMPED_HEADERS} headers`)
     return undefined
   }
   for (const [name, value] of Object.entries(headers)) {
@@ -116,20 +116,20 @@ function readHeaders(headers: unknown, at: string, mistakes: string[]): Record<s
 }
 
 /** Headers that mean something to RabbitMQ itself are not for keys and tokens to set. */
-const RESERVED =
+const BROKER_HEADER_NAMES =
   /^(cc|bcc|x-death|x-delay|x-first-death-.*|x-last-death-.*|x-delivery-count|x-acquired-count|x-match|x-stream-.*)$/i
 
 /** Why the gateway can't set this header on messages; undefined where it can. */
 export function headerError(name: string, value: unknown): string | undefined {
   if (!/^[\w.:-]{1,128}$/.test(name)) return 'has a name that is not 1 to 128 letters, digits and any of . _ : -'
-  if (RESERVED.test(name)) return "has a name that is RabbitMQ's own"
+  if (BROKER_HEADER_NAMES.test(name)) return "has a name that is RabbitMQ's own"
   return typeof value === 'string' && value.length <= 1024 ? undefined : 'has a value that is not a text of up to 1024 characters'
 }
 
 /** The 30th of February would be read as the 2nd of March. */
 const isTime = (value: unknown): value is string =>
   typeof value === 'string' &&
-  TIME.test(value) &&
+  RFC3339_TIME.test(value) &&
   !Number.isNaN(Date.parse(value)) &&
   new Date(`${value.slice(0, 10)}T00:00:00Z`).toISOString().startsWith(value.slice(0, 10))
 const isObject = (value: unknown): value is Record<string, unknown> =>

@@ -4,7 +4,7 @@
 import { DEFAULT_EXCHANGE, type Right, type Rights } from './rights.js'
 
 /** What is asked for, as the HTTP framework has it. */
-export interface Asked {
+export interface AccessRequest {
   params: unknown
   query: unknown
   body?: unknown
@@ -14,14 +14,14 @@ export interface Requirement {
   /** open: nobody is asked who he is. known: anybody who is let in. instance: no client at all. */
   readonly kind: 'open' | 'known' | 'rights' | 'instance'
   /** For people, in the OpenAPI document and in refusals. */
-  readonly says: string
-  readonly allows: (rights: Rights, vhost: string, asked: Asked) => boolean
+  readonly description: string
+  readonly check: (rights: Rights, vhost: string, asked: AccessRequest) => boolean
   /** The part that stands in the body. */
-  readonly allowsBody?: (rights: Rights, vhost: string, asked: Asked) => boolean
+  readonly checkBody?: (rights: Rights, vhost: string, asked: AccessRequest) => boolean
 }
 
 /** A route with what it wants. */
-export interface Door {
+export interface ProtectedRoute {
   method: string
   url: string
   requirement: Requirement
@@ -30,25 +30,25 @@ export interface Door {
 /** The path parameters that are names. */
 type Part = 'queue' | 'exchange' | 'destination' | 'name'
 
-const named = ({ params }: Asked, part: Part): string => (params as Partial<Record<Part, string>>)[part] ?? ''
-const keyed = ({ query }: Asked): string => {
+const named = ({ params }: AccessRequest, part: Part): string => (params as Partial<Record<Part, string>>)[part] ?? ''
+const keyed = ({ query }: AccessRequest): string => {
   const { routing_key: key } = query as { routing_key?: string | string[] }
   return typeof key === 'string' ? key : ''
 }
 const yes = () => true
-const rights = (says: string, allows: Requirement['allows']): Requirement => ({ kind: 'rights', says, allows })
+const rights = (says: string, allows: Requirement['check']): Requirement => ({ kind: 'rights', description: says, check: allows })
 
 /** Health, and what has a switch of its own. */
-export const open: Requirement = { kind: 'open', says: 'nothing', allows: yes }
+export const openToAll: Requirement = { kind: 'open', description: 'nothing', check: yes }
 
 /** Whoever is let in at all; what the request is about decides the rest. */
-export const known: Requirement = { kind: 'known', says: 'to be known', allows: yes }
+export const known: Requirement = { kind: 'known', description: 'to be known', check: yes }
 
 /** Another instance, which shows with every request that it has the secret they share: the route itself sees to that. */
-export const byInstance: Requirement = { kind: 'instance', says: 'to be another instance', allows: yes }
+export const byInstance: Requirement = { kind: 'instance', description: 'to be another instance', check: yes }
 
 /** `read` on the queue of each lease, which its id tells: asked where leases are looked up. */
-export const readOfLease: Requirement = { kind: 'known', says: "`read` on the lease's queue", allows: yes }
+export const readOfLease: Requirement = { kind: 'known', description: "`read` on the lease's queue", check: yes }
 
 const one =
   (right: Right) =>
@@ -61,12 +61,12 @@ export const read = one('read')
 /** A subscription: it reads its queue, and is something of its own. */
 export const subscribe: Requirement = {
   ...configure('name'),
-  says: "`configure` on the subscription's name and `read` on the queue",
-  allowsBody: (rights, vhost, asked) => rights.allows('read', vhost, (asked.body as { queue: string }).queue),
+  description: "`configure` on the subscription's name and `read` on the queue",
+  checkBody: (rights, vhost, asked) => rights.allows('read', vhost, (asked.body as { queue: string }).queue),
 }
-export const ofSubscription: Requirement = { ...configure('name'), says: "`configure` on the subscription's name" }
+export const ofSubscription: Requirement = { ...configure('name'), description: "`configure` on the subscription's name" }
 /** Of many: those are shown that one may see. */
-export const listSubscriptions: Requirement = { ...known, says: '`configure` on the name of each' }
+export const listSubscriptions: Requirement = { ...known, description: '`configure` on the name of each' }
 
 /** Dropping all messages: whoever may take each of them, or delete their queue, may do that too. */
 export const purge = (part: Part): Requirement =>
@@ -77,7 +77,7 @@ export const purge = (part: Part): Requirement =>
   )
 
 /** Looking at it: any right that makes it known. */
-export const look = (part: Part): Requirement =>
+export const readOrConfigure = (part: Part): Requirement =>
   rights(`any right on the ${part}`, (rights, vhost, asked) => rights.knows(vhost, named(asked, part)))
 
 /** Publishing straight to a queue. */
@@ -118,12 +118,12 @@ export const bindExchange: Requirement = rights(
  * right, or a queue of one's own would be a way to everybody's.
  */
 function declare(part: Part, argument: string, keyArgument: string | undefined): Requirement {
-  const { says, allows } = configure(part)
+  const { description: says, check: allows } = configure(part)
   return {
     kind: 'rights',
-    says: `${says}; with \`${argument}\` also \`read\` on it and \`write\` there`,
-    allows,
-    allowsBody: (rights, vhost, asked) => {
+    description: `${says}; with \`${argument}\` also \`read\` on it and \`write\` there`,
+    check: allows,
+    checkBody: (rights, vhost, asked) => {
       const args = (asked.body as { arguments?: Record<string, unknown> } | undefined)?.arguments
       const target = args?.[argument]
       if (target === undefined) return true
@@ -142,9 +142,9 @@ export const deadLetterQueue = (queue: string): string => `${queue}.dead`
 const withArguments = declare('queue', 'x-dead-letter-exchange', 'x-dead-letter-routing-key')
 export const declareQueue: Requirement = {
   ...withArguments,
-  says: `${withArguments.says}; with \`dead_letter\` also that for \`<queue>.dead\`, and \`configure\` on it`,
-  allowsBody: (rights, vhost, asked) => {
-    if (!withArguments.allowsBody!(rights, vhost, asked)) return false
+  description: `${withArguments.description}; with \`dead_letter\` also that for \`<queue>.dead\`, and \`configure\` on it`,
+  checkBody: (rights, vhost, asked) => {
+    if (!withArguments.checkBody!(rights, vhost, asked)) return false
     if ((asked.body as { dead_letter?: boolean } | undefined)?.dead_letter !== true) return true
     const queue = named(asked, 'queue')
     const dead = deadLetterQueue(queue)
@@ -156,8 +156,8 @@ export const declareExchange = declare('exchange', 'alternate-exchange', undefin
 /** Moving messages elsewhere: where each goes to is asked for with it, as far as it is not known before. */
 export const redrive: Requirement = {
   ...read('queue'),
-  says: '`read` on the queue, and `write` where its messages go',
-  allowsBody: (rights, vhost, asked) => {
+  description: '`read` on the queue, and `write` where its messages go',
+  checkBody: (rights, vhost, asked) => {
     const { to } = (asked.body ?? {}) as { to?: string | { queue?: string; exchange?: string; routing_key?: string } }
     if (to === undefined) return true
     if (typeof to === 'string') return rights.publishes(vhost, '', to)
@@ -169,4 +169,4 @@ export const redrive: Requirement = {
 }
 
 /** `read` on the queue of each redrive: asked where redrives are looked up. */
-export const readOfRedrive: Requirement = { kind: 'known', says: "`read` on the redrive's queue", allows: yes }
+export const readOfRedrive: Requirement = { kind: 'known', description: "`read` on the redrive's queue", check: yes }

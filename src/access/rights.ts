@@ -11,7 +11,7 @@ export const DEFAULT_EXCHANGE = 'amq.default'
  * How names of the gateway's own begin: what waits in these queues may be of every vhost, and what comes to them is obeyed. A
  * wildcard is not meant for them.
  */
-const OWN = 'gateway.'
+const GATEWAY_PREFIX = 'gateway.'
 
 /** A text in which `*` stands for anything, a slash too. Case matters. */
 export class Pattern {
@@ -87,7 +87,7 @@ export function parseGrant(scope: string): Grant {
 /** Which routing keys a right on one name is for. */
 type Keys = 'any' | 'none' | Pattern[]
 
-const MAX_REMEMBERED = 10_000
+const MAX_REMEMBERED_DECISIONS = 10_000
 
 /** Rights as a text that can be kept: all there is, or scopes. */
 export type WrittenRights = 'everything' | string[]
@@ -107,7 +107,7 @@ export class Rights {
 
   /** Rights as write() gave them. */
   static read(written: WrittenRights): Rights {
-    return written === 'everything' ? EVERYTHING : new Rights(written.map(parseGrant))
+    return written === 'everything' ? ALL_RIGHTS : new Rights(written.map(parseGrant))
   }
 
   /** What there is of one right in a vhost, to be kept and read again, where it is asked for after its owner has gone. */
@@ -144,7 +144,7 @@ export class Rights {
     if (this.#everything) return true
     const isDefault = exchange === '' || exchange === DEFAULT_EXCHANGE
     if (isDefault && key !== undefined && this.allowsKey('write', vhost, key, key)) return true
-    if (isDefault && key?.startsWith(OWN)) return false
+    if (isDefault && key?.startsWith(GATEWAY_PREFIX)) return false
     return this.allowsKey('write', vhost, isDefault ? DEFAULT_EXCHANGE : exchange, key)
   }
 
@@ -157,7 +157,7 @@ export class Rights {
         one.right === right &&
         one.vhost.matches(vhost) &&
         one.name.matches(name) &&
-        (!name.startsWith(OWN) || one.name.start.startsWith(OWN)),
+        (!name.startsWith(GATEWAY_PREFIX) || one.name.start.startsWith(GATEWAY_PREFIX)),
     )
     const any = grants.some(({ routingKey }) => routingKey === undefined || routingKey.isAnything)
     const keys = grants.length === 0 ? 'none' : any ? 'any' : grants.map(({ routingKey }) => routingKey!)
@@ -167,7 +167,7 @@ export class Rights {
 
   /** Names come from clients: when there are too many, all are forgotten. */
   #remember(decided: Map<string, Map<string, Keys>>, vhost: string, name: string, keys: Keys): void {
-    if (++this.#remembered > MAX_REMEMBERED) {
+    if (++this.#remembered > MAX_REMEMBERED_DECISIONS) {
       for (const right of Object.values(this.#decided)) right.clear()
       this.#remembered = 1
     }
@@ -178,4 +178,4 @@ export class Rights {
 }
 
 /** Where nobody is asked who he is, or RabbitMQ itself decides. */
-export const EVERYTHING = new Rights('everything')
+export const ALL_RIGHTS = new Rights('everything')

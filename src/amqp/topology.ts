@@ -4,13 +4,13 @@
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
+import { QueueTypes } from './consume/queue-types.js'
 import type { Channel } from './wire/amqplib.js'
 import { BrokerConnection, type Login } from './wire/connection.js'
-import { settled, within } from './wire/deadline.js'
+import { areSafeBindArguments, areSafeDeclareArguments, breaksErrorText, textsIn } from './wire/crash-guards.js'
+import { waitQuietly, within } from './wire/deadline.js'
+import { brokerProblem, streamQueueProblem } from './wire/errors.js'
 import type { FieldTable } from './wire/field-table.js'
-import { areKnown, arePlain, areUnspeakable, textsOf } from './wire/crash-guards.js'
-import { QueueTypes } from './consume/queue-types.js'
-import { problemOf, streamQueue } from './wire/errors.js'
 
 export interface QueueDeclaration {
   durable: boolean
@@ -34,9 +34,9 @@ const STANDARD_TYPES = ['direct', 'fanout', 'topic', 'headers']
 
 export class Topology {
   readonly connection: BrokerConnection
-  readonly types = new QueueTypes(
+  readonly queueTypes = new QueueTypes(
     (queue, work) => this.#call([queue], 'basic.consume', work),
-    (queue) => this.queue(queue),
+    (queue) => this.lookUpQueue(queue),
   )
   readonly #options: { config: Config; log: Log; vhost: string; login?: Login | undefined }
 
@@ -47,49 +47,49 @@ export class Topology {
 
   /** @returns whether the queue is new. @throws Problem precondition_failed where there is a different one of that name. */
   async declareQueue(name: string, { durable, autoDelete, arguments: args }: QueueDeclaration): Promise<boolean> {
-    const exists = await this.#exists(() => this.queue(name), 'queue_not_found')
-    this.types.forget(name)
+    const exists = await this.#exists(() => this.lookUpQueue(name), 'queue_not_found')
+    this.queueTypes.forget(name)
     await this.#call(
-      [name, ...textsOf(args)],
+      [name, ...textsIn(args)],
       'queue.declare',
       (channel) => channel.assertQueue(name, { durable, autoDelete, arguments: args }),
-      { safe: areKnown(args) },
+      { safe: areSafeDeclareArguments(args) },
     )
     return !exists
   }
 
   /** @throws Problem queue_not_found, resource_locked */
-  async queue(name: string): Promise<{ messageCount: number; consumerCount: number }> {
+  async lookUpQueue(name: string): Promise<{ messageCount: number; consumerCount: number }> {
     return this.#call([name], 'queue.declare', (channel) => channel.checkQueue(name), { missing: 'queue_not_found' })
   }
 
   /** Deletes a queue; one that is not there is deleted already. @throws Problem precondition_failed: in use, or not empty */
   async deleteQueue(name: string, conditions: { ifUnused: boolean; ifEmpty: boolean }): Promise<void> {
     if (conditions.ifUnused || conditions.ifEmpty) await this.#checkConditional(name)
-    this.types.forget(name)
+    this.queueTypes.forget(name)
     await this.#call([name], 'queue.delete', (channel) => channel.deleteQueue(name, conditions))
   }
 
   /** @returns how many messages were dropped. @throws Problem stream_queue, queue_not_found */
   async purgeQueue(name: string): Promise<number> {
     // The broker closes the connection of whoever purges a stream.
-    if ((await this.types.look(name)) === 'stream') throw streamQueue()
+    if ((await this.queueTypes.currentType(name)) === 'stream') throw streamQueueProblem()
     return (await this.#call([name], 'queue.purge', (channel) => channel.purgeQueue(name))).messageCount
   }
 
   /** @returns whether the exchange is new. @throws Problem precondition_failed */
   async declareExchange(name: string, declaration: ExchangeDeclaration): Promise<boolean> {
     const { type, durable, autoDelete, internal, arguments: args } = declaration
-    const exists = await this.#exists(() => this.exchange(name), 'exchange_not_found')
+    const exists = await this.#exists(() => this.lookUpExchange(name), 'exchange_not_found')
     const declare = (channel: Channel) => channel.assertExchange(name, type, { durable, autoDelete, internal, arguments: args })
     // RabbitMQ 3 closes the connection over a type that it has no plugin for.
-    const safe = STANDARD_TYPES.includes(type) && areKnown(args)
-    await this.#call([name, type, ...textsOf(args)], 'exchange.declare', declare, { safe })
+    const safe = STANDARD_TYPES.includes(type) && areSafeDeclareArguments(args)
+    await this.#call([name, type, ...textsIn(args)], 'exchange.declare', declare, { safe })
     return !exists
   }
 
   /** @throws Problem exchange_not_found */
-  async exchange(name: string): Promise<void> {
+  async lookUpExchange(name: string): Promise<void> {
     if (name === '') return // the default exchange is always there, and may not be asked for
     await this.#call([name], 'exchange.declare', (channel) => channel.checkExchange(name), { missing: 'exchange_not_found' })
   }
@@ -105,7 +105,7 @@ export class Topology {
       to === 'queue'
         ? channel.bindQueue(destination, source, routingKey, args)
         : channel.bindExchange(destination, source, routingKey, args)
-    await this.#call([destination, source, routingKey, ...textsOf(args)], 'bind', bind, { safe: arePlain(args) })
+    await this.#call([destination, source, routingKey, ...textsIn(args)], 'bind', bind, { safe: areSafeBindArguments(args) })
   }
 
   /** @throws as bind(), where the broker says so: since 3.x it is satisfied when there is nothing to unbind */
@@ -114,7 +114,7 @@ export class Topology {
       to === 'queue'
         ? channel.unbindQueue(destination, source, routingKey, args)
         : channel.unbindExchange(destination, source, routingKey, args)
-    await this.#call([destination, source, routingKey, ...textsOf(args)], 'unbind', unbind, { safe: arePlain(args) })
+    await this.#call([destination, source, routingKey, ...textsIn(args)], 'unbind', unbind, { safe: areSafeBindArguments(args) })
   }
 
   async close(): Promise<void> {
@@ -123,7 +123,7 @@ export class Topology {
 
   /** The broker closes the connection over conditions on a quorum queue, and deletes a stream whatever they say. */
   async #checkConditional(name: string): Promise<void> {
-    const type = await this.types.look(name).catch((error) => {
+    const type = await this.queueTypes.currentType(name).catch((error) => {
       if (error instanceof Problem && error.code === 'queue_not_found') return 'classic' as const
       throw error
     })
@@ -155,11 +155,11 @@ export class Topology {
     work: (channel: Channel) => Promise<T>,
     { safe = true, missing }: { safe?: boolean; missing?: 'queue_not_found' | 'exchange_not_found' } = {},
   ): Promise<T> {
-    const speakable = !areUnspeakable(this.#options.vhost, ...names)
-    if (safe && speakable) return this.#here(what, work, missing)
+    const speakable = !breaksErrorText(this.#options.vhost, ...names)
+    if (safe && speakable) return this.#onScratchChannel(what, work, missing)
     const other = new Topology(this.#options)
     try {
-      return await other.#here(what, work, missing)
+      return await other.#onScratchChannel(what, work, missing)
     } catch (error) {
       // The broker broke down over its own words, which for a look-up are that there is nothing.
       const broken = !speakable && error instanceof Problem && error.code === 'invalid_request'
@@ -172,10 +172,10 @@ export class Topology {
 
   /** Declarations of the gateway's own, one after the other on one channel. @throws Problem */
   setUp(what: string, work: (channel: Channel) => Promise<void>): Promise<void> {
-    return this.#here(what, work)
+    return this.#onScratchChannel(what, work)
   }
 
-  async #here<T>(
+  async #onScratchChannel<T>(
     what: string,
     work: (channel: Channel) => Promise<T>,
     missing?: 'queue_not_found' | 'exchange_not_found',
@@ -193,16 +193,16 @@ export class Topology {
       try {
         return await within(BROKER_TIMEOUT, what, work(channel))
       } finally {
-        void settled(BROKER_TIMEOUT, close(channel))
+        void waitQuietly(BROKER_TIMEOUT, closeChannel(channel))
       }
     } catch (error) {
-      throw problemOf(connectionError ?? error, missing)
+      throw brokerProblem(connectionError ?? error, missing)
     } finally {
       model.off('error', note)
     }
   }
 }
 
-async function close(channel: Channel): Promise<void> {
+async function closeChannel(channel: Channel): Promise<void> {
   await channel.close()
 }

@@ -4,14 +4,14 @@ import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
-import type { ConsumeMessage } from './wire/amqplib.js'
-import { BrokerConnection, type Login, type Role } from './wire/connection.js'
 import { controlQueue, LeaseConnection, MAX_PAST_EPOCHS, newEpoch } from './consume/lease-connection.js'
-import { areUnspeakable } from './wire/crash-guards.js'
+import { type ReceiveChannel, SharedReceive } from './consume/shared-receive.js'
 import { Publisher } from './publish/publisher.js'
-import { type Place, Receives } from './consume/shared-receive.js'
 import { RpcClient } from './publish/rpc-client.js'
 import { Topology } from './topology.js'
+import type { ConsumeMessage } from './wire/amqplib.js'
+import { BrokerConnection, type Login, type Role } from './wire/connection.js'
+import { breaksErrorText } from './wire/crash-guards.js'
 
 export interface VhostOptions {
   config: Config
@@ -31,7 +31,7 @@ export class Vhost {
   readonly login: Login | undefined
   readonly publisher: Publisher
   readonly topology: Topology
-  readonly receives: Receives
+  readonly sharedReceive: SharedReceive
   /** Calls for clients. */
   readonly rpc: RpcClient
   /** Calls between instances: apart from the clients', whose requests can close a channel. */
@@ -48,9 +48,9 @@ export class Vhost {
     this.login = login
     this.publisher = new Publisher(options)
     this.topology = new Topology(options)
-    this.receives = new Receives(
-      (queue) => this.takeChannel(queue),
-      (queue) => this.topology.types.type(queue),
+    this.sharedReceive = new SharedReceive(
+      (queue) => this.takeReceiveChannel(queue),
+      (queue) => this.topology.queueTypes.recentType(queue),
     )
     this.rpc = new RpcClient(this.publisher.connection, config, log)
     this.#control = new RpcClient(this.publisher.connection, config, log)
@@ -95,17 +95,17 @@ export class Vhost {
    * A channel to receive from that queue, from the least busy connection that is up, and the epoch it belongs to.
    * @throws Problem as LeaseConnection.take()
    */
-  async takeChannel(queue: string): Promise<Place> {
-    if (areUnspeakable(this.name, queue)) await this.topology.queue(queue)
+  async takeReceiveChannel(queue: string): Promise<ReceiveChannel> {
+    if (breaksErrorText(this.name, queue)) await this.topology.lookUpQueue(queue)
     let [best] = this.leaseConnections
     for (const other of this.leaseConnections) if (rank(other) < rank(best!)) best = other
-    const channel = await best!.take()
+    const channel = await best!.takeChannel()
     return { channel, epoch: best!.epoch, brokerVersion: best!.connection.brokerVersion }
   }
 
   /** Before a publish to an exchange over whose absence the connection would break. @throws Problem exchange_not_found */
-  async vetExchange(name: string): Promise<void> {
-    if (areUnspeakable(this.name, name)) await this.topology.exchange(name)
+  async ensureExchangeExists(name: string): Promise<void> {
+    if (breaksErrorText(this.name, name)) await this.topology.lookUpExchange(name)
   }
 
   /** Whether the epoch is, or was, one of this instance's. */
@@ -117,7 +117,7 @@ export class Vhost {
    * Sends a command to the instance that owns an epoch and resolves with its answer.
    * @throws Problem unroutable: the epoch is dead, and its leases with it; anything else: it can't be reached just now
    */
-  async command(epoch: string, command: Buffer, timeout: number): Promise<Buffer> {
+  async sendCommand(epoch: string, command: Buffer, timeout: number): Promise<Buffer> {
     const call = { exchange: '', routingKey: controlQueue(epoch), body: command, timeout }
     return (await this.#control.call(call)).content
   }
@@ -170,7 +170,7 @@ export class Vhosts {
   }
 
   get default(): Vhost {
-    return this.#open.get(idOf(this.defaultName, undefined))!
+    return this.#open.get(vhostKey(this.defaultName, undefined))!
   }
 
   /**
@@ -180,7 +180,7 @@ export class Vhosts {
    *   too many vhosts in use
    */
   async get(name = this.defaultName, login?: Login): Promise<Vhost> {
-    const id = idOf(name, login)
+    const id = vhostKey(name, login)
     if (!this.#open.has(id)) await this.#probe(name, login)
     const vhost = this.#open.get(id) ?? this.#add(name, login)
     vhost.lastUsed = Date.now()
@@ -216,12 +216,12 @@ export class Vhosts {
       ? { name: this.instance, answers: !login && name === this.defaultName }
       : undefined
     const vhost = new Vhost({ ...this.#options, vhost: name, login, instance })
-    this.#open.set(idOf(name, login), vhost)
+    this.#open.set(vhostKey(name, login), vhost)
     return vhost
   }
 
   #probe(name: string, login: Login | undefined): Promise<void> {
-    const id = idOf(name, login)
+    const id = vhostKey(name, login)
     const running = this.#probes.get(id)
     if (running) return running
     if (this.#open.size + this.#probes.size >= this.#options.config.MAX_VHOSTS) {
@@ -257,4 +257,4 @@ export class Vhosts {
 }
 
 /** The names of vhosts are texts of up to 255 bytes, keys of logins are digests: neither has the separator. */
-const idOf = (name: string, login: Login | undefined): string => `${login?.key ?? ''}\0${name}`
+const vhostKey = (name: string, login: Login | undefined): string => `${login?.key ?? ''}\0${name}`

@@ -23,7 +23,7 @@ export type Certificates = Pick<SecureContextOptions, 'cert' | 'key' | 'ca'>
  */
 export function serverCertificates(config: Config): Certificates | undefined {
   if (!config.TLS_CERT_FILE) return undefined
-  return read(config, { cert: 'TLS_CERT_FILE', key: 'TLS_KEY_FILE', ca: 'TLS_CLIENT_CA_FILE' })
+  return readCertificates(config, { cert: 'TLS_CERT_FILE', key: 'TLS_KEY_FILE', ca: 'TLS_CLIENT_CA_FILE' })
 }
 
 /**
@@ -31,7 +31,7 @@ export function serverCertificates(config: Config): Certificates | undefined {
  * @throws ConfigError with every mistake in the files
  */
 export function brokerCertificates(config: Config): Certificates {
-  return read(config, { cert: 'AMQP_TLS_CERT_FILE', key: 'AMQP_TLS_KEY_FILE', ca: 'AMQP_TLS_CA_FILE' })
+  return readCertificates(config, { cert: 'AMQP_TLS_CERT_FILE', key: 'AMQP_TLS_KEY_FILE', ca: 'AMQP_TLS_CA_FILE' })
 }
 
 /**
@@ -39,10 +39,10 @@ export function brokerCertificates(config: Config): Certificates {
  * @throws ConfigError with every mistake in the files
  */
 export function instanceCertificates(config: Config): Certificates {
-  return read(config, { cert: 'TLS_CERT_FILE', key: 'TLS_KEY_FILE', ca: 'ADVERTISE_CA_FILE' })
+  return readCertificates(config, { cert: 'TLS_CERT_FILE', key: 'TLS_KEY_FILE', ca: 'ADVERTISE_CA_FILE' })
 }
 
-function read(config: Config, files: Record<'cert' | 'key' | 'ca', FileSetting>): Certificates {
+function readCertificates(config: Config, files: Record<'cert' | 'key' | 'ca', FileSetting>): Certificates {
   const mistakes: string[] = []
   const found: Certificates = {}
   for (const part of ['cert', 'key', 'ca'] as const) {
@@ -53,14 +53,16 @@ function read(config: Config, files: Record<'cert' | 'key' | 'ca', FileSetting>)
       // A key alone says nothing; it is tried with its certificate. TLS itself would take an authority's file with none in it.
       if (part !== 'key') new X509Certificate(found[part])
     } catch (error) {
-      mistakes.push(`${files[part]} ${path}: ${reasonOf(error as NodeJS.ErrnoException)}`)
+      mistakes.push(`${files[part]} ${path}: ${readFailure(error as NodeJS.ErrnoException)}`)
     }
   }
   if (mistakes.length === 0 && found.cert) {
     try {
       createSecureContext(found)
     } catch (error) {
-      mistakes.push(`${files.key} ${config[files.key]}: does not fit ${files.cert}: ${reasonOf(error as NodeJS.ErrnoException)}`)
+      mistakes.push(
+        `${files.key} ${config[files.key]}: does not fit ${files.cert}: ${readFailure(error as NodeJS.ErrnoException)}`,
+      )
     }
   }
   if (mistakes.length > 0) throw new ConfigError(mistakes)
@@ -68,5 +70,5 @@ function read(config: Config, files: Record<'cert' | 'key' | 'ca', FileSetting>)
 }
 
 /** OpenSSL's words name no bytes of what it read. */
-const reasonOf = ({ code, message }: NodeJS.ErrnoException): string =>
+const readFailure = ({ code, message }: NodeJS.ErrnoException): string =>
   code?.startsWith('E') && !code.startsWith('ERR_') ? `can't be read: ${code}` : message

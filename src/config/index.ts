@@ -1,13 +1,13 @@
 // The environment in, one frozen Config out, or the list of everything that is wrong with it. Imports nothing that runs.
 
 import { readFileSync } from 'node:fs'
-import { contradictions, longestLease } from './rules.js'
-import { type Config, type Name, type Setting, settings } from './settings.js'
+import { brokenRules, longestLease } from './rules.js'
+import { type Config, type Setting, type SettingName, settings } from './settings.js'
 
+export type { BrokerAddress } from './parsers.js'
 export { isOpen, longestLease, rereadsFiles } from './rules.js'
 export type { Config } from './settings.js'
 export { settings } from './settings.js'
-export type { BrokerAddress } from './parsers.js'
 
 /** Everything wrong with the environment, a sentence each. */
 export class ConfigError extends Error {
@@ -27,7 +27,7 @@ export class ConfigError extends Error {
 export function loadConfig(env: Record<string, string | undefined>): Config {
   const mistakes: string[] = []
   const values: Record<string, unknown> = {}
-  for (const [name, setting] of Object.entries(settings) as [Name, Setting<unknown>][]) {
+  for (const [name, setting] of Object.entries(settings) as [SettingName, Setting<unknown>][]) {
     try {
       const given = setting.secret ? secretText(name, env) : env[name]
       values[name] = setting.parse((given || setting.default).trim())
@@ -39,7 +39,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   // Not written out, it follows a broker with a short consumer timeout.
   if (!env['MAX_LEASE'] && values['BROKER_CONSUMER_TIMEOUT'] !== undefined)
     values['MAX_LEASE'] = Math.min((values as Config).MAX_LEASE, longestLease(values as Config))
-  mistakes.push(...contradictions(values as Partial<Config>))
+  mistakes.push(...brokenRules(values as Partial<Config>))
   if (mistakes.length > 0) throw new ConfigError(mistakes)
   return Object.freeze(values) as Config
 }

@@ -3,14 +3,14 @@
 import { isIP } from 'node:net'
 import { parseDuration, parseSize } from '../lib/units.js'
 
-export const duration = (min: string, max: string) => (text: string) => {
-  const value = parseDuration(text)
+export const duration = (min: string, max: string) => (plainText: string) => {
+  const value = parseDuration(plainText)
   if (value === undefined) throw new Error('is not a duration like 500ms, 30s, 5m or 1h')
   if (value < parseDuration(min)! || value > parseDuration(max)!) throw new Error(`must be between ${min} and ${max}`)
   return value
 }
 
-export const integer = (min: number, max: number) => (text: string) => {
+export const integerBetween = (min: number, max: number) => (text: string) => {
   const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
   if (!(value >= min && value <= max)) throw new Error(`must be a whole number between ${min} and ${max}`)
   return value
@@ -164,7 +164,7 @@ export function proxy(text: string): string {
 }
 
 /** So many requests in so many milliseconds, from `100/s`, `6000/m`, `50/10s`. */
-export function rate(text: string): { requests: number; window: number } {
+export function requestRate(text: string): { requests: number; window: number } {
   const match = /^(\d{1,9})\/(\d*(?:ms|s|m|h))$/.exec(text)
   const window = match ? parseDuration(/^\d/.test(match[2]!) ? match[2]! : `1${match[2]}`) : undefined
   const requests = Number(match?.[1])

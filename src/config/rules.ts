@@ -1,7 +1,7 @@
 // Settings that are right one by one and wrong together.
 
-import type { Config } from './settings.js'
 import { isLoopback } from './parsers.js'
+import type { Config } from './settings.js'
 
 /** A sentence where something is wrong. Of the settings only those are there that could be read. */
 type Rule = (config: Partial<Config>) => string | false | undefined
@@ -70,7 +70,7 @@ const rules: Rule[] = [
 ]
 
 /** @param config what could be read of it; the rest is a mistake already */
-export function contradictions(config: Partial<Config>): string[] {
+export function brokenRules(config: Partial<Config>): string[] {
   return rules.map((rule) => rule(config) || '').filter((sentence) => sentence !== '')
 }
 

@@ -8,7 +8,7 @@ import {
   host,
   httpUrl,
   instanceUrl,
-  integer,
+  integerBetween,
   list,
   MiB,
   oneOf,
@@ -16,7 +16,7 @@ import {
   origin,
   proxy,
   range,
-  rate,
+  requestRate,
   size,
   text,
 } from './parsers.js'
@@ -34,11 +34,11 @@ export interface Setting<T> {
 /** Every setting there is. `.env.example` and docs/operations.md list the same; a test holds them together. */
 export const settings = {
   HOST: { doc: 'address to listen on', default: '127.0.0.1', parse: host },
-  PORT: { doc: 'port to listen on; 0 picks a free one', default: '8080', parse: integer(0, 65535) },
+  PORT: { doc: 'port to listen on; 0 picks a free one', default: '8080', parse: integerBetween(0, 65535) },
   WORKERS: {
     doc: 'processes that share the port, each an instance of its own; more than one makes use of more cores',
     default: '1',
-    parse: integer(1, 256),
+    parse: integerBetween(1, 256),
   },
   AUTH: {
     doc: 'who may come in: keys, jwt or keys,jwt; broker, which is the users of RabbitMQ; or none, which is everyone who can reach the port and has to be written out when HOST is not loopback',
@@ -79,7 +79,7 @@ export const settings = {
   RATE_LIMIT: {
     doc: 'requests of one identity, or of one address where nobody is asked who he is, as in 100/s, 6000/m or 50/10s; no limit when not set',
     default: '',
-    parse: optional(rate),
+    parse: optional(requestRate),
   },
   CORS_ORIGINS: {
     doc: 'origins whose pages may use the gateway, separated by commas, or *; none when not set',
@@ -110,7 +110,7 @@ export const settings = {
   MAX_CONNECTIONS: {
     doc: 'open connections from clients; more are closed at once',
     default: '10000',
-    parse: integer(1, 1_000_000),
+    parse: integerBetween(1, 1_000_000),
   },
   AMQP_URL: {
     doc: 'RabbitMQ, as amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas',
@@ -134,11 +134,11 @@ export const settings = {
     default: '10s',
     parse: duration('1s', '10m'),
   },
-  AMQP_LEASE_CONNECTIONS: { doc: 'connections that receive and settle, per vhost', default: '2', parse: integer(1, 16) },
+  AMQP_LEASE_CONNECTIONS: { doc: 'connections that receive and settle, per vhost', default: '2', parse: integerBetween(1, 16) },
   AMQP_CHANNELS: {
     doc: 'channels on each of them: so many receives that wait or hold leases',
     default: '1900',
-    parse: integer(1, 65000),
+    parse: integerBetween(1, 65000),
   },
   CONNECT_TIMEOUT: { doc: 'how long connecting to the broker may take', default: '5s', parse: duration('100ms', '1m') },
   BROKER_TIMEOUT: { doc: 'how long the broker may take to answer a call', default: '5s', parse: duration('100ms', '1m') },
@@ -165,19 +165,23 @@ export const settings = {
     parse: size(1, 4096 * MiB),
   },
   MAX_LEASE: { doc: 'longest lease that a receive may ask for', default: '25m', parse: duration('1s', '30d') },
-  MAX_LEASES: { doc: 'open leases; above it 429', default: '100000', parse: integer(1, 10_000_000) },
-  MAX_WAITERS: { doc: 'receives that wait at the same time; above it 429', default: '3000', parse: integer(1, 1_000_000) },
-  MAX_STREAMS: { doc: 'streams open to clients at the same time; above it 429', default: '1000', parse: integer(1, 1_000_000) },
+  MAX_LEASES: { doc: 'open leases; above it 429', default: '100000', parse: integerBetween(1, 10_000_000) },
+  MAX_WAITERS: { doc: 'receives that wait at the same time; above it 429', default: '3000', parse: integerBetween(1, 1_000_000) },
+  MAX_STREAMS: {
+    doc: 'streams open to clients at the same time; above it 429',
+    default: '1000',
+    parse: integerBetween(1, 1_000_000),
+  },
   MAX_VHOSTS: {
     doc: 'vhosts in use at the same time, with AUTH=broker those of each user',
     default: '32',
-    parse: integer(1, 10_000),
+    parse: integerBetween(1, 10_000),
   },
   VHOST_IDLE: { doc: "a vhost's connections are let go when unused for so long", default: '10m', parse: duration('1s', '1d') },
   REMEMBERED_SETTLES: {
     doc: 'settled leases remembered, for 5 minutes at most',
     default: '100000',
-    parse: integer(0, 10_000_000),
+    parse: integerBetween(0, 10_000_000),
   },
   LEASE_SECRET: {
     doc: 'signs lease ids, the same at every instance; made from the AMQP credentials when not set',
@@ -220,12 +224,12 @@ export const settings = {
   OPERATIONS_PORT: {
     doc: 'port for health and metrics alone; the metrics are then nowhere else',
     default: '',
-    parse: optional(integer(0, 65535)),
+    parse: optional(integerBetween(0, 65535)),
   },
   OPERATIONS_HOST: { doc: 'address for it; HOST when not set', default: '', parse: optional(host) },
   DOCS: { doc: 'on or off: Swagger UI at /docs, /openapi.json', default: 'on', parse: oneOf('on', 'off') },
   METRICS: { doc: 'on or off: Prometheus metrics at /metrics', default: 'on', parse: oneOf('on', 'off') },
 } as const satisfies Record<string, Setting<unknown>>
 
-export type Name = keyof typeof settings
-export type Config = { readonly [N in Name]: ReturnType<(typeof settings)[N]['parse']> }
+export type SettingName = keyof typeof settings
+export type Config = { readonly [N in SettingName]: ReturnType<(typeof settings)[N]['parse']> }

@@ -2,28 +2,28 @@
 // that every instance reads, and each may append to (docs/decisions/0010-definitions-in-a-log.md).
 
 import { randomUUID } from 'node:crypto'
-import { within } from '../amqp/wire/deadline.js'
 import type { Vhosts } from '../amqp/vhost.js'
+import { within } from '../amqp/wire/deadline.js'
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
+import { Pause } from '../lib/pause.js'
 import { Problem } from '../problems.js'
-import { Rest } from '../lib/pause.js'
 import { DefinitionsLog } from './log.js'
-import { type Change, type Entry, type LogRecord, REMEMBERED, type Said, State } from './state.js'
+import { AT_RECOVERY, type Broadcast, type Change, type Definition, DefinitionsState, type LogRecord } from './state.js'
 
-export { type Entry, keyIn, partsOf, type Said } from './state.js'
+export { type Broadcast, type Definition, definitionKey, definitionName } from './state.js'
 
 const MiB = 1024 ** 2
 /** All definitions together: a snapshot of them is one message, and two of them fit into the log with what is between. */
-const MAX_SIZE = 4 * MiB
-const SNAPSHOT_AFTER = MiB
+const MAX_DEFINITIONS_BYTES = 4 * MiB
+const SNAPSHOT_AFTER_BYTES = MiB
 /** Between two looks for the log, where there is none or it can't be read. */
-const LOOK_INTERVAL = 1000
+const LOG_POLL_INTERVAL_MS = 1000
 /** Where the gateway's user may not read it: each look leaves a line in RabbitMQ's log. */
-const REFUSED_INTERVAL = 60_000
+const REFUSED_INTERVAL_MS = 60_000
 
 /** Told of a change: the entry as it is now, or undefined where it is gone. */
-export type Listener = (key: string, entry: Entry | undefined) => void
+export type Listener = (key: string, entry: Definition | undefined) => void
 
 export class Definitions {
   readonly #config: Config
@@ -33,13 +33,13 @@ export class Definitions {
   readonly #listeners = new Map<string, Set<Listener>>()
   /** Appends of this instance that it has not read yet: told the revision they made, or that they are not in force. */
   readonly #pending = new Map<string, (revision: number | undefined) => void>()
-  #state = new State()
+  #state = new DefinitionsState()
   #known = false
   /** Resolves when the log has been read to where it ended when the reading began; anew for each reading. */
   #following = promise()
   #isFollowing = false
   #closed = false
-  readonly #rest = new Rest()
+  readonly #rest = new Pause()
 
   constructor({ config, log, vhosts }: { config: Config; log: Log; vhosts: Vhosts }) {
     this.#config = config
@@ -60,12 +60,12 @@ export class Definitions {
   }
 
   /** As it was when the log was last read, which is now but while RabbitMQ is away. */
-  get<T>(kind: string, key: string): Entry<T> | undefined {
+  get<T>(kind: string, key: string): Definition<T> | undefined {
     return this.#state.get<T>(kind, key)
   }
 
   /** In the order in which they were first put, which is the same at every instance. */
-  list<T>(kind: string): Entry<T>[] {
+  list<T>(kind: string): Definition<T>[] {
     return this.#state.list<T>(kind)
   }
 
@@ -86,8 +86,14 @@ export class Definitions {
    * @returns undefined where the entry had another revision by then: nothing was changed
    * @throws Problem broker_unavailable, broker_blocked, access_refused, overloaded: not defined; broker_timeout: it is not known
    */
-  async put<T>(kind: string, key: string, value: T, { expected }: { expected?: number } = {}): Promise<Entry<T> | undefined> {
-    if (this.#state.size > MAX_SIZE) throw new Problem('overloaded', 'As much is defined as can be: delete what is not needed.')
+  async put<T>(
+    kind: string,
+    key: string,
+    value: T,
+    { expected }: { expected?: number } = {},
+  ): Promise<Definition<T> | undefined> {
+    if (this.#state.size > MAX_DEFINITIONS_BYTES)
+      throw new Problem('overloaded', 'As much is defined as can be: delete what is not needed.')
     const revision = await this.#change({ id: randomUUID(), type: 'put', kind, key, value, expected })
     return revision === undefined ? undefined : { kind, key, value, revision }
   }
@@ -101,7 +107,7 @@ export class Definitions {
    * Tells all instances something that is not kept, in place of what this one said on the topic before. Silent where there is
    * no log.
    */
-  async say(topic: string, value: unknown): Promise<void> {
+  async broadcast(topic: string, value: unknown): Promise<void> {
     if (!this.#isFollowing) return
     const id = randomUUID()
     // Pending as changes are: what is said fills the log too, and may be what makes a snapshot due.
@@ -115,9 +121,9 @@ export class Definitions {
   }
 
   /** The last word of each other instance on a topic, no older than so many milliseconds. */
-  said(topic: string, age: number): Said[] {
+  lastBroadcasts(topic: string, age: number): Broadcast[] {
     const oldest = Date.now() - age
-    return this.#state.said(topic).filter(({ instance, at }) => instance !== this.#instance && at >= oldest)
+    return this.#state.lastBroadcasts(topic).filter(({ instance, at }) => instance !== this.#instance && at >= oldest)
   }
 
   close(): void {
@@ -146,12 +152,12 @@ export class Definitions {
   /** Reads the log as long as there is one, and looks for it as long as there is none. */
   async #run(): Promise<void> {
     while (!this.#closed) {
-      let pause = LOOK_INTERVAL
+      let pause = LOG_POLL_INTERVAL_MS
       try {
-        const mark = await this.#look()
+        const mark = await this.#writeMarker()
         if (mark) await this.#follow(mark)
       } catch (error) {
-        if (error instanceof Problem && error.code === 'access_refused') pause = REFUSED_INTERVAL
+        if (error instanceof Problem && error.code === 'access_refused') pause = REFUSED_INTERVAL_MS
         this.#log.debug({ err: error }, 'the definitions can not be read just now')
       }
       if (!this.#closed) await this.#rest.take(pause)
@@ -159,8 +165,8 @@ export class Definitions {
   }
 
   /** @returns up to where it has to be read; undefined where there is no log */
-  async #look(): Promise<string | undefined> {
-    const mark = await this.#stream.mark()
+  async #writeMarker(): Promise<string | undefined> {
+    const mark = await this.#stream.writeMarker()
     if (mark) return mark
     const entries = this.#state.all()
     if (entries.length === 0) {
@@ -170,13 +176,13 @@ export class Definitions {
     // RabbitMQ lost it, as 3.10 does with a queue that it crashes over a moment after it was declared.
     this.#log.error({ entries: entries.length }, 'the log of definitions is gone, and is made anew from memory')
     await this.#stream.create()
-    await this.#stream.append({ id: randomUUID(), type: 'snapshot', at: REMEMBERED, entries })
-    return this.#stream.mark()
+    await this.#stream.append({ id: randomUUID(), type: 'snapshot', at: AT_RECOVERY, entries })
+    return this.#stream.writeMarker()
   }
 
   /** What was read is what is defined, from the mark on. Rejects when the reading ends. */
   async #follow(mark: string): Promise<void> {
-    const state = new State()
+    const state = new DefinitionsState()
     try {
       await this.#stream.follow((offset, record, bytes) => {
         const before = state === this.#state && record.type === 'snapshot' ? state.all() : undefined
@@ -186,7 +192,7 @@ export class Definitions {
         } else if (before) {
           this.#compare(before, state)
         } else if ('key' in record && inForce) {
-          this.#tell(record.kind, record.key, state.get(record.kind, record.key))
+          this.#notify(record.kind, record.key, state.get(record.kind, record.key))
         }
         this.#acknowledge(state, record, inForce ? offset + 1 : undefined)
       })
@@ -198,7 +204,7 @@ export class Definitions {
     }
   }
 
-  #begin(state: State): void {
+  #begin(state: DefinitionsState): void {
     const before = this.#state.all()
     this.#state = state
     this.#isFollowing = true
@@ -208,25 +214,25 @@ export class Definitions {
   }
 
   /** Whose append it was is told; and whoever wrote the record that makes a snapshot due writes it. */
-  #acknowledge(state: State, { id }: LogRecord, revision: number | undefined): void {
+  #acknowledge(state: DefinitionsState, { id }: LogRecord, revision: number | undefined): void {
     const pending = this.#pending.get(id)
     if (!pending) return
     pending(revision)
-    if (state.bytesSinceSnapshot <= Math.max(SNAPSHOT_AFTER, 2 * state.size)) return
+    if (state.bytesSinceSnapshot <= Math.max(SNAPSHOT_AFTER_BYTES, 2 * state.size)) return
     const snapshot: LogRecord = { id: randomUUID(), type: 'snapshot', at: state.offset, entries: state.all() }
     this.#stream.append(snapshot).catch((error) => this.#log.warn({ err: error }, 'no snapshot of the definitions'))
   }
 
   /** Tells what is different. */
-  #compare(before: Entry[], state: State): void {
+  #compare(before: Definition[], state: DefinitionsState): void {
     const old = new Map(before.map((entry) => [`${entry.kind}\0${entry.key}`, entry.revision]))
-    for (const { kind, key } of before) if (!state.get(kind, key)) this.#tell(kind, key, undefined)
+    for (const { kind, key } of before) if (!state.get(kind, key)) this.#notify(kind, key, undefined)
     for (const entry of state.all()) {
-      if (old.get(`${entry.kind}\0${entry.key}`) !== entry.revision) this.#tell(entry.kind, entry.key, entry)
+      if (old.get(`${entry.kind}\0${entry.key}`) !== entry.revision) this.#notify(entry.kind, entry.key, entry)
     }
   }
 
-  #tell(kind: string, key: string, entry: Entry | undefined): void {
+  #notify(kind: string, key: string, entry: Definition | undefined): void {
     for (const listener of this.#listeners.get(kind) ?? []) {
       try {
         listener(key, entry)

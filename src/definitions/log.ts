@@ -3,20 +3,20 @@
 
 import { randomUUID } from 'node:crypto'
 import type { Delivery } from '../amqp/consume/delivery.js'
-import { DEFINITIONS_QUEUE } from '../amqp/wire/reserved.js'
 import type { Vhosts } from '../amqp/vhost.js'
+import { DEFINITIONS_QUEUE } from '../amqp/wire/reserved.js'
 import { Problem } from '../problems.js'
 import type { LogRecord } from './state.js'
 
 const MiB = 1024 ** 2
 /** RabbitMQ drops the oldest segments beyond it. With snapshots as often as they are taken, these hold nothing that is needed. */
-const ARGUMENTS = {
+const LOG_ARGUMENTS = {
   'x-queue-type': 'stream',
   'x-max-length-bytes': 32 * MiB,
   'x-stream-max-segment-size-bytes': 4 * MiB,
 }
-const TAG = 'gateway.definitions'
-const PREFETCH = 200
+const DEFINITIONS_TAG = 'gateway.definitions'
+const LOG_PREFETCH = 200
 
 export type Reader = (offset: number, record: LogRecord, bytes: number) => void
 
@@ -31,7 +31,7 @@ export class DefinitionsLog {
   /** @throws Problem access_refused, broker_unavailable… */
   async create(): Promise<void> {
     await this.#vhosts.default.topology.setUp('the log of definitions', async (channel) => {
-      await channel.assertQueue(DEFINITIONS_QUEUE, { arguments: ARGUMENTS })
+      await channel.assertQueue(DEFINITIONS_QUEUE, { arguments: LOG_ARGUMENTS })
     })
   }
 
@@ -42,22 +42,22 @@ export class DefinitionsLog {
   }
 
   /** Appends a mark, and so tells whether there is a log: a look that leaves no error in RabbitMQ's own. @returns its id */
-  async mark(): Promise<string | undefined> {
+  async writeMarker(): Promise<string | undefined> {
     const id = randomUUID()
     return (await this.#publish({ id, type: 'mark' })) ? id : undefined
   }
 
   /** Reads from the beginning until the channel or the connection is closed, and then rejects with why. */
   async follow(reader: Reader): Promise<void> {
-    const { channel } = await this.#vhosts.default.takeChannel(DEFINITIONS_QUEUE)
+    const { channel } = await this.#vhosts.default.takeReceiveChannel(DEFINITIONS_QUEUE)
     const closed = new Promise<void>((resolve) => {
       channel.onClosed = resolve
     })
     this.#end = () => void channel.close()
     try {
-      await channel.consume(DEFINITIONS_QUEUE, { tag: TAG, prefetch: PREFETCH, offset: 'first' }, (delivery) => {
+      await channel.consume(DEFINITIONS_QUEUE, { tag: DEFINITIONS_TAG, prefetch: LOG_PREFETCH, offset: 'first' }, (delivery) => {
         if (!delivery) return void channel.close()
-        read(delivery, reader)
+        readRecord(delivery, reader)
         channel.ackUpTo(delivery)
       })
       await closed
@@ -87,14 +87,14 @@ export class DefinitionsLog {
   }
 }
 
-function read({ body, properties }: Delivery, reader: Reader): void {
+function readRecord({ body, properties }: Delivery, reader: Reader): void {
   const offset = Number(properties.headers?.['x-stream-offset'])
-  const record = parse(body)
+  const record = parseRecord(body)
   if (record && Number.isSafeInteger(offset)) reader(offset, record, body.length)
 }
 
 /** Whatever somebody else may have written there is passed over. */
-function parse(body: Buffer): LogRecord | undefined {
+function parseRecord(body: Buffer): LogRecord | undefined {
   try {
     const record = JSON.parse(body.toString('utf8')) as LogRecord
     return typeof record?.id === 'string' && typeof record.type === 'string' ? record : undefined

@@ -1,7 +1,7 @@
 // What the log says, folded: the same records in the same order make the same state at every instance, so that RabbitMQ, which
 // puts them in order, is all that instances need to agree. Knows nothing of how the log is kept.
 
-export interface Entry<T = unknown> {
+export interface Definition<T = unknown> {
   readonly kind: string
   readonly key: string
   readonly value: T
@@ -27,9 +27,9 @@ export type LogRecord =
   /** An instance's word on something, that holds until its next one. */
   | (Identified & { type: 'say'; instance: string; topic: string; value: unknown })
   /** Everything, as it was after the record with that offset. What stands before it need not be kept. */
-  | (Identified & { type: 'snapshot'; at: number; entries: Entry[] })
+  | (Identified & { type: 'snapshot'; at: number; entries: Definition[] })
 
-export interface Said {
+export interface Broadcast {
   instance: string
   value: unknown
   /** Milliseconds since 1970, by the clock of whoever reads it. */
@@ -37,22 +37,22 @@ export interface Said {
 }
 
 /** Where a snapshot stands that was made from memory after the log was lost. */
-export const REMEMBERED = -1
+export const AT_RECOVERY = -1
 
 /** The key of what has a name in a vhost. */
-export const keyIn = (vhost: string, name: string): string => `${vhost}\0${name}`
+export const definitionKey = (vhost: string, name: string): string => `${vhost}\0${name}`
 /** The two parts of such a key. */
-export const partsOf = (key: string): { vhost: string; name: string } => {
+export const definitionName = (key: string): { vhost: string; name: string } => {
   const [vhost, name] = key.split('\0') as [string, string]
   return { vhost, name }
 }
 
-const idOf = (kind: string, key: string): string => `${kind}\0${key}`
-const MAX_SAID = 10_000
+const entryKey = (kind: string, key: string): string => `${kind}\0${key}`
+const MAX_BROADCASTERS = 10_000
 
-export class State {
-  readonly #entries = new Map<string, Entry>()
-  readonly #said = new Map<string, Map<string, Said>>()
+export class DefinitionsState {
+  readonly #entries = new Map<string, Definition>()
+  readonly #broadcasts = new Map<string, Map<string, Broadcast>>()
   /** Records from before the first usable snapshot, where the log does not reach back to its beginning. */
   #early: { offset: number; record: LogRecord }[] | undefined
   #first: number | undefined
@@ -75,21 +75,21 @@ export class State {
     return this.#size
   }
 
-  get<T>(kind: string, key: string): Entry<T> | undefined {
-    return this.#entries.get(idOf(kind, key)) as Entry<T> | undefined
+  get<T>(kind: string, key: string): Definition<T> | undefined {
+    return this.#entries.get(entryKey(kind, key)) as Definition<T> | undefined
   }
 
-  list<T>(kind: string): Entry<T>[] {
-    return [...this.#entries.values()].filter((entry) => entry.kind === kind) as Entry<T>[]
+  list<T>(kind: string): Definition<T>[] {
+    return [...this.#entries.values()].filter((entry) => entry.kind === kind) as Definition<T>[]
   }
 
-  all(): Entry[] {
+  all(): Definition[] {
     return [...this.#entries.values()]
   }
 
   /** The last word of each instance. */
-  said(topic: string): Said[] {
-    return [...(this.#said.get(topic)?.values() ?? [])]
+  lastBroadcasts(topic: string): Broadcast[] {
+    return [...(this.#broadcasts.get(topic)?.values() ?? [])]
   }
 
   /**
@@ -115,7 +115,7 @@ export class State {
 
   /** Only where the log does not reach back to its beginning does a snapshot tell more than is known. */
   #restore({ at, entries }: LogRecord & { type: 'snapshot' }): void {
-    if (at === REMEMBERED) {
+    if (at === AT_RECOVERY) {
       for (const entry of entries) if (!this.get(entry.kind, entry.key)) this.#set(entry)
       return
     }
@@ -137,9 +137,9 @@ export class State {
         return true
       }
       case 'delete': {
-        const old = this.#entries.get(idOf(record.kind, record.key))
+        const old = this.#entries.get(entryKey(record.kind, record.key))
         if (!old || !this.#isExpected(record)) return false
-        this.#entries.delete(idOf(old.kind, old.key))
+        this.#entries.delete(entryKey(old.kind, old.key))
         this.#size -= sizeOf(old)
         return true
       }
@@ -155,8 +155,8 @@ export class State {
     return expected === undefined || (this.get(kind, key)?.revision ?? 0) === expected
   }
 
-  #set(entry: Entry): void {
-    const id = idOf(entry.kind, entry.key)
+  #set(entry: Definition): void {
+    const id = entryKey(entry.kind, entry.key)
     const old = this.#entries.get(id)
     if (old) this.#size -= sizeOf(old)
     this.#entries.set(id, entry)
@@ -164,12 +164,12 @@ export class State {
   }
 
   #hear({ instance, topic, value }: LogRecord & { type: 'say' }): void {
-    const words = this.#said.get(topic) ?? new Map<string, Said>()
-    this.#said.set(topic, words)
+    const words = this.#broadcasts.get(topic) ?? new Map<string, Broadcast>()
+    this.#broadcasts.set(topic, words)
     words.delete(instance)
     words.set(instance, { instance, value, at: Date.now() })
-    if (words.size > MAX_SAID) words.delete(words.keys().next().value!)
+    if (words.size > MAX_BROADCASTERS) words.delete(words.keys().next().value!)
   }
 }
 
-const sizeOf = (entry: Entry): number => Buffer.byteLength(JSON.stringify(entry))
+const sizeOf = (entry: Definition): number => Buffer.byteLength(JSON.stringify(entry))

@@ -3,26 +3,26 @@
 
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
-import type { OutgoingMessage } from '../amqp/wire/message.js'
 import type { Vhosts } from '../amqp/vhost.js'
+import type { PublishMessage } from '../amqp/wire/message.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { type Delayed, undeliverable, unwrap, wrap } from './envelope.js'
-import { DUE_QUEUE, LEVELS, levelName, levelTime, pathOf, patternsOf, UNDELIVERABLE_QUEUE } from './levels.js'
+import { DUE_QUEUE, LEVELS, levelName, levelPath, levelTime, patternsOf, UNDELIVERABLE_QUEUE } from './levels.js'
 
 /** Due messages that are being delivered at the same time. */
-const AT_ONCE = 200
+const DUE_PREFETCH = 200
 /** Milliseconds between two looks for due messages, where there never were any: each leaves a line in RabbitMQ's log. */
-const LOOK_INTERVAL = 60_000
+const DUE_POLL_INTERVAL_MS = 60_000
 /** Where the broker can't be reached just now. */
-const RETRY_INTERVAL = 1000
+const RETRY_CONSUME_MS = 1000
 /** After which a message is tried again whose target had no room for it, or could not be asked. */
-const TRY_AGAIN = 5000
+const POSTPONE_MS = 5000
 
 /** Waits for a confirm of a quorum of nodes, and is dead-lettered with one: no crash loses what waits. */
-const KEPT = { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 }
-const SAFELY = { ...KEPT, 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' }
+const QUORUM_ARGUMENTS = { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 }
+const LEVEL_ARGUMENTS = { ...QUORUM_ARGUMENTS, 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' }
 
 export class Delays {
   readonly #log: Log
@@ -42,7 +42,7 @@ export class Delays {
     this.#log = options.log
     this.#metrics = options.metrics
     this.#vhosts = options.vhosts
-    this.#look(0)
+    this.#scheduleConsume(0)
   }
 
   /**
@@ -51,8 +51,8 @@ export class Delays {
    * @param delay milliseconds, from SHORTEST_DELAY to LONGEST_DELAY
    * @throws Problem broker_unavailable, access_refused…: as a declaration
    */
-  async wrap(delayed: Delayed, delay: number): Promise<OutgoingMessage> {
-    const { top, routingKey } = pathOf(delay)
+  async wrap(delayed: Delayed, delay: number): Promise<PublishMessage> {
+    const { top, routingKey } = levelPath(delay)
     if (top >= this.#levels) await this.#build(top + 1)
     return wrap(delayed, levelName(top), routingKey)
   }
@@ -77,7 +77,7 @@ export class Delays {
     if (this.#levels < 0) return []
     const queues = [DUE_QUEUE, UNDELIVERABLE_QUEUE, ...Array.from({ length: this.#levels }, (_, level) => levelName(level))]
     const { topology } = this.#vhosts.default
-    const counts = queues.map(async (queue) => ({ queue, count: (await topology.queue(queue)).messageCount }))
+    const counts = queues.map(async (queue) => ({ queue, count: (await topology.lookUpQueue(queue)).messageCount }))
     return (await Promise.allSettled(counts)).flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
   }
 
@@ -87,7 +87,7 @@ export class Delays {
     clearTimeout(this.#timer)
     const channel = this.#channel
     if (!channel) return
-    await channel.cancel(TAG).catch(() => undefined)
+    await channel.cancel(DELAY_TAG).catch(() => undefined)
     if (this.#delivering > 0) {
       await new Promise<void>((resolve) => {
         this.#idle = resolve
@@ -103,16 +103,16 @@ export class Delays {
       for (let level = Math.max(0, this.#levels); level < levels; level++) {
         await this.#vhosts.default.topology.setUp('the queues of delayed messages', async (channel) => {
           if (this.#levels < 0) {
-            await channel.assertQueue(UNDELIVERABLE_QUEUE, { arguments: KEPT })
+            await channel.assertQueue(UNDELIVERABLE_QUEUE, { arguments: QUORUM_ARGUMENTS })
             const onLimit = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': UNDELIVERABLE_QUEUE }
-            await channel.assertQueue(DUE_QUEUE, { arguments: { ...SAFELY, ...onLimit } })
+            await channel.assertQueue(DUE_QUEUE, { arguments: { ...LEVEL_ARGUMENTS, ...onLimit } })
           }
           const name = levelName(level)
           const next =
             level === 0
               ? { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': DUE_QUEUE }
               : { 'x-dead-letter-exchange': levelName(level - 1) }
-          await channel.assertQueue(name, { arguments: { ...SAFELY, ...next, 'x-message-ttl': levelTime(level) } })
+          await channel.assertQueue(name, { arguments: { ...LEVEL_ARGUMENTS, ...next, 'x-message-ttl': levelTime(level) } })
           await channel.assertExchange(name, 'topic', { internal: false })
           const { stay, pass } = patternsOf(level)
           await channel.bindQueue(name, name, stay)
@@ -121,13 +121,13 @@ export class Delays {
         })
         this.#levels = level + 1
       }
-      this.#look(0)
+      this.#scheduleConsume(0)
     })
     this.#building = building.catch(() => undefined)
     return building
   }
 
-  #look(after: number): void {
+  #scheduleConsume(after: number): void {
     if (this.#closed || this.#channel) return
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => void this.#consume(), after)
@@ -138,10 +138,10 @@ export class Delays {
     this.#looking = true
     let channel: DeliveryChannel | undefined
     try {
-      ;({ channel } = await this.#vhosts.default.takeChannel(DUE_QUEUE))
+      ;({ channel } = await this.#vhosts.default.takeReceiveChannel(DUE_QUEUE))
       const of = channel
       channel.onClosed = () => this.#ended(of)
-      await channel.consume(DUE_QUEUE, { tag: TAG, prefetch: AT_ONCE }, (delivery) => {
+      await channel.consume(DUE_QUEUE, { tag: DELAY_TAG, prefetch: DUE_PREFETCH }, (delivery) => {
         if (delivery) void this.#deliver(delivery)
         else void of.close()
       })
@@ -153,7 +153,7 @@ export class Delays {
       const problem = channel?.closed ? channel.failure() : error
       // Nobody has made it yet, or the gateway's user has no right to such queues and does without.
       const isMissing = problem instanceof Problem && ['queue_not_found', 'access_refused'].includes(problem.code)
-      this.#look(isMissing ? LOOK_INTERVAL : RETRY_INTERVAL)
+      this.#scheduleConsume(isMissing ? DUE_POLL_INTERVAL_MS : RETRY_CONSUME_MS)
     } finally {
       this.#looking = false
     }
@@ -164,53 +164,53 @@ export class Delays {
   async #explore(): Promise<void> {
     const { topology } = this.#vhosts.default
     let level = 0
-    while (level < LEVELS && (await topology.queue(levelName(level)).catch(() => undefined))) level++
+    while (level < LEVELS && (await topology.lookUpQueue(levelName(level)).catch(() => undefined))) level++
     this.#levels = Math.max(this.#levels, level)
   }
 
   #ended(channel: DeliveryChannel): void {
     if (this.#channel !== channel) return
     this.#channel = undefined
-    this.#look(RETRY_INTERVAL)
+    this.#scheduleConsume(RETRY_CONSUME_MS)
   }
 
   async #deliver(delivery: Delivery): Promise<void> {
     this.#delivering++
     try {
-      await this.#send(delivery)
+      await this.#publishDue(delivery)
       delivery.channel.settle(delivery, 'ack')
     } catch (error) {
       // Neither there nor safe elsewhere: it stays due.
       this.#log.warn({ err: error, message_id: delivery.properties.messageId }, 'a delayed message could not be delivered yet')
-      await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL))
+      await new Promise((resolve) => setTimeout(resolve, RETRY_CONSUME_MS))
       delivery.channel.settle(delivery, 'requeue')
     } finally {
       if (--this.#delivering === 0) this.#idle?.()
     }
   }
 
-  async #send({ properties, body, routingKey }: Delivery): Promise<void> {
+  async #publishDue({ properties, body, routingKey }: Delivery): Promise<void> {
     const delayed = unwrap(properties, body, this.#vhosts.username)
     if (!delayed) {
       const message = { exchange: '', routingKey, body, properties: { ...properties, messageId: properties.messageId as string } }
-      return this.#keep({ vhost: this.#vhosts.defaultName, message }, 'It was no delayed message.')
+      return this.#park({ vhost: this.#vhosts.defaultName, message }, 'It was no delayed message.')
     }
     const { message } = delayed
     try {
       const vhost = await this.#vhosts.get(delayed.vhost)
-      await vhost.vetExchange(message.exchange)
+      await vhost.ensureExchangeExists(message.exchange)
       if (await vhost.publisher.publish(message)) this.#metrics.delayed('delivered')
-      else await this.#keep(delayed, message.exchange === '' ? 'There is no such queue.' : 'No queue is bound for it.')
+      else await this.#park(delayed, message.exchange === '' ? 'There is no such queue.' : 'No queue is bound for it.')
     } catch (error) {
       if (!(error instanceof Problem)) throw error
-      if (GONE.includes(error.code)) return this.#keep(delayed, error.message)
-      if (!LATER.includes(error.code)) throw error
-      await this.publish(delayed, TRY_AGAIN)
+      if (UNDELIVERABLE_CODES.includes(error.code)) return this.#park(delayed, error.message)
+      if (!POSTPONE_CODES.includes(error.code)) throw error
+      await this.publish(delayed, POSTPONE_MS)
       this.#metrics.delayed('postponed')
     }
   }
 
-  async #keep(delayed: Delayed, reason: string): Promise<void> {
+  async #park(delayed: Delayed, reason: string): Promise<void> {
     if (!(await this.#vhosts.default.publisher.publish(undeliverable(delayed, reason)))) {
       this.#levels = -1
       await this.#build(1)
@@ -223,12 +223,12 @@ export class Delays {
   }
 }
 
-const TAG = 'gateway.delay'
-const GONE: readonly string[] = [
+const DELAY_TAG = 'gateway.delay'
+const UNDELIVERABLE_CODES: readonly string[] = [
   'vhost_not_found',
   'exchange_not_found',
   'access_refused',
   'invalid_message',
   'message_too_large',
 ]
-const LATER: readonly string[] = ['publish_rejected']
+const POSTPONE_CODES: readonly string[] = ['publish_rejected']

@@ -2,18 +2,18 @@
 // messages on their way through queues, so all of that travels in one header of its own.
 
 import type { FieldTable } from '../amqp/wire/field-table.js'
-import { DELAYED_HEADER, type OutgoingMessage, type Properties } from '../amqp/wire/message.js'
+import { DELAYED_HEADER, type Properties, type PublishMessage } from '../amqp/wire/message.js'
 import { UNDELIVERABLE_QUEUE } from './levels.js'
 
 const UNDELIVERABLE_HEADER = 'gateway-undeliverable'
 
 export interface Delayed {
   vhost: string
-  message: OutgoingMessage
+  message: PublishMessage
 }
 
 /** The message as it waits: persistent whatever it was, and with nothing that RabbitMQ would heed on the way. */
-export function wrap({ vhost, message }: Delayed, exchange: string, routingKey: string): OutgoingMessage {
+export function wrap({ vhost, message }: Delayed, exchange: string, routingKey: string): PublishMessage {
   const { headers, expiration, priority, userId, deliveryMode, ...rest } = message.properties
   const kept = Object.entries({ headers, expiration, priority, userId, deliveryMode }).filter(([, value]) => value !== undefined)
   const { exchange: toExchange, routingKey: toKey } = message
@@ -34,13 +34,13 @@ export function unwrap(properties: Properties, body: Buffer, username: string): 
   if (typeof vhost !== 'string' || typeof exchange !== 'string' || typeof routingKey !== 'string' || !isTable(kept))
     return undefined
   const { headers: _, ...rest } = properties
-  const all = { ...rest, deliveryMode: undefined, ...kept } as OutgoingMessage['properties']
+  const all = { ...rest, deliveryMode: undefined, ...kept } as PublishMessage['properties']
   if (all.userId !== username) delete all.userId
   return { vhost, message: { exchange, routingKey, body, properties: { ...all, messageId: all.messageId as string } } }
 }
 
 /** The message as it is kept where its target is not there: for good, and with the reason. */
-export function undeliverable({ vhost, message }: Delayed, reason: string): OutgoingMessage {
+export function undeliverable({ vhost, message }: Delayed, reason: string): PublishMessage {
   const { exchange, routingKey, properties, body } = message
   const { expiration: _, headers, ...rest } = properties
   const { CC: _cc, BCC: _bcc, ...kept } = headers ?? {}

@@ -3,15 +3,15 @@
 // which (docs/decisions/0007-delays-as-powers-of-two.md). Nothing but RabbitMQ moves it until it is due.
 
 /** Milliseconds of the lowest level. */
-const UNIT = 100
+const UNIT_MS = 100
 /** Up to 2^25 - 1 units, 38 days. */
 export const LEVELS = 25
 /** Binary digits of a delay that count: it is late by less than one in 128, and passes eight queues at most. */
-const DIGITS = 8
+const SIGNIFICANT_DIGITS = 8
 
 /** Milliseconds. */
-export const SHORTEST_DELAY = 100
-export const LONGEST_DELAY = 30 * 86_400_000
+export const MIN_DELAY_MS = 100
+export const MAX_DELAY_MS = 30 * 86_400_000
 
 /** Messages whose time has come. */
 export const DUE_QUEUE = 'gateway.delay.due'
@@ -19,12 +19,12 @@ export const DUE_QUEUE = 'gateway.delay.due'
 export const UNDELIVERABLE_QUEUE = 'gateway.delay.undeliverable'
 
 /** The exchange that lets messages into a level, or past it; also the name of the level's queue. */
-export const levelName = (level: number): string => `gateway.delay.${UNIT * 2 ** level}ms`
+export const levelName = (level: number): string => `gateway.delay.${UNIT_MS * 2 ** level}ms`
 
 /** Milliseconds that a message stays in a level. */
-export const levelTime = (level: number): number => UNIT * 2 ** level
+export const levelTime = (level: number): number => UNIT_MS * 2 ** level
 
-export interface Path {
+export interface LevelPath {
   /** The highest level. */
   top: number
   /** Published to its exchange with this routing key: a word for each level from the highest there could be, 1 where it stays. */
@@ -32,9 +32,9 @@ export interface Path {
 }
 
 /** The levels that a message passes to be delayed by so many milliseconds, never fewer. */
-export function pathOf(delay: number): Path {
-  let units = Math.max(1, Math.ceil(delay / UNIT))
-  const dropped = Math.max(0, units.toString(2).length - DIGITS)
+export function levelPath(delay: number): LevelPath {
+  let units = Math.max(1, Math.ceil(delay / UNIT_MS))
+  const dropped = Math.max(0, units.toString(2).length - SIGNIFICANT_DIGITS)
   units = Math.ceil(units / 2 ** dropped) * 2 ** dropped
   const bits = units.toString(2)
   return { top: bits.length - 1, routingKey: [...bits.padStart(LEVELS, '0')].join('.') }

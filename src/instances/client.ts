@@ -11,21 +11,21 @@ import { SIGNATURE, Signatures } from './signature.js'
 
 export const INSTANCE_PATH = '/internal/leases'
 /** One that takes longer to connect is away, or behind a wall: RabbitMQ is asked meanwhile. */
-const CONNECT_TIMEOUT = 1000
+const INSTANCE_CONNECT_TIMEOUT_MS = 1000
 /** How long one is not tried again that could not be connected to. */
-const AVOIDED = 5000
+const AVOID_MS = 5000
 const MAX_AVOIDED = 1000
 const MAX_SOCKETS = 64
 /** How long a connection is kept that nobody uses: less where the other side says that it keeps it for less. */
-const KEPT = 30_000
-const MAX_ANSWER = 4 * 1024 * 1024
+const KEEP_ALIVE_MS = 30_000
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024
 /** Longer than any request takes. */
-const LET_GO = 60_000
+const OLD_AGENT_LIFE_MS = 60_000
 
 /** `mayHaveArrived`: no answer is known, and the command may have been carried out all the same. */
-export type Asked = { answer: Buffer } | { answer: undefined; mayHaveArrived: boolean }
+export type InstanceAnswer = { answer: Buffer } | { answer: undefined; mayHaveArrived: boolean }
 
-interface Response {
+interface InstanceResponse {
   status: number
   signature: unknown
   body: Buffer
@@ -50,14 +50,14 @@ export class Instances {
   }
 
   /** Sends commands for an epoch to the instance at `url`. Never throws: what can't be had is `undefined`. */
-  async ask(url: string, epoch: string, body: Buffer, timeout: number): Promise<Asked> {
+  async ask(url: string, epoch: string, body: Buffer, timeout: number): Promise<InstanceAnswer> {
     if ((this.#avoided.get(url) ?? 0) > Date.now()) return { answer: undefined, mayHaveArrived: false }
     const header = this.signatures.sign(epoch, body)
     try {
       const response = await this.#post(url, header, body, timeout)
       // Whoever answers there: what is not signed is nobody's word.
       if (!this.signatures.isAnswer(header, response.body, response.signature)) {
-        throw new Lost(true, new Error(`the answer is not signed by an instance; its status is ${response.status}`))
+        throw new RequestLost(true, new Error(`the answer is not signed by an instance; its status is ${response.status}`))
       }
       if (response.body.length > 0) {
         this.#metrics.askedDirectly('answered')
@@ -67,7 +67,7 @@ export class Instances {
       this.#metrics.askedDirectly('not_there')
       return { answer: undefined, mayHaveArrived: false }
     } catch (error) {
-      const mayHaveArrived = !(error instanceof Lost) || error.mayHaveArrived
+      const mayHaveArrived = !(error instanceof RequestLost) || error.mayHaveArrived
       if (!mayHaveArrived) this.#avoid(url)
       this.#metrics.askedDirectly(mayHaveArrived ? 'unanswered' : 'unreachable')
       this.#log.warn({ err: error, url, epoch }, 'an instance does not answer at the address that it advertises')
@@ -82,7 +82,7 @@ export class Instances {
     setTimeout(() => {
       http.destroy()
       https.destroy()
-    }, LET_GO).unref()
+    }, OLD_AGENT_LIFE_MS).unref()
   }
 
   close(): void {
@@ -92,11 +92,11 @@ export class Instances {
 
   #avoid(url: string): void {
     if (this.#avoided.size >= MAX_AVOIDED) this.#avoided.clear()
-    this.#avoided.set(url, Date.now() + AVOIDED)
+    this.#avoided.set(url, Date.now() + AVOID_MS)
   }
 
   /** @throws Lost */
-  #post(url: string, header: string, body: Buffer, timeout: number): Promise<Response> {
+  #post(url: string, header: string, body: Buffer, timeout: number): Promise<InstanceResponse> {
     const target = new URL(INSTANCE_PATH, url)
     const secure = target.protocol === 'https:'
     const options = {
@@ -116,12 +116,12 @@ export class Instances {
       }
       const lost = (error: Error) => {
         done()
-        reject(new Lost(sent, error))
+        reject(new RequestLost(sent, error))
       }
       outgoing.on('socket', (socket) => {
         sent = !socket.connecting
         if (sent) return
-        connecting = setTimeout(() => outgoing.destroy(new Error('no connection came about')), CONNECT_TIMEOUT)
+        connecting = setTimeout(() => outgoing.destroy(new Error('no connection came about')), INSTANCE_CONNECT_TIMEOUT_MS)
         // Until then nothing of the request has left this machine.
         socket.once(secure ? 'secureConnect' : 'connect', () => {
           sent = true
@@ -130,7 +130,7 @@ export class Instances {
       })
       outgoing.on('error', lost)
       outgoing.on('response', (response) => {
-        collect(response).then((whole) => {
+        readAnswer(response).then((whole) => {
           done()
           resolve({ status: response.statusCode!, signature: response.headers[SIGNATURE], body: whole })
         }, lost)
@@ -141,7 +141,7 @@ export class Instances {
 }
 
 /** Why there is no answer, in `cause`. */
-class Lost extends Error {
+class RequestLost extends Error {
   readonly mayHaveArrived: boolean
   constructor(mayHaveArrived: boolean, cause: unknown) {
     super('no answer', { cause })
@@ -149,18 +149,18 @@ class Lost extends Error {
   }
 }
 
-async function collect(response: IncomingMessage): Promise<Buffer> {
+async function readAnswer(response: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = []
   let bytes = 0
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.length
-    if (bytes > MAX_ANSWER) throw new Error('the answer is too large')
+    if (bytes > MAX_ANSWER_BYTES) throw new Error('the answer is too large')
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)
 }
 
 function agents(config: Config): { http: HttpAgent; https: HttpsAgent } {
-  const kept = { keepAlive: true, maxSockets: MAX_SOCKETS, timeout: KEPT }
+  const kept = { keepAlive: true, maxSockets: MAX_SOCKETS, timeout: KEEP_ALIVE_MS }
   return { http: new HttpAgent(kept), https: new HttpsAgent({ ...kept, ...instanceCertificates(config) }) }
 }

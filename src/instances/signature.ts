@@ -7,8 +7,8 @@ import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 /** The header of both. */
 export const SIGNATURE = 'gateway-signature'
 /** How old a request may be, and how far the clocks of two machines may be apart: one that was overheard is of no use later. */
-const MAX_AGE = 60_000
-const FORM = /^(v1 ([\w-]{11}) (\d{1,15}) ([\w-]{43})) ([\w-]{43})$/
+const MAX_CLOCK_SKEW_MS = 60_000
+const SIGNATURE_FORMAT = /^(v1 ([\w-]{11}) (\d{1,15}) ([\w-]{43})) ([\w-]{43})$/
 
 /** What a signed request says of itself. */
 export interface Signed {
@@ -18,7 +18,7 @@ export interface Signed {
   header: string
 }
 
-export const digestOf = (body: Buffer): string => hash('sha256', body, 'base64url')
+export const bodyDigest = (body: Buffer): string => hash('sha256', body, 'base64url')
 
 export class Signatures {
   readonly #key: Buffer
@@ -29,22 +29,22 @@ export class Signatures {
 
   /** The header of a request. */
   sign(epoch: string, body: Buffer, now = Date.now()): string {
-    const claim = `v1 ${epoch} ${now} ${digestOf(body)}`
+    const claim = `v1 ${epoch} ${now} ${bodyDigest(body)}`
     return `${claim} ${this.#mac(claim)}`
   }
 
   /** What the header says, where who wrote it has the secret, and did so just now. */
   read(header: unknown, now = Date.now()): Signed | undefined {
-    const match = typeof header === 'string' ? FORM.exec(header) : null
+    const match = typeof header === 'string' ? SIGNATURE_FORMAT.exec(header) : null
     if (!match) return undefined
     const [, claim, epoch, time, digest, mac] = match as unknown as [string, string, string, string, string, string]
-    if (!isSame(mac, this.#mac(claim)) || Math.abs(now - Number(time)) > MAX_AGE) return undefined
+    if (!isSame(mac, this.#mac(claim)) || Math.abs(now - Number(time)) > MAX_CLOCK_SKEW_MS) return undefined
     return { epoch, digest, header: header as string }
   }
 
   /** The header of the answer to a request with that header. */
   signAnswer(header: string, body: Buffer): string {
-    return this.#mac(`answer ${header} ${digestOf(body)}`)
+    return this.#mac(`answer ${header} ${bodyDigest(body)}`)
   }
 
   isAnswer(header: string, body: Buffer, signature: unknown): boolean {

@@ -6,12 +6,12 @@ import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
-import { failed, gone, type LeaseCommand, type LeaseResult, outcomeUnknown } from './commands.js'
+import { failedResult, goneResult, type LeaseCommand, type LeaseResult, settleOutcomeUnknown } from './commands.js'
 
-const MARGIN = 500
+const ANSWER_MARGIN_MS = 500
 
 /** Who holds leases. */
-export interface Owner {
+export interface LeaseHolder {
   epoch: string
   vhost: string
   /** They are on connections of other users: its control queue is that of the whole instance, in the default vhost. */
@@ -47,11 +47,11 @@ export class Forwarder {
 
   constructor(options: ForwarderOptions) {
     this.#options = options
-    this.#timeout = options.config.BROKER_TIMEOUT + MARGIN
+    this.#timeout = options.config.BROKER_TIMEOUT + ANSWER_MARGIN_MS
   }
 
   /** Resolves with a result for each command, in order. */
-  async forward(owner: Owner, commands: LeaseCommand[]): Promise<LeaseResult[]> {
+  async forward(owner: LeaseHolder, commands: LeaseCommand[]): Promise<LeaseResult[]> {
     const body = Buffer.from(JSON.stringify({ commands }))
     const { url, epoch } = owner
     const direct = url === undefined ? undefined : await this.#options.askDirectly?.(url, epoch, body, this.#timeout)
@@ -61,7 +61,7 @@ export class Forwarder {
 
   /** @param unanswered whether they were sent before, and the answer is not known */
   async #throughBroker(
-    { vhost: name, epoch, ofLogin }: Owner,
+    { vhost: name, epoch, ofLogin }: LeaseHolder,
     commands: LeaseCommand[],
     body: Buffer,
     unanswered: boolean,
@@ -81,11 +81,11 @@ export class Forwarder {
       if (!ofLogin && error instanceof Problem && error.code === 'unroutable') {
         metrics.forwarded('gone', commands.length)
         // The owner may have settled it and died before it could say so.
-        return commands.map(({ op }) => (unanswered && op === 'settle' ? outcomeUnknown() : gone()))
+        return commands.map(({ op }) => (unanswered && op === 'settle' ? settleOutcomeUnknown() : goneResult()))
       }
       log.warn({ err: error, epoch }, 'the owner of a lease can not be reached')
       metrics.forwarded('unreachable', commands.length)
-      return commands.map(() => failed('lease_unreachable', "The instance that holds the lease can't be reached just now."))
+      return commands.map(() => failedResult('lease_unreachable', "The instance that holds the lease can't be reached just now."))
     }
   }
 
@@ -95,10 +95,10 @@ export class Forwarder {
     // What is over now may be so by the first command, whose answer nobody had.
     const overBy = ({ op }: LeaseCommand, result: LeaseResult) =>
       unanswered && op === 'settle' && !result.ok && result.code === 'lease_gone'
-    return results.map((result, n) => (overBy(commands[n]!, result) ? outcomeUnknown() : result))
+    return results.map((result, n) => (overBy(commands[n]!, result) ? settleOutcomeUnknown() : result))
   }
 
   #ask(vhost: Vhost, epoch: string, body: Buffer): Promise<Buffer> {
-    return vhost.command(epoch, body, this.#timeout)
+    return vhost.sendCommand(epoch, body, this.#timeout)
   }
 }

@@ -12,13 +12,13 @@ const VERSION = 2
 const OF_LOGIN = 1
 /** Of an instance that is reached over HTTP: the address that it advertises. */
 const WITH_URL = 4
-const OWNER_BYTES = 8
+const LOGIN_DIGEST_BYTES = 8
 const RANDOM_BYTES = 16
 const MAC_BYTES = 8
 const BODY_BYTES = 1 + EPOCH_BYTES + RANDOM_BYTES
 const NAMES_AT = BODY_BYTES + MAC_BYTES
 /** An address and the names of a vhost and a queue have 255 bytes at most; how many the first two have takes one more each. */
-const MAX_LENGTH = Math.ceil(((NAMES_AT + OWNER_BYTES + 1 + 255 + 1 + 255 + 255) * 4) / 3)
+const MAX_LENGTH = Math.ceil(((NAMES_AT + LOGIN_DIGEST_BYTES + 1 + 255 + 1 + 255 + 255) * 4) / 3)
 
 export interface LeaseId {
   epoch: string
@@ -26,13 +26,13 @@ export interface LeaseId {
   vhost: string | undefined
   queue: string
   /** Digest of the login that received it; undefined where that was the gateway's own user. */
-  owner: string | undefined
+  receivedBy: string | undefined
   /** Where the instance is reached over HTTP; undefined where it advertises nothing. */
   url: string | undefined
 }
 
 /** What ids have of a login. */
-export const ownerDigest = (owner: string): string => hash('sha256', owner).slice(0, 2 * OWNER_BYTES)
+export const loginDigest = (owner: string): string => hash('sha256', owner).slice(0, 2 * LOGIN_DIGEST_BYTES)
 
 export class LeaseIds {
   readonly #key: Buffer
@@ -84,14 +84,14 @@ export class LeaseIds {
     const rest = bytes.subarray(NAMES_AT)
     if (!timingSafeEqual(this.#mac(body, rest), bytes.subarray(BODY_BYTES, NAMES_AT))) return undefined
     // It is ours, so it has the form that it was made in.
-    const urlAt = version & OF_LOGIN ? OWNER_BYTES : 0
+    const urlAt = version & OF_LOGIN ? LOGIN_DIGEST_BYTES : 0
     const url = version & WITH_URL ? textAt(rest, urlAt) : undefined
     const vhost = textAt(rest, url?.end ?? urlAt)
     return {
       epoch: body.toString('base64url', 1, 1 + EPOCH_BYTES),
       vhost: vhost.text || undefined,
       queue: rest.toString('utf8', vhost.end),
-      owner: version & OF_LOGIN ? rest.toString('hex', 0, OWNER_BYTES) : undefined,
+      receivedBy: version & OF_LOGIN ? rest.toString('hex', 0, LOGIN_DIGEST_BYTES) : undefined,
       url: url?.text,
     }
   }

@@ -1,21 +1,29 @@
 // The entrance to leases: makes them of deliveries, and carries commands to whoever holds them, here or at another instance.
 
-import type { Login } from '../amqp/wire/connection.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
 import { giveBack } from '../amqp/consume/receive.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
+import type { Login } from '../amqp/wire/connection.js'
 import { type Config, longestLease } from '../config/index.js'
 import type { Log } from '../lib/log.js'
-import { Problem } from '../problems.js'
 import { formatDuration } from '../lib/units.js'
-import { conflict, failed, gone, type LeaseCommand, type LeaseResult, outcomeUnknown, viewOf } from './commands.js'
-import { type AskDirectly, Forwarder, type Owner } from './forwarder.js'
-import { LeaseIds, ownerDigest } from './id.js'
+import { Problem } from '../problems.js'
+import {
+  conflictResult,
+  failedResult,
+  goneResult,
+  type LeaseCommand,
+  type LeaseResult,
+  settleOutcomeUnknown,
+  viewOf,
+} from './commands.js'
+import { type AskDirectly, Forwarder, type LeaseHolder } from './forwarder.js'
+import { LeaseIds, loginDigest } from './id.js'
 import { Settlements, type SettlementsOptions } from './settlements.js'
 import { type Lease, LeaseTable } from './table.js'
 
 /** Whose commands they are. */
-export interface Asker {
+export interface Caller {
   /** The only vhost whose leases are meant, where the request named one. */
   vhost?: string | undefined
   /** Whether he may read a queue, and so settle its leases; absent: every one. */
@@ -49,8 +57,8 @@ export class Leases {
     this.#settlements = new Settlements(options)
     this.#table = new LeaseTable({
       metrics: options.metrics,
-      remembered: options.config.REMEMBERED_SETTLES,
-      afterwards: (lease) => this.#settlements.of(lease, { verdict: 'requeue' }),
+      maxRemembered: options.config.REMEMBERED_SETTLES,
+      onExpired: (lease) => this.#settlements.settlementOf(lease, { verdict: 'requeue' }),
     })
     this.#longest = longestLease(options.config)
   }
@@ -60,18 +68,18 @@ export class Leases {
   }
 
   /** Settled leases whose settle is remembered. */
-  get remembered(): number {
-    return this.#table.remembered
+  get rememberedCount(): number {
+    return this.#table.rememberedCount
   }
 
   /** @throws Problem too_many_leases */
-  admit(max: number): void {
-    const refusal = this.refusal(max)
+  requireRoom(max: number): void {
+    const refusal = this.roomProblem(max)
     if (refusal) throw refusal
   }
 
   /** Why there is no room for so many more; undefined where there is. */
-  refusal(more: number): Problem | undefined {
+  roomProblem(more: number): Problem | undefined {
     if (this.#table.size + more <= this.#config.MAX_LEASES) return undefined
     return new Problem('too_many_leases', `This instance holds as many leases as it may (${this.#config.MAX_LEASES}).`)
   }
@@ -89,13 +97,13 @@ export class Leases {
     receivedAt: number,
   ): Lease[] {
     const now = Date.now()
-    const owner = login && ownerDigest(login.owner)
+    const owner = login && loginDigest(login.subject)
     return deliveries.map((delivery) => {
       const lease: Lease = {
         id: this.#ids.create(epoch, vhost, queue, owner),
         vhost,
         queue,
-        owner,
+        receivedBy: owner,
         delivery,
         leasedAt: now,
         expiresAt: now + duration,
@@ -115,13 +123,13 @@ export class Leases {
   }
 
   /** Ends leases whose deliveries the caller gives back itself: of those that are still active. */
-  take(leases: Lease[]): Delivery[] {
-    return this.#table.take(leases)
+  takeBack(leases: Lease[]): Delivery[] {
+    return this.#table.takeBack(leases)
   }
 
   /** Gives leases of one receive back whose answer did not reach the client. */
   async release(leases: Lease[], brokerVersion: string): Promise<void> {
-    await giveBack(this.#table.take(leases), brokerVersion)
+    await giveBack(this.#table.takeBack(leases), brokerVersion)
   }
 
   /** Tells that a queue was deleted: its leases are over. */
@@ -133,28 +141,31 @@ export class Leases {
    * Carries the commands out, each on its own, and resolves with a result each, in order. Success is told only after the
    * broker has taken it. Never throws for a single command's sake.
    */
-  async run(commands: LeaseCommand[], { vhost, mayRead, login }: Asker = {}): Promise<LeaseResult[]> {
+  async run(commands: LeaseCommand[], { vhost, mayRead, login }: Caller = {}): Promise<LeaseResult[]> {
     const results: LeaseResult[] = new Array(commands.length)
     const here: number[] = []
-    const elsewhere = new Map<string, Owner & { indexes: number[] }>()
-    const asker = login && ownerDigest(login.owner)
+    const elsewhere = new Map<string, LeaseHolder & { indexes: number[] }>()
+    const asker = login && loginDigest(login.subject)
     for (const [index, { id }] of commands.entries()) {
       const lease = this.#table.get(id)
       const parsed = lease ? undefined : this.#ids.read(id)
       const named = lease ?? parsed
       const leasedIn = named?.vhost ?? this.#vhosts().defaultName
       if (!named || (vhost !== undefined && vhost !== leasedIn)) {
-        results[index] = failed('lease_not_found', 'No lease ever had that id here.')
-      } else if (named.owner !== asker) {
-        results[index] = failed('access_refused', 'The lease is of somebody else: only who received the message may settle it.')
+        results[index] = failedResult('lease_not_found', 'No lease ever had that id here.')
+      } else if (named.receivedBy !== asker) {
+        results[index] = failedResult(
+          'access_refused',
+          'The lease is of somebody else: only who received the message may settle it.',
+        )
       } else if (mayRead && !mayRead(leasedIn, named.queue)) {
         // Before it is known whether the lease is still there, and the same at every instance.
-        results[index] = failed('access_refused', "This wants `read` on the lease's queue.")
-      } else if (!parsed || this.#table.memory(id) || this.#vhosts().knows(parsed.epoch, leasedIn)) {
+        results[index] = failedResult('access_refused', "This wants `read` on the lease's queue.")
+      } else if (!parsed || this.#table.remembered(id) || this.#vhosts().knows(parsed.epoch, leasedIn)) {
         here.push(index)
       } else {
         const { epoch, url } = parsed
-        const ofLogin = parsed.owner !== undefined
+        const ofLogin = parsed.receivedBy !== undefined
         const owner = elsewhere.get(epoch) ?? { vhost: leasedIn, epoch, ofLogin, url, indexes: [] }
         owner.indexes.push(index)
         elsewhere.set(epoch, owner)
@@ -184,7 +195,7 @@ export class Leases {
   /** Gives everything back, in order of delivery, and stops. */
   async close(): Promise<void> {
     const channels = new Map<unknown, Delivery[]>()
-    for (const delivery of this.#table.take(this.#table.all())) {
+    for (const delivery of this.#table.takeBack(this.#table.all())) {
       channels.set(delivery.channel, [...(channels.get(delivery.channel) ?? []), delivery])
     }
     const { brokerVersion } = this.#vhosts().default.leaseConnections[0]!.connection
@@ -203,28 +214,29 @@ export class Leases {
       case 'settle':
         return this.#settle(lease, command)
       case 'extend':
-        return lease.settling ? conflict() : this.#extend(lease, command.lease ?? lease.duration)
+        return lease.settling ? conflictResult() : this.#extend(lease, command.lease ?? lease.duration)
       case 'get':
-        return lease.settling ? gone() : { ok: true, view: viewOf(lease) }
+        return lease.settling ? goneResult() : { ok: true, view: viewOf(lease) }
     }
   }
 
   /** The same settle again is what it was; another one is a conflict; what was unknown is over by now. */
   #over(command: LeaseCommand): LeaseResult {
-    const memory = this.#table.memory(command.id)
-    if (memory?.outcome !== 'settled' || command.op === 'get') return gone()
-    return command.op === 'settle' && command.verdict === memory.wish ? { ok: true } : conflict()
+    const remembered = this.#table.remembered(command.id)
+    if (remembered?.outcome !== 'settled' || command.op === 'get') return goneResult()
+    return command.op === 'settle' && command.verdict === remembered.action ? { ok: true } : conflictResult()
   }
 
   async #settle(lease: Lease, command: LeaseCommand & { op: 'settle' }): Promise<LeaseResult> {
     const { verdict } = command
-    if (lease.settling && lease.settling.wish !== verdict) return conflict()
+    if (lease.settling && lease.settling.wish !== verdict) return conflictResult()
     try {
-      const settling = lease.settling?.outcome ?? this.#table.settle(lease, verdict, this.#settlements.of(lease, command))
-      return (await settling) === 'settled' ? { ok: true } : outcomeUnknown()
+      const settling =
+        lease.settling?.outcome ?? this.#table.settle(lease, verdict, this.#settlements.settlementOf(lease, command))
+      return (await settling) === 'settled' ? { ok: true } : settleOutcomeUnknown()
     } catch (error) {
       if (!(error instanceof Problem)) throw error
-      return failed(error.code, `The lease goes on: its message could not be put aside. ${error.message}`)
+      return failedResult(error.code, `The lease goes on: its message could not be put aside. ${error.message}`)
     }
   }
 
@@ -232,7 +244,7 @@ export class Leases {
     const end = Date.now() + duration
     if (end > lease.lastEnd) {
       const detail = `In all a lease can last ${formatDuration(this.#longest)}, until ${new Date(lease.lastEnd).toISOString()}. It still ends when it did.`
-      return failed('max_lease_exceeded', detail)
+      return failedResult('max_lease_exceeded', detail)
     }
     this.#table.extend(lease, end)
     return { ok: true, view: viewOf(lease) }

@@ -2,20 +2,20 @@
 // retry policy of its queue makes of it. A message that is to come again later is acknowledged, and a copy takes its place.
 
 import { randomUUID } from 'node:crypto'
-import { ATTEMPTS_HEADER, DELIVERIES_HEADER, type Delivery, QUEUE_HEADER, type Verdict } from '../amqp/consume/delivery.js'
+import { ATTEMPTS_HEADER, DELIVERIES_HEADER, type Delivery, type Disposition, QUEUE_HEADER } from '../amqp/consume/delivery.js'
 import type { FieldTable } from '../amqp/wire/field-table.js'
-import type { OutgoingMessage } from '../amqp/wire/message.js'
+import type { PublishMessage } from '../amqp/wire/message.js'
 import type { Metrics } from '../metrics.js'
 import type { Lease, Settlement } from './table.js'
 
 /** Sees that a message comes to its queue after so many milliseconds. Resolves when it is safe. @throws Problem */
-export type Later = (copy: { vhost: string; message: OutgoingMessage }, delay: number) => Promise<void>
+export type RepublishLater = (copy: { vhost: string; message: PublishMessage }, delay: number) => Promise<void>
 
 /** What becomes of a message that comes back: again after so many milliseconds, to the dead letters, or nothing. */
-export type Fate = { again: number } | 'dead_letter' | 'discard'
+export type RetryDecision = { again: number } | 'dead_letter' | 'discard'
 
 /** What is different about the copy of a message that is to come again. */
-export interface Changes {
+export interface CopyChanges {
   /** Failed attempts by now; absent: as many as before. */
   attempts?: number
   /** For a message that has none; absent: a new one. */
@@ -24,9 +24,9 @@ export interface Changes {
 
 export interface SettlementsOptions {
   metrics: Metrics
-  later: Later
+  republishLater: RepublishLater
   /** What the policy of its queue makes of a message that comes back; undefined where there is none. */
-  fate: (vhost: string, queue: string, delivery: Delivery) => Fate | undefined
+  decideRetry: (vhost: string, queue: string, delivery: Delivery) => RetryDecision | undefined
 }
 
 export class Settlements {
@@ -37,21 +37,24 @@ export class Settlements {
   }
 
   /** Of a message that goes back to its queue the policy decides. A copy, where there is one, is on its way when this returns. */
-  of(lease: Lease, wish: { verdict: Verdict } | { verdict: 'later'; delay: number; changes?: Changes }): Settlement {
-    if (wish.verdict === 'later') return this.#again(lease, wish.delay, wish.changes)
-    const { fate, metrics } = this.#options
+  settlementOf(
+    lease: Lease,
+    wish: { verdict: Disposition } | { verdict: 'later'; delay: number; changes?: CopyChanges },
+  ): Settlement {
+    if (wish.verdict === 'later') return this.#republish(lease, wish.delay, wish.changes)
+    const { decideRetry: fate, metrics } = this.#options
     const decided = wish.verdict === 'requeue' ? fate(lease.vhost, lease.queue, lease.delivery) : undefined
     if (decided === undefined) return { verdict: wish.verdict }
     if (typeof decided === 'object') {
       metrics.retried('again')
-      return this.#again(lease, decided.again)
+      return this.#republish(lease, decided.again)
     }
     metrics.retried(decided)
     return { verdict: decided === 'discard' ? 'ack' : 'reject' }
   }
 
-  #again(lease: Lease, delay: number, changes?: Changes): Settlement {
-    return { verdict: 'ack', copied: this.#options.later(copyOf(lease, changes), delay) }
+  #republish(lease: Lease, delay: number, changes?: CopyChanges): Settlement {
+    return { verdict: 'ack', copied: this.#options.republishLater(copyOf(lease, changes), delay) }
   }
 }
 
@@ -61,8 +64,8 @@ export class Settlements {
  */
 function copyOf(
   { vhost, queue, delivery }: Lease,
-  { attempts, messageId = randomUUID() }: Changes = {},
-): { vhost: string; message: OutgoingMessage } {
+  { attempts, messageId = randomUUID() }: CopyChanges = {},
+): { vhost: string; message: PublishMessage } {
   const { properties, body, deliveryCount, redelivered } = delivery
   const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, CC: _cc, BCC: _bcc, ...headers } = properties.headers ?? {}
   const counted: FieldTable = {

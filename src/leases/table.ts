@@ -6,7 +6,7 @@
 //     ├─ time is up ──▶ expired: requeued
 //     └─ channel, connection or queue gone ──▶ lost
 
-import type { Delivery, Verdict } from '../amqp/consume/delivery.js'
+import type { Delivery, Disposition } from '../amqp/consume/delivery.js'
 import type { Metrics } from '../metrics.js'
 
 export interface Lease {
@@ -14,7 +14,7 @@ export interface Lease {
   readonly vhost: string
   readonly queue: string
   /** ownerDigest() of the login that received it; undefined where that was the gateway's own user. */
-  readonly owner: string | undefined
+  readonly receivedBy: string | undefined
   readonly delivery: Delivery
   /** All times in milliseconds since 1970. */
   readonly leasedAt: number
@@ -24,59 +24,59 @@ export interface Lease {
   /** What it was leased for; an extension without a time takes the same. */
   readonly duration: number
   /** Set once a settle was written to the broker. */
-  settling: { wish: Wish; outcome: Promise<Settled> } | undefined
+  settling: { wish: SettleAction; outcome: Promise<SettleOutcome> } | undefined
   /** Called once, when the lease is over, however it ended. */
   onEnd: (() => void) | undefined
   slot: number
 }
 
 /** What a client asks for. What RabbitMQ is told may be another verdict, where a retry policy says so. */
-export type Wish = Verdict | 'later'
+export type SettleAction = Disposition | 'later'
 
 /** How to settle a message: with a word to RabbitMQ, and before it a copy that takes its place, where there is one. */
 export interface Settlement {
-  verdict: Verdict
+  verdict: Disposition
   /** Resolves when the copy is safe. */
   copied?: Promise<void>
 }
 
-export type Settled = 'settled' | 'unknown'
-interface Memory {
-  wish: Wish
-  outcome: Settled
+export type SettleOutcome = 'settled' | 'unknown'
+interface RememberedSettle {
+  action: SettleAction
+  outcome: SettleOutcome
   at: number
 }
 
 /** Leases end within this many milliseconds of their time. */
-const TICK = 100
-const REMEMBER = 5 * 60_000
+const EXPIRY_TICK_MS = 100
+const REMEMBER_SETTLE_MS = 5 * 60_000
 
 export class LeaseTable {
   readonly #metrics: Metrics
   readonly #maxRemembered: number
-  readonly #afterwards: (lease: Lease) => Settlement
+  readonly #onExpired: (lease: Lease) => Settlement
   readonly #leases = new Map<string, Lease>()
   /** Leases by the tick in which they end: one timer for all, and an extension is a move. */
   readonly #slots = new Map<number, Set<Lease>>()
   /** In order of settling. */
-  readonly #memories = new Map<string, Memory>()
+  readonly #remembered = new Map<string, RememberedSettle>()
   #lastSlot = slotOf(Date.now())
   readonly #ticks: NodeJS.Timeout
 
-  /** @param options.afterwards what becomes of a message whose lease ran out */
-  constructor(options: { metrics: Metrics; remembered: number; afterwards: (lease: Lease) => Settlement }) {
+  /** @param options.onExpired what becomes of a message whose lease ran out */
+  constructor(options: { metrics: Metrics; maxRemembered: number; onExpired: (lease: Lease) => Settlement }) {
     this.#metrics = options.metrics
-    this.#afterwards = options.afterwards
-    this.#maxRemembered = options.remembered
-    this.#ticks = setInterval(() => this.#tick(), TICK)
+    this.#onExpired = options.onExpired
+    this.#maxRemembered = options.maxRemembered
+    this.#ticks = setInterval(() => this.#tick(), EXPIRY_TICK_MS)
   }
 
   get size(): number {
     return this.#leases.size
   }
 
-  get remembered(): number {
-    return this.#memories.size
+  get rememberedCount(): number {
+    return this.#remembered.size
   }
 
   add(lease: Lease): void {
@@ -90,8 +90,8 @@ export class LeaseTable {
   }
 
   /** What became of a lease that is over, for five minutes. */
-  memory(id: string): Memory | undefined {
-    return this.#memories.get(id)
+  remembered(id: string): RememberedSettle | undefined {
+    return this.#remembered.get(id)
   }
 
   extend(lease: Lease, expiresAt: number): void {
@@ -105,7 +105,7 @@ export class LeaseTable {
    * two of it, and never none. Where there is no copy the lease goes on as it was.
    * @throws what `copied` is rejected with
    */
-  settle(lease: Lease, wish: Wish, { verdict, copied }: Settlement): Promise<Settled> {
+  settle(lease: Lease, wish: SettleAction, { verdict, copied }: Settlement): Promise<SettleOutcome> {
     this.#unschedule(lease)
     const outcome = copied
       ? copied.then(
@@ -123,7 +123,7 @@ export class LeaseTable {
   }
 
   /** Ends leases before their time, to give their deliveries back: those of them that are still active, in the order given. */
-  take(leases: Lease[]): Delivery[] {
+  takeBack(leases: Lease[]): Delivery[] {
     const active = leases.filter((lease) => this.#leases.get(lease.id) === lease && !lease.settling)
     for (const lease of active) this.#remove(lease)
     return active.map(({ delivery }) => delivery)
@@ -146,7 +146,7 @@ export class LeaseTable {
     clearInterval(this.#ticks)
   }
 
-  #write(lease: Lease, wish: Wish, verdict: Verdict): Promise<Settled> {
+  #write(lease: Lease, wish: SettleAction, verdict: Disposition): Promise<SettleOutcome> {
     if (!lease.delivery.channel.settle(lease.delivery, verdict)) return Promise.resolve(this.#ended(lease, wish, 'unknown'))
     return lease.delivery.channel.barrier().then(
       () => this.#ended(lease, wish, 'settled'),
@@ -154,12 +154,12 @@ export class LeaseTable {
     )
   }
 
-  #ended(lease: Lease, wish: Wish, outcome: Settled): Settled {
+  #ended(lease: Lease, wish: SettleAction, outcome: SettleOutcome): SettleOutcome {
     this.#forget(lease)
     if (outcome === 'unknown') this.#metrics.settled('unknown')
     else this.#metrics.settled(wish === 'ack' ? 'acked' : 'nacked')
-    this.#memories.set(lease.id, { wish, outcome, at: Date.now() })
-    if (this.#memories.size > this.#maxRemembered) this.#memories.delete(this.#memories.keys().next().value!)
+    this.#remembered.set(lease.id, { action: wish, outcome, at: Date.now() })
+    if (this.#remembered.size > this.#maxRemembered) this.#remembered.delete(this.#remembered.keys().next().value!)
     return outcome
   }
 
@@ -204,13 +204,13 @@ export class LeaseTable {
       for (const lease of [...due].sort((a, b) => a.delivery.tag - b.delivery.tag)) {
         this.#remove(lease)
         this.#metrics.settled('expired')
-        this.#giveBack(lease, this.#afterwards(lease))
+        this.#giveBack(lease, this.#onExpired(lease))
       }
     }
     this.#lastSlot = Math.max(this.#lastSlot, current)
-    for (const [id, { at }] of this.#memories) {
-      if (now - at < REMEMBER) break
-      this.#memories.delete(id)
+    for (const [id, { at }] of this.#remembered) {
+      if (now - at < REMEMBER_SETTLE_MS) break
+      this.#remembered.delete(id)
     }
   }
 
@@ -227,5 +227,5 @@ export class LeaseTable {
 }
 
 function slotOf(time: number): number {
-  return Math.floor(time / TICK)
+  return Math.floor(time / EXPIRY_TICK_MS)
 }

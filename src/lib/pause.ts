@@ -1,6 +1,6 @@
 // The pause of a loop that looks again and again, which something that happens meanwhile may end.
 
-export class Rest {
+export class Pause {
   #isAwake = false
   #end: (() => void) | undefined
 

@@ -2,8 +2,8 @@
 
 import { readFileSync, unwatchFile, watchFile } from 'node:fs'
 
-const INTERVAL = 1000
-const MAX_SIZE = 64 * 1024 * 1024
+const WATCH_INTERVAL_MS = 1000
+const MAX_FILE_BYTES = 64 * 1024 * 1024
 
 /** @throws Error that says why not, in words that complete "the file …" */
 export function readWhole(path: string): string {
@@ -13,13 +13,13 @@ export function readWhole(path: string): string {
   } catch (error) {
     throw new Error(`can't be read: ${(error as NodeJS.ErrnoException).code}`)
   }
-  if (text.length > MAX_SIZE) throw new Error(`is larger than ${MAX_SIZE} bytes`)
+  if (text.length > MAX_FILE_BYTES) throw new Error(`is larger than ${MAX_FILE_BYTES} bytes`)
   return text
 }
 
 /** Calls back within a second or two of a change. @returns what ends the watch */
 export function watch(path: string, changed: () => void): () => void {
   const listener = () => changed()
-  watchFile(path, { interval: INTERVAL, persistent: false }, listener)
+  watchFile(path, { interval: WATCH_INTERVAL_MS, persistent: false }, listener)
   return () => unwatchFile(path, listener)
 }

@@ -1,16 +1,16 @@
 // One message of a batch, in its JSON form: what stands in a line of NDJSON, in the list of a JSON batch, in a CloudEvents batch.
 
 import { randomUUID } from 'node:crypto'
-import type { OutgoingMessage, Properties } from '../amqp/wire/message.js'
-import { type FieldError, Problem } from '../problems.js'
+import type { Properties, PublishMessage } from '../amqp/wire/message.js'
 import { formatDuration, parseDuration } from '../lib/units.js'
+import { type FieldError, Problem } from '../problems.js'
 import { REQUIRED } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson } from './headers.js'
-import { checkTogether, properties as known, propertyNames, routingKeyError } from './properties.js'
 import { objectMembers, type Slice } from './json-slices.js'
+import { checkAcrossProperties, properties as known, propertyNames, routingKeyError } from './properties.js'
 
-export interface EntryTarget {
+export interface BatchTarget {
   /** Only to an exchange a message may have a routing key of its own. */
   to: 'queue' | 'exchange'
   exchange: string
@@ -23,20 +23,20 @@ export interface EntryTarget {
   delays: { shortest: number; longest: number }
 }
 
-export interface Entry {
+export interface BatchMessage {
   /** The client's own name for the message in the results. */
   id?: string | undefined
-  message: OutgoingMessage
+  message: PublishMessage
   /** Milliseconds that it is to wait before it comes. */
   delay?: number | undefined
 }
 
-const MEMBERS = ['payload', 'payload_encoding', 'properties', 'routing_key', 'delay', 'id']
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+const MESSAGE_MEMBERS = ['payload', 'payload_encoding', 'properties', 'routing_key', 'delay', 'id']
+const PAYLOAD_BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 const byJsonName = new Map(propertyNames.map((name) => [known[name].json, name]))
 
 /** Why a piece of a batch is no message. */
-export class EntryProblem extends Problem {
+export class BatchMessageProblem extends Problem {
   /** The client's own name for it, where that much could be read. */
   readonly id: string | undefined
 
@@ -50,9 +50,9 @@ export class EntryProblem extends Problem {
  * Reads a message from a piece of valid JSON.
  * @throws EntryProblem invalid_message with everything wrong with it, message_too_large
  */
-export function readEntry(text: string, at: number, target: EntryTarget): Entry {
+export function readBatchMessage(text: string, at: number, target: BatchTarget): BatchMessage {
   const errors: FieldError[] = []
-  if (text[at] !== '{') throw invalid([{ pointer: '', detail: 'is not a JSON object' }])
+  if (text[at] !== '{') throw invalidMember([{ pointer: '', detail: 'is not a JSON object' }])
   const members = objectMembers(text, at)
   const cut = ({ start, end }: Slice) => text.slice(start, end)
   const value = (name: string): unknown => {
@@ -60,7 +60,7 @@ export function readEntry(text: string, at: number, target: EntryTarget): Entry 
     return slice && JSON.parse(cut(slice))
   }
   for (const name of members.keys()) {
-    if (!MEMBERS.includes(name)) errors.push({ pointer: `/${name.slice(0, 64)}`, detail: 'is not known here' })
+    if (!MESSAGE_MEMBERS.includes(name)) errors.push({ pointer: `/${name.slice(0, 64)}`, detail: 'is not known here' })
   }
   const given = value('id')
   const id = typeof given === 'string' && given.length <= 255 ? given : undefined
@@ -76,12 +76,12 @@ export function readEntry(text: string, at: number, target: EntryTarget): Entry 
   }
 
   const propertiesAt = members.get('properties')
-  const values = propertiesAt ? readProperties(cut(propertiesAt), target.username, errors) : { deliveryMode: 2 }
+  const values = propertiesAt ? readJsonProperties(cut(propertiesAt), target.username, errors) : { deliveryMode: 2 }
   const delay = readDelay(value('delay'), target.delays, errors)
   if (delay !== undefined && values.expiration !== undefined)
     errors.push({ pointer: '/properties/expiration', detail: 'is not for a message with a delay' })
   const body = readPayload(members.get('payload'), cut, value('payload_encoding'), values, errors)
-  if (errors.length > 0) throw invalid(errors, id)
+  if (errors.length > 0) throw invalidMember(errors, id)
   checkSize('payload', body, target, id)
   return {
     id,
@@ -95,7 +95,7 @@ export function readEntry(text: string, at: number, target: EntryTarget): Entry 
   }
 }
 
-function readDelay(value: unknown, { shortest, longest }: EntryTarget['delays'], errors: FieldError[]): number | undefined {
+function readDelay(value: unknown, { shortest, longest }: BatchTarget['delays'], errors: FieldError[]): number | undefined {
   if (value === undefined) return undefined
   const delay = typeof value === 'string' || typeof value === 'number' ? parseDuration(String(value)) : undefined
   if (delay === undefined) errors.push({ pointer: '/delay', detail: 'is not a duration like 500ms, 30s, 5m or 1h' })
@@ -128,13 +128,13 @@ function readPayload(
   }
   const text = isString ? (JSON.parse(raw) as string) : undefined
   if (text === undefined) errors.push({ pointer: '/payload', detail: `must be a string, as payload_encoding is ${chosen}` })
-  else if (chosen === 'base64' && !BASE64.test(text)) errors.push({ pointer: '/payload', detail: 'is not base64' })
+  else if (chosen === 'base64' && !PAYLOAD_BASE64.test(text)) errors.push({ pointer: '/payload', detail: 'is not base64' })
   else if (!text.isWellFormed()) errors.push({ pointer: '/payload', detail: 'has half a surrogate pair, which is no UTF-8' })
   else return Buffer.from(text, chosen === 'base64' ? 'base64' : 'utf8')
   return Buffer.alloc(0)
 }
 
-function readProperties(text: string, username: string | undefined, errors: FieldError[]): Properties {
+function readJsonProperties(text: string, username: string | undefined, errors: FieldError[]): Properties {
   const json = parseExact(text, { doubles: true })
   const values: Properties = { deliveryMode: 2 }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
@@ -157,7 +157,7 @@ function readProperties(text: string, username: string | undefined, errors: Fiel
     }
   }
   const pointer = (name: string) => `/properties/${name === 'headers' ? 'headers' : known[name as 'userId'].json}`
-  errors.push(...checkTogether(values, username, pointer))
+  errors.push(...checkAcrossProperties(values, username, pointer))
   return values
 }
 
@@ -165,8 +165,8 @@ function readProperties(text: string, username: string | undefined, errors: Fiel
  * Reads one event of a CloudEvents batch: it travels in structured mode, as it was written.
  * @throws EntryProblem as readEntry()
  */
-export function readEvent(text: string, at: number, end: number, target: EntryTarget): Entry {
-  if (text[at] !== '{') throw invalid([{ pointer: '', detail: 'is not a JSON object' }])
+export function readBatchEvent(text: string, at: number, end: number, target: BatchTarget): BatchMessage {
+  if (text[at] !== '{') throw invalidMember([{ pointer: '', detail: 'is not a JSON object' }])
   const members = objectMembers(text, at)
   const errors: FieldError[] = []
   const attributes = REQUIRED.map((name): unknown => {
@@ -179,7 +179,7 @@ export function readEvent(text: string, at: number, end: number, target: EntryTa
   }
   const [given] = attributes
   const id = typeof given === 'string' && given !== '' ? given.slice(0, 255) : undefined
-  if (errors.length > 0) throw invalid(errors, id)
+  if (errors.length > 0) throw invalidMember(errors, id)
   const body = Buffer.from(text.slice(at, end))
   checkSize('event', body, target, id)
   const properties = { deliveryMode: 2, contentType: 'application/cloudevents+json', messageId: randomUUID() }
@@ -189,12 +189,12 @@ export function readEvent(text: string, at: number, end: number, target: EntryTa
   }
 }
 
-function checkSize(what: string, { length }: Buffer, { maxSize }: EntryTarget, id: string | undefined): void {
+function checkSize(what: string, { length }: Buffer, { maxSize }: BatchTarget, id: string | undefined): void {
   if (length <= maxSize) return
-  throw new EntryProblem('message_too_large', `The ${what} has ${length} bytes, and ${maxSize} is the limit.`, id)
+  throw new BatchMessageProblem('message_too_large', `The ${what} has ${length} bytes, and ${maxSize} is the limit.`, id)
 }
 
-function invalid(errors: FieldError[], id?: string): EntryProblem {
+function invalidMember(errors: FieldError[], id?: string): BatchMessageProblem {
   const detail = errors.map(({ pointer, detail }) => `${pointer || 'the message'} ${detail}`).join('; ')
-  return new EntryProblem('invalid_message', detail, id, errors)
+  return new BatchMessageProblem('invalid_message', detail, id, errors)
 }

@@ -2,10 +2,10 @@
 // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 
 import { isUtf8 } from 'node:buffer'
-import type { IncomingMessage } from '../amqp/wire/message.js'
+import type { ReceivedMessage } from '../amqp/wire/message.js'
 import { attributeText, REQUIRED, toHttpName } from './cloudevents.js'
 import { isJson, isJsonType } from './json.js'
-import { headersOf } from './properties.js'
+import { checkHeaders } from './properties.js'
 
 export const STRUCTURED = 'application/cloudevents+json'
 
@@ -17,7 +17,7 @@ export interface Origin {
 }
 
 /** The event as JSON text; a JSON payload stands in it byte for byte. */
-export function eventOf(message: IncomingMessage, origin: Origin): Buffer {
+export function eventOf(message: ReceivedMessage, origin: Origin): Buffer {
   const { contentType } = message.properties
   // It is one in this very form already.
   if (contentType && /^application\/cloudevents\+json\s*(?:;|$)/i.test(contentType)) return message.body
@@ -27,22 +27,23 @@ export function eventOf(message: IncomingMessage, origin: Origin): Buffer {
 }
 
 /** Those of a message that is an event in binary mode; undefined for any other. */
-function ownAttributes({ properties }: IncomingMessage): Record<string, unknown> | undefined {
+function ownAttributes({ properties }: ReceivedMessage): Record<string, unknown> | undefined {
   const attributes: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(headersOf(properties) ?? {})) {
+  for (const [name, value] of Object.entries(checkHeaders(properties) ?? {})) {
     const attribute = toHttpName(name)?.slice('ce-'.length)
     const text = attribute === undefined ? undefined : attributeText(value)
     if (attribute === undefined || text === undefined || !/^[a-z0-9]+$/.test(attribute) || attribute === 'data') continue
-    attributes[attribute] = typeof value === 'boolean' || isInteger(value) ? value : text
+    attributes[attribute] = typeof value === 'boolean' || isIntegerAttribute(value) ? value : text
   }
   return REQUIRED.every((name) => typeof attributes[name] === 'string' && attributes[name] !== '') ? attributes : undefined
 }
 
 /** As far as the format's own integers go; a larger one is text. */
-const isInteger = (value: unknown): boolean => typeof value === 'number' && Number.isInteger(value) && (value | 0) === value
+const isIntegerAttribute = (value: unknown): boolean =>
+  typeof value === 'number' && Number.isInteger(value) && (value | 0) === value
 
 function newAttributes(
-  { properties: { type, timestamp } }: IncomingMessage,
+  { properties: { type, timestamp } }: ReceivedMessage,
   { id, vhost, queue }: Origin,
 ): Record<string, unknown> {
   const time = timestamp === undefined ? undefined : new Date(timestamp * 1000)
@@ -55,7 +56,7 @@ function newAttributes(
   }
 }
 
-function dataOf({ body, properties: { contentType, contentEncoding } }: IncomingMessage): string {
+function dataOf({ body, properties: { contentType, contentEncoding } }: ReceivedMessage): string {
   if (body.length === 0) return ''
   if (!contentEncoding && isUtf8(body)) {
     const text = body.toString('utf8')

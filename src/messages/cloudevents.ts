@@ -43,7 +43,7 @@ export function missingAttributes(http: IncomingHttpHeaders, headers: Record<str
 }
 
 /** HTTP header values are percent-encoded where they are not plain visible ASCII; undefined for a broken encoding. */
-export function decodeValue(value: string): string | undefined {
+export function decodePercent(value: string): string | undefined {
   if (!value.includes('%')) return value
   try {
     return decodeURIComponent(value)
@@ -52,6 +52,6 @@ export function decodeValue(value: string): string | undefined {
   }
 }
 
-export function encodeValue(value: string): string {
+export function encodePercent(value: string): string {
   return value.toWellFormed().replace(/[^\u0021\u0023-\u0024\u0026-\u007e]/gu, (character) => encodeURIComponent(character))
 }

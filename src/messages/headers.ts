@@ -3,12 +3,12 @@
 import { encodedSize, type FieldTable, type FieldValue, TypedValue } from '../amqp/wire/field-table.js'
 import type { FieldError } from '../problems.js'
 
-const MAX_DEPTH = 16
+const MAX_JSON_DEPTH = 16
 const MAX_ERRORS = 20
 const MAX_KEY_BYTES = 128
 const MAX_TABLE_BYTES = 60 * 1024
 const MAX_INT64 = 2n ** 63n - 1n
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+const PADDED_BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 
 /**
  * A field table from parsed JSON. Whatever the broker or the wire format would choke on becomes an error at its pointer;
@@ -29,8 +29,8 @@ export function tableFromJson(json: unknown, pointer: string, errors: FieldError
 
 function readTable(json: Record<string, unknown>, pointer: string, errors: FieldError[], depth: number): FieldTable {
   const table: FieldTable = Object.create(null)
-  if (depth > MAX_DEPTH) {
-    errors.push({ pointer, detail: `is nested more than ${MAX_DEPTH} levels deep` })
+  if (depth > MAX_JSON_DEPTH) {
+    errors.push({ pointer, detail: `is nested more than ${MAX_JSON_DEPTH} levels deep` })
     return table
   }
   for (const [name, value] of Object.entries(json)) {
@@ -63,7 +63,7 @@ function readValue(json: unknown, pointer: string, errors: FieldError[], depth: 
   }
   if (json === null) return null
   if (Array.isArray(json)) {
-    if (depth >= MAX_DEPTH) return fail(`is nested more than ${MAX_DEPTH} levels deep`)
+    if (depth >= MAX_JSON_DEPTH) return fail(`is nested more than ${MAX_JSON_DEPTH} levels deep`)
     return readArray(json, pointer, errors, depth + 1)
   }
   const object = json as Record<string, unknown>
@@ -105,10 +105,10 @@ function readTagged(type: unknown, given: unknown, pointer: string, errors: Fiel
         ? new TypedValue('double', value)
         : fail('is not a finite number')
     case 'bytes':
-      return typeof value === 'string' && BASE64.test(value) ? Buffer.from(value, 'base64') : fail('is not base64')
+      return typeof value === 'string' && PADDED_BASE64.test(value) ? Buffer.from(value, 'base64') : fail('is not base64')
     case 'decimal': {
       const { places, digits, ...rest } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
-      if (!isInteger(places, 0, 255) || !isInteger(digits, -0x80000000, 0x7fffffff) || Object.keys(rest).length > 0) {
+      if (!isIntegerText(places, 0, 255) || !isIntegerText(digits, -0x80000000, 0x7fffffff) || Object.keys(rest).length > 0) {
         return fail('is not a decimal like {"places": 2, "digits": 314}')
       }
       // The specification has no sign; every client that writes decimals writes two's complement.
@@ -131,7 +131,7 @@ function toBigInt(value: unknown): bigint | undefined {
   return typeof value === 'string' && /^-?\d{1,20}$/.test(value) ? BigInt(value) : undefined
 }
 
-const isInteger = (value: unknown, min: number, max: number): value is number =>
+const isIntegerText = (value: unknown, min: number, max: number): value is number =>
   Number.isInteger(value) && (value as number) >= min && (value as number) <= max
 
 export const escapePointer = (name: string): string => name.replaceAll('~', '~0').replaceAll('/', '~1')
@@ -147,33 +147,33 @@ export function tableToJson(table: FieldTable): string {
 function valueToJson(value: FieldValue): string {
   if (typeof value === 'string' || typeof value === 'boolean' || value === null) return JSON.stringify(value)
   if (typeof value === 'number') return String(value)
-  if (Buffer.isBuffer(value)) return tagged('bytes', JSON.stringify(value.toString('base64')))
+  if (Buffer.isBuffer(value)) return writeTagged('bytes', JSON.stringify(value.toString('base64')))
   if (value instanceof TypedValue) return typedToJson(value)
   if (Array.isArray(value)) return `[${value.map(valueToJson).join(',')}]`
   // A table of somebody's own with that name in it would be taken for a tag.
-  return Object.hasOwn(value, 'amqp_type') ? tagged('table', tableToJson(value)) : tableToJson(value)
+  return Object.hasOwn(value, 'amqp_type') ? writeTagged('table', tableToJson(value)) : tableToJson(value)
 }
 
 function typedToJson({ '!': type, value }: TypedValue): string {
   switch (type) {
     case 'int64':
-      return tagged('int64', `"${value}"`)
+      return writeTagged('int64', `"${value}"`)
     case 'int32':
       return String(value)
     case 'timestamp':
-      return tagged('timestamp', typeof value === 'bigint' ? `"${value}"` : String(value))
+      return writeTagged('timestamp', typeof value === 'bigint' ? `"${value}"` : String(value))
     case 'double': {
       const digits = Object.is(value, -0) ? '-0' : String(value)
-      if (!Number.isFinite(value)) return tagged('double', `"${digits}"`)
+      if (!Number.isFinite(value)) return writeTagged('double', `"${digits}"`)
       return /[e.]/.test(digits) ? digits : `${digits}.0`
     }
     case 'decimal': {
       const { places, digits } = value as { places: number; digits: number }
-      return tagged('decimal', `{"places":${places},"digits":${digits | 0}}`)
+      return writeTagged('decimal', `{"places":${places},"digits":${digits | 0}}`)
     }
     default:
-      return tagged(type, JSON.stringify((value as Buffer).toString('base64')))
+      return writeTagged(type, JSON.stringify((value as Buffer).toString('base64')))
   }
 }
 
-const tagged = (type: string, value: string): string => `{"amqp_type":"${type}","value":${value}}`
+const writeTagged = (type: string, value: string): string => `{"amqp_type":"${type}","value":${value}}`

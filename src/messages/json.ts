@@ -1,10 +1,10 @@
 // A message in its JSON form, as text: a JSON payload stands in it byte for byte, so that its numbers stay what they are.
 
 import { isUtf8 } from 'node:buffer'
-import type { IncomingMessage } from '../amqp/wire/message.js'
-import { deathsOf } from './x-death.js'
+import type { ReceivedMessage } from '../amqp/wire/message.js'
 import { tableToJson } from './headers.js'
-import { headersOf, properties, propertyNames } from './properties.js'
+import { checkHeaders, properties, propertyNames } from './properties.js'
+import { deathsOf } from './x-death.js'
 
 export type Encoding = 'auto' | 'string' | 'base64'
 
@@ -15,7 +15,7 @@ export interface Leased {
 
 /** The message as JSON text, on one line. */
 export function messageToJson(
-  message: IncomingMessage & { deliveryCount?: number | undefined },
+  message: ReceivedMessage & { deliveryCount?: number | undefined },
   encoding: Encoding,
   lease?: Leased,
 ): string {
@@ -29,7 +29,7 @@ export function messageToJson(
   return `${json}}`
 }
 
-function payload({ body, properties: { contentType, contentEncoding } }: IncomingMessage, encoding: Encoding): string {
+function payload({ body, properties: { contentType, contentEncoding } }: ReceivedMessage, encoding: Encoding): string {
   const bytes = `"payload_bytes":${body.length}`
   if (encoding !== 'base64' && isUtf8(body)) {
     const text = body.toString('utf8')
@@ -42,13 +42,13 @@ function payload({ body, properties: { contentType, contentEncoding } }: Incomin
   return `"payload":"${body.toString('base64')}","payload_encoding":"base64",${bytes}`
 }
 
-function propertiesToJson({ properties: values }: IncomingMessage): string {
+function propertiesToJson({ properties: values }: ReceivedMessage): string {
   let json = ''
   for (const name of propertyNames) {
     const value = values[name]
     if (value !== undefined) json += `${json === '' ? '' : ','}"${properties[name].json}":${JSON.stringify(value)}`
   }
-  const headers = headersOf(values)
+  const headers = checkHeaders(values)
   if (headers) json += `${json === '' ? '' : ','}"headers":${tableToJson(headers)}`
   return `{${json}}`
 }

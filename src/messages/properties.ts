@@ -7,7 +7,7 @@ import { DELAYED_HEADER, type Properties } from '../amqp/wire/message.js'
 import { isReserved } from '../amqp/wire/reserved.js'
 import type { FieldError } from '../problems.js'
 
-type Name = Exclude<keyof Properties, 'headers'>
+type PropertyName = Exclude<keyof Properties, 'headers'>
 interface PropertyInfo {
   /** In the JSON form. */
   json: string
@@ -36,13 +36,13 @@ const replyTo = (value: string | number) =>
     ? 'is reserved: it would name a consumer of the gateway itself'
     : shortString(value)
 
-const text = (json: string, check = shortString): PropertyInfo => ({
+const checkText = (json: string, check = shortString): PropertyInfo => ({
   json,
   http: `amqp-${json.replaceAll('_', '-')}`,
   kind: 'text',
   check,
 })
-const integer = (json: string, min: number, max: number): PropertyInfo => ({
+const checkInteger = (json: string, min: number, max: number): PropertyInfo => ({
   json,
   http: `amqp-${json.replaceAll('_', '-')}`,
   kind: 'integer',
@@ -50,31 +50,31 @@ const integer = (json: string, min: number, max: number): PropertyInfo => ({
 })
 
 /** In the order in which they are shown. */
-export const properties: Readonly<Record<Name, PropertyInfo>> = {
-  contentType: { ...text('content_type'), http: 'content-type' },
-  contentEncoding: { ...text('content_encoding'), http: 'content-encoding' },
-  deliveryMode: integer('delivery_mode', 1, 2),
-  priority: integer('priority', 0, 255),
-  correlationId: text('correlation_id'),
-  replyTo: text('reply_to', replyTo),
-  expiration: text('expiration', expiration),
-  messageId: text('message_id'),
-  timestamp: integer('timestamp', 0, Number.MAX_SAFE_INTEGER),
-  type: text('type'),
-  userId: text('user_id'),
-  appId: text('app_id'),
+export const properties: Readonly<Record<PropertyName, PropertyInfo>> = {
+  contentType: { ...checkText('content_type'), http: 'content-type' },
+  contentEncoding: { ...checkText('content_encoding'), http: 'content-encoding' },
+  deliveryMode: checkInteger('delivery_mode', 1, 2),
+  priority: checkInteger('priority', 0, 255),
+  correlationId: checkText('correlation_id'),
+  replyTo: checkText('reply_to', replyTo),
+  expiration: checkText('expiration', expiration),
+  messageId: checkText('message_id'),
+  timestamp: checkInteger('timestamp', 0, Number.MAX_SAFE_INTEGER),
+  type: checkText('type'),
+  userId: checkText('user_id'),
+  appId: checkText('app_id'),
 }
 
-export const propertyNames = Object.keys(properties) as Name[]
+export const propertyNames = Object.keys(properties) as PropertyName[]
 
 /**
  * Checks what has to be the broker's way, beyond each value's own form.
  * @param username the AMQP connection's user: the only `user_id` that the broker lets through; undefined: the author may set none
  */
-export function checkTogether(
+export function checkAcrossProperties(
   values: Properties,
   username: string | undefined,
-  pointer: (name: Name | 'headers') => string,
+  pointer: (name: PropertyName | 'headers') => string,
 ): FieldError[] {
   const errors: FieldError[] = []
   if (values.userId !== undefined && values.userId !== username) {
@@ -110,7 +110,7 @@ export function routingKeyError(key: string): string | undefined {
 }
 
 /** The headers, or undefined where there are none. */
-export function headersOf(values: Properties): FieldTable | undefined {
+export function checkHeaders(values: Properties): FieldTable | undefined {
   for (const _ in values.headers) return values.headers
   return undefined
 }

@@ -4,12 +4,12 @@ import { isUtf8 } from 'node:buffer'
 import { randomUUID } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FieldTable } from '../amqp/wire/field-table.js'
-import type { IncomingMessage, Properties } from '../amqp/wire/message.js'
+import type { Properties, ReceivedMessage } from '../amqp/wire/message.js'
 import { type FieldError, Problem } from '../problems.js'
-import { attributeText, decodeValue, encodeValue, missingAttributes, toAmqpName, toHttpName } from './cloudevents.js'
+import { attributeText, decodePercent, encodePercent, missingAttributes, toAmqpName, toHttpName } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson, tableToJson } from './headers.js'
-import { checkTogether, headersOf, properties, propertyNames } from './properties.js'
+import { checkAcrossProperties, checkHeaders, properties, propertyNames } from './properties.js'
 
 export const TRACE = ['traceparent', 'tracestate', 'baggage']
 const MAX_RESPONSE_HEADERS = 8 * 1024
@@ -44,7 +44,7 @@ export function readProperties(http: IncomingHttpHeaders, username: string | und
   if (headers) values.headers = headers
   if (!values.messageId) values.messageId = randomUUID()
   const pointer = (name: string) => `/header/${name === 'headers' ? 'amqp-headers' : properties[name as 'userId'].http}`
-  errors.push(...checkTogether(values, username, pointer))
+  errors.push(...checkAcrossProperties(values, username, pointer))
   if (errors.length > 0) {
     throw new Problem('invalid_message', errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; '), { errors })
   }
@@ -76,7 +76,7 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
       else if (!stated.some((other) => json[other] === text))
         errors.push({ pointer: `/header/${name}`, detail: 'contradicts amqp-headers' })
     } else if (name.startsWith('ce-') && name.length > 3) {
-      const text = decodeValue(fromHttp(value))
+      const text = decodePercent(fromHttp(value))
       if (text === undefined) errors.push({ pointer: `/header/${name}`, detail: 'has a broken percent-encoding' })
       else json[toAmqpName(name)] ??= text
     } else if (TRACE.includes(name)) {
@@ -99,7 +99,7 @@ function objectOf(json: unknown): object {
  * The HTTP headers of a raw answer.
  * @throws Problem not_acceptable where they would be larger than 8 KiB or hold what no HTTP header can
  */
-export function writeProperties(message: IncomingMessage): Record<string, string> {
+export function writeProperties(message: ReceivedMessage): Record<string, string> {
   const http: Record<string, string> = {}
   for (const name of propertyNames) {
     const value = message.properties[name]
@@ -108,7 +108,7 @@ export function writeProperties(message: IncomingMessage): Record<string, string
   http['amqp-redelivered'] = String(message.redelivered)
   http['amqp-exchange'] = message.exchange
   http['amqp-routing-key'] = message.routingKey
-  const headers = headersOf(message.properties)
+  const headers = checkHeaders(message.properties)
   if (headers) {
     http['amqp-headers'] = asciiJson(tableToJson(headers))
     for (const name of TRACE) if (typeof headers[name] === 'string') http[name] = headers[name]
@@ -135,7 +135,7 @@ function addSingleHeaders(http: Record<string, string>, headers: FieldTable, roo
     if (typeof given !== 'string' || name === '' || TRACE.includes(name) || written.has(name.toLowerCase())) continue
     written.add(name.toLowerCase())
     const header = event ?? `amqp-header-${name}`
-    const text = event ? encodeValue(given) : given
+    const text = event ? encodePercent(given) : given
     if (!/^[\w!#$%&'*+.^`|~-]+$/.test(header) || !isHttpValue(text)) continue
     const line = toHttp(text)
     room -= header.length + line.length + 4

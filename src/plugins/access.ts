@@ -7,7 +7,7 @@ import { ANYBODY, type Identity } from '../access/identity.js'
 import type { Requirement } from '../access/requirements.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
-import { placeOf } from './rate-limit.js'
+import { clientKey } from './rate-limit.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -23,7 +23,7 @@ declare module 'fastify' {
 }
 
 export const access = fp(async (app: FastifyInstance, services: Services) => {
-  const { access, vhosts } = services
+  const { authentication: access, vhosts } = services
   const routes: RouteOptions[] = []
   app.addHook('onRoute', (route) => {
     routes.push(route)
@@ -32,7 +32,7 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
   app.addHook('onReady', (done) => {
     for (const { method, url, config } of routes) {
       if (!config?.access) throw new Error(`${method} ${url} does not say what it wants of whoever calls it`)
-      for (const one of [method].flat()) access.doors.push({ method: one, url, requirement: config.access })
+      for (const one of [method].flat()) access.protectedRoutes.push({ method: one, url, requirement: config.access })
     }
     done()
   })
@@ -50,7 +50,7 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
       done()
     }
     const { ip } = request
-    const found = access.identify(request.raw.rawHeaders, () => placeOf(ip))
+    const found = access.identify(request.raw.rawHeaders, () => clientKey(ip))
     if (found instanceof Promise) found.then(settle, done)
     else settle(found)
   })
@@ -61,21 +61,21 @@ function guard(route: RouteOptions, defaultVhost: string): void {
   const requirement = () => route.config!.access!
   const vhostOf = (params: unknown) => (params as { vhost?: string }).vhost ?? defaultVhost
   const before: onRequestHookHandler = (request, _reply, done) => {
-    const { kind, allows, says } = requirement()
+    const { kind, check: allows, description: says } = requirement()
     if (kind === 'open' || kind === 'instance') done()
     else if (!request.identity) done(request.refusal!)
-    else done(allows(request.identity.rights, vhostOf(request.params), request) ? undefined : refused(says))
+    else done(allows(request.identity.rights, vhostOf(request.params), request) ? undefined : accessRefused(says))
   }
   const withBody: preHandlerHookHandler = (request, _reply, done) => {
-    const { allowsBody, says } = requirement()
+    const { checkBody: allowsBody, description: says } = requirement()
     const may = !allowsBody || allowsBody(request.identity!.rights, vhostOf(request.params), request)
-    done(may ? undefined : refused(says))
+    done(may ? undefined : accessRefused(says))
   }
   route.onRequest = [before, ...[route.onRequest ?? []].flat()]
-  if (route.config?.access?.allowsBody) route.preHandler = [withBody, ...[route.preHandler ?? []].flat()]
+  if (route.config?.access?.checkBody) route.preHandler = [withBody, ...[route.preHandler ?? []].flat()]
 }
 
 /** The same whether there is such a thing or not: nobody has looked. */
-function refused(says: string): Problem {
+function accessRefused(says: string): Problem {
   return new Problem('access_refused', `This wants ${says}.`)
 }

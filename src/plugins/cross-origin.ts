@@ -6,12 +6,12 @@ import { isIP } from 'node:net'
 import cors from '@fastify/cors'
 import type { FastifyInstance, FastifyRequest, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { open } from '../access/requirements.js'
+import { openToAll } from '../access/requirements.js'
 import { isLoopback } from '../config/parsers.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
 
-export const browsers = fp(async (app: FastifyInstance, { config, access }: Services) => {
+export const crossOrigin = fp(async (app: FastifyInstance, { config, authentication: access }: Services) => {
   const { CORS_ORIGINS, ALLOWED_HOSTS, ADVERTISE_URL, HOST, TLS_CERT_FILE } = config
   const headers = {
     // An origin that may ask may use the answer; for every other page there is none, not as an image either.
@@ -30,7 +30,7 @@ export const browsers = fp(async (app: FastifyInstance, { config, access }: Serv
 
 async function allow(app: FastifyInstance, origins: readonly string[]): Promise<void> {
   app.addHook('onRoute', (route) => {
-    if (route.url === '*' && route.method === 'OPTIONS') route.config = { ...route.config, access: open }
+    if (route.url === '*' && route.method === 'OPTIONS') route.config = { ...route.config, access: openToAll }
   })
   await app.register(cors, {
     origin: origins.includes('*') ? '*' : [...origins],
@@ -42,7 +42,7 @@ async function allow(app: FastifyInstance, origins: readonly string[]): Promise<
   })
 }
 
-const MAX_KNOWN = 100
+const MAX_KNOWN_HOSTS = 100
 
 /**
  * A page can let its own name lead to this machine, and is then of the same origin as the gateway (DNS rebinding): what gives
@@ -67,7 +67,7 @@ function knownHost(allowed: readonly string[], advertised: string | undefined): 
       done(new Problem('access_refused', 'This gateway has no such name. Those it has beside localhost are in ALLOWED_HOSTS.'))
       return
     }
-    if (known.size < MAX_KNOWN) known.add(host)
+    if (known.size < MAX_KNOWN_HOSTS) known.add(host)
     done()
   }
 }

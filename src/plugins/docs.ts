@@ -5,22 +5,22 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { document } from '../../openapi/document.js'
-import { open } from '../access/requirements.js'
+import { openToAll } from '../access/requirements.js'
 import { catalogue } from '../problems.js'
 
 /** Swagger UI writes style elements into its page; all else is from here. */
-const CSP =
+const DOCS_CSP =
   "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
 
 /** A page of text, and an icon that keeps browsers from asking for one. */
-const PLAIN = "default-src 'none'; img-src data:; frame-ancestors 'none'"
+const PLAIN_PAGE_CSP = "default-src 'none'; img-src data:; frame-ancestors 'none'"
 
 /** Generates the document; has to come before the routes. */
 export const openapi = fp(async (app: FastifyInstance) => {
   app.addHook('onRoute', (route) => {
     const access = route.config?.access
     if (!access || access.kind === 'open') return
-    const description = [route.schema?.description, `Right: ${access.says}.`].filter(Boolean).join('\n\n')
+    const description = [route.schema?.description, `Right: ${access.description}.`].filter(Boolean).join('\n\n')
     route.schema = { ...route.schema, description }
   })
   await app.register(swagger, {
@@ -33,7 +33,7 @@ export const openapi = fp(async (app: FastifyInstance) => {
 export const docs = async (app: FastifyInstance) => {
   // They have a switch of their own, and a browser that opens a page sends no key.
   app.addHook('onRoute', (route) => {
-    route.config = { ...route.config, access: open }
+    route.config = { ...route.config, access: openToAll }
   })
   let json: string | undefined
   app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) => {
@@ -41,7 +41,7 @@ export const docs = async (app: FastifyInstance) => {
     reply.type('application/json').send(json)
   })
   app.get('/problems', { schema: { hide: true } }, (_request, reply) =>
-    reply.header('content-security-policy', PLAIN).type('text/html; charset=utf-8').send(problemsPage()),
+    reply.header('content-security-policy', PLAIN_PAGE_CSP).type('text/html; charset=utf-8').send(problemsPage()),
   )
   app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('/docs'))
 
@@ -52,7 +52,7 @@ export const docs = async (app: FastifyInstance) => {
     })
     await pages.register(swaggerUi, {
       routePrefix: '/docs',
-      staticCSP: CSP,
+      staticCSP: DOCS_CSP,
       // No validatorUrl: it would show the document to a server elsewhere.
       uiConfig: { docExpansion: 'list', tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null },
     })

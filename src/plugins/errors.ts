@@ -8,7 +8,7 @@ import { escapePointer } from '../messages/headers.js'
 import { type FieldError, Problem, type ProblemCode } from '../problems.js'
 
 /** On every answer. None is a page, except those that say so themselves: it runs nothing, is shown in no frame, and is not guessed at. */
-export const ALWAYS = {
+export const securityHeaders = {
   'cache-control': 'no-store',
   'x-content-type-options': 'nosniff',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
@@ -49,12 +49,12 @@ export function frameworkError(
   request: FastifyRequest,
   reply: FastifyReply,
 ): void {
-  reply.header('x-request-id', request.id).headers(ALWAYS)
+  reply.header('x-request-id', request.id).headers(securityHeaders)
   answer(app(), problemFor(error), request, reply)
 }
 
 function noRoute(request: FastifyRequest): Problem {
-  return new Problem('not_found', `There is no ${request.method} ${pathOf(request)}. The paths are listed at /docs.`)
+  return new Problem('not_found', `There is no ${request.method} ${requestPath(request)}. The paths are listed at /docs.`)
 }
 
 function wrongMethod(request: FastifyRequest, allow: string[]): Problem {
@@ -63,10 +63,10 @@ function wrongMethod(request: FastifyRequest, allow: string[]): Problem {
 
 function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
   const { status, code } = problem
-  const fields = { request_id: request.id, method: request.method, path: pathOf(request), code, detail: problem.message }
+  const fields = { request_id: request.id, method: request.method, path: requestPath(request), code, detail: problem.message }
   if (code === 'internal_error') app.log.error({ ...fields, err: problem.cause }, 'a defect')
   else if (status >= 500) app.log.warn(fields, 'a request failed')
-  else if (REFUSALS.includes(status)) logRefusal(app, problem, request)
+  else if (LOGGED_REFUSALS.includes(status)) logRefusal(app, problem, request)
   reply.code(status)
   if (problem.retryAfter !== undefined) reply.header('retry-after', String(problem.retryAfter))
   if (problem.options.challenge) reply.header('www-authenticate', problem.options.challenge)
@@ -76,25 +76,25 @@ function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest,
   reply
     .type('application/problem+json')
     .serializer(asIs)
-    .send(JSON.stringify(problem.body(pathOf(request), request.id)))
+    .send(JSON.stringify(problem.body(requestPath(request), request.id)))
 }
 
-const REFUSALS = [401, 403, 429]
+const LOGGED_REFUSALS = [401, 403, 429]
 
 /** Who was refused, and from where. */
 function logRefusal(app: FastifyInstance, { status, code, message }: Problem, request: FastifyRequest): void {
   const { id, method, ip, identity } = request
-  const fields = { request_id: id, method, path: pathOf(request), status, code, detail: message, address: ip }
+  const fields = { request_id: id, method, path: requestPath(request), status, code, detail: message, address: ip }
   app.log.info({ ...fields, ...(identity?.name && { identity: identity.name }) }, 'a request was refused')
 }
 
 const asIs = (text: unknown): string => text as string
 /** Without the query, where somebody may have put his key. */
-export const pathOf = (request: FastifyRequest): string => request.url.split('?', 1)[0]!.slice(0, 2048)
+export const requestPath = (request: FastifyRequest): string => request.url.split('?', 1)[0]!.slice(0, 2048)
 
 function problemFor(error: FastifyError): Problem {
   if (error instanceof Problem) return error
-  if (error.validation) return invalid(error)
+  if (error.validation) return validationProblem(error)
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return new Problem('message_too_large', 'The body is larger than the limit of this gateway.')
@@ -108,7 +108,7 @@ function problemFor(error: FastifyError): Problem {
   return new Problem('internal_error', 'This is a defect of the gateway; its log has the request id.', { cause: error })
 }
 
-function invalid(error: FastifyError): Problem {
+function validationProblem(error: FastifyError): Problem {
   const part = PARTS[error.validationContext ?? 'body'] ?? ''
   const errors = error.validation!.map(({ instancePath, message, keyword, params }): FieldError => {
     if (keyword === 'additionalProperties') {
@@ -137,7 +137,7 @@ const CLIENT_ERRORS: Record<string, [status: string, detail: string]> = {
   ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'The request did not come in time.'],
 }
 
-const ALWAYS_LINES = Object.entries(ALWAYS)
+const SECURITY_HEADER_LINES = Object.entries(securityHeaders)
   .map(([name, value]) => `${name}: ${value}\r\n`)
   .join('')
 
@@ -153,6 +153,6 @@ export function clientError(error: NodeJS.ErrnoException, socket: Socket): void 
   const problem = new Problem('invalid_request' satisfies ProblemCode, detail, { status: Number(status.slice(0, 3)) })
   const body = JSON.stringify(problem.body('', id))
   socket.end(
-    `HTTP/1.1 ${status}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nx-request-id: ${id}\r\n${ALWAYS_LINES}connection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${status}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nx-request-id: ${id}\r\n${SECURITY_HEADER_LINES}connection: close\r\n\r\n${body}`,
   )
 }

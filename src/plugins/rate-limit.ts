@@ -13,7 +13,7 @@ const MAX_COUNTED = 10_000
  * Where a request comes from, for counting: whoever has one address of IPv6 has all of its /64.
  * @param address undefined where the connection is gone by now
  */
-export const placeOf = (address: string | undefined): string => normalizeIP(address ?? '')
+export const clientKey = (address: string | undefined): string => normalizeIP(address ?? '')
 
 /** Comes after the plugin that finds out who asks. */
 export const rateLimit = fp(async (app: FastifyInstance, { config }: Services) => {
@@ -24,7 +24,7 @@ export const rateLimit = fp(async (app: FastifyInstance, { config }: Services) =
     max,
     timeWindow: window,
     // An identity's name has a space in it, which no address has.
-    keyGenerator: (request) => request.identity?.name || placeOf(request.ip),
+    keyGenerator: (request) => request.identity?.name || clientKey(request.ip),
   })
   // https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
   const policy = `"requests";q=${max};w=${Math.max(1, Math.ceil(window / 1000))}`

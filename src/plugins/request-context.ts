@@ -3,12 +3,12 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Services } from '../services.js'
-import { ALWAYS, pathOf } from './errors.js'
+import { requestPath, securityHeaders } from './errors.js'
 
-export const context = fp(async (app: FastifyInstance, services: Services) => {
+export const requestContext = fp(async (app: FastifyInstance, services: Services) => {
   const { config, metrics } = services
   app.addHook('onRequest', (request, reply, done) => {
-    reply.header('x-request-id', request.id).headers(ALWAYS)
+    reply.header('x-request-id', request.id).headers(securityHeaders)
     // Whoever keeps the connection for its next request would find it closed.
     if (services.draining) reply.header('connection', 'close')
     done()
@@ -22,7 +22,7 @@ export const context = fp(async (app: FastifyInstance, services: Services) => {
       const fields = {
         request_id: id,
         method,
-        path: pathOf(request),
+        path: requestPath(request),
         status: reply.statusCode,
         ms: Math.round(reply.elapsedTime * 10) / 10,
       }

@@ -9,9 +9,9 @@ import type { Services } from '../services.js'
 import { clientError } from './errors.js'
 
 /** What a body has to bring within BODY_TIMEOUT, or end: less is a trickle to hold the connection. */
-const LEAST = 1024
+const MIN_BYTES_PER_TIMEOUT = 1024
 /** Lines may come as they happen. */
-const PATIENCE_WITH_LINES = 10
+const NDJSON_PATIENCE = 10
 
 /** The last exchange on a connection; one object for all of them. */
 interface Watch {
@@ -59,12 +59,12 @@ export const slowClients = fp(async (app: FastifyInstance, { config }: Services)
 function checkBody(socket: Socket, watch: Watch, now: number, limit: number): void {
   const { request, response, readAt } = watch
   // Bytes that wait in here are ours to be slow with.
-  if (readAt === 0 || socket.bytesRead - watch.read >= LEAST || request.readableLength > 0) {
+  if (readAt === 0 || socket.bytesRead - watch.read >= MIN_BYTES_PER_TIMEOUT || request.readableLength > 0) {
     watch.read = socket.bytesRead
     watch.readAt = now
     return
   }
-  const patience = /ndjson/i.test(request.headers['content-type'] ?? '') ? PATIENCE_WITH_LINES : 1
+  const patience = /ndjson/i.test(request.headers['content-type'] ?? '') ? NDJSON_PATIENCE : 1
   if (now - readAt < limit * patience) return
   if (response.headersSent) socket.destroy()
   else clientError(Object.assign(new Error('slow'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket)

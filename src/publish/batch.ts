@@ -1,13 +1,19 @@
 // Many messages at once. One bad message fails alone; a result says no more than is known.
 
 import { isUtf8 } from 'node:buffer'
-import type { Identity } from '../access/identity.js'
 import { admit } from '../access/authorize-publish.js'
+import type { Identity } from '../access/identity.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
 import type { Config } from '../config/index.js'
 import type { Delays } from '../delay/delays.js'
-import { LONGEST_DELAY, SHORTEST_DELAY } from '../delay/levels.js'
-import { type Entry, EntryProblem, type EntryTarget, readEntry, readEvent } from '../messages/batch-message.js'
+import { MAX_DELAY_MS, MIN_DELAY_MS } from '../delay/levels.js'
+import {
+  type BatchMessage,
+  BatchMessageProblem,
+  type BatchTarget,
+  readBatchEvent,
+  readBatchMessage,
+} from '../messages/batch-message.js'
 import { arrayItems, objectMembers } from '../messages/json-slices.js'
 import type { BatchStatus, Metrics } from '../metrics.js'
 import { invalidRequest, Problem } from '../problems.js'
@@ -42,21 +48,21 @@ export interface BatchServices {
 }
 
 const MAX_MESSAGES = 10_000
-const DELAYS = { shortest: SHORTEST_DELAY, longest: LONGEST_DELAY }
+const DELAY_BOUNDS = { shortest: MIN_DELAY_MS, longest: MAX_DELAY_MS }
 
 /** Publishes the messages of one request, each on its own, in order. */
 export class Batch {
   readonly #vhost: Vhost
   readonly #services: BatchServices
   readonly #request: BatchRequest
-  readonly #letGo: () => void
-  readonly target: EntryTarget
+  readonly #release: () => void
+  readonly target: BatchTarget
 
-  private constructor(vhost: Vhost, services: BatchServices, request: BatchRequest, target: EntryTarget) {
+  private constructor(vhost: Vhost, services: BatchServices, request: BatchRequest, target: BatchTarget) {
     this.#vhost = vhost
     this.#services = services
     this.#request = request
-    this.#letGo = vhost.hold()
+    this.#release = vhost.hold()
     this.target = target
     services.metrics.batches(1)
   }
@@ -71,10 +77,10 @@ export class Batch {
     const { author, to, exchange, routingKey } = request
     const username = author.setsUserId ? (author.login?.username ?? vhosts.username) : undefined
     const maxSize = config.MAX_MESSAGE_SIZE
-    const batch = new Batch(vhost, services, request, { to, exchange, routingKey, username, maxSize, delays: DELAYS })
+    const batch = new Batch(vhost, services, request, { to, exchange, routingKey, username, maxSize, delays: DELAY_BOUNDS })
     try {
-      if (to === 'queue') await vhost.topology.queue(routingKey)
-      else await vhost.topology.exchange(exchange)
+      if (to === 'queue') await vhost.topology.lookUpQueue(routingKey)
+      else await vhost.topology.lookUpExchange(exchange)
       await vhost.publisher.ready()
     } catch (error) {
       batch.end()
@@ -92,8 +98,8 @@ export class Batch {
    * Publishes what `read` gives. Resolves once it is written, which waits until there is room, with the promise of its result;
    * neither is ever rejected.
    */
-  async publish(index: number, read: () => Entry): Promise<{ result: Promise<BatchResult> }> {
-    let entry: Entry | undefined
+  async publish(index: number, read: () => BatchMessage): Promise<{ result: Promise<BatchResult> }> {
+    let entry: BatchMessage | undefined
     try {
       entry = read()
       admit(this.#author(), this.#vhost.name, entry.message)
@@ -104,13 +110,13 @@ export class Batch {
     }
   }
 
-  async #write({ message, delay }: Entry): Promise<{ confirmed: Promise<boolean> }> {
+  async #write({ message, delay }: BatchMessage): Promise<{ confirmed: Promise<boolean> }> {
     const { wanted } = this.#request
-    if (delay === undefined) return this.#vhost.publisher.write(message, wanted)
+    if (delay === undefined) return this.#vhost.publisher.publishWhenRoom(message, wanted)
     const { vhosts, delays } = this.#services
     checkDelay(this.#request.author, message)
     const waiting = await delays.wrap({ vhost: this.#vhost.name, message }, delay)
-    const { confirmed } = await vhosts.default.publisher.write(waiting, wanted)
+    const { confirmed } = await vhosts.default.publisher.publishWhenRoom(waiting, wanted)
     const safe = confirmed.then((isSafe) => {
       if (isSafe) return true
       throw delays.lost()
@@ -120,11 +126,11 @@ export class Batch {
 
   /** Lets the vhost go. */
   end(): void {
-    this.#letGo()
+    this.#release()
     this.#services.metrics.batches(-1)
   }
 
-  async #outcome(index: number, entry: Entry, confirmed: Promise<boolean>): Promise<BatchResult> {
+  async #outcome(index: number, entry: BatchMessage, confirmed: Promise<boolean>): Promise<BatchResult> {
     try {
       return (await confirmed)
         ? this.#result(index, 'confirmed', entry)
@@ -134,10 +140,15 @@ export class Batch {
     }
   }
 
-  #failed(index: number, entry: Entry | undefined, error: unknown): BatchResult {
+  #failed(index: number, entry: BatchMessage | undefined, error: unknown): BatchResult {
     const problem =
       error instanceof Problem ? error : new Problem('internal_error', 'This is a defect of the gateway.', { cause: error })
-    return this.#result(index, statusOf(problem), entry ?? { id: error instanceof EntryProblem ? error.id : undefined }, problem)
+    return this.#result(
+      index,
+      batchStatusOf(problem),
+      entry ?? { id: error instanceof BatchMessageProblem ? error.id : undefined },
+      problem,
+    )
   }
 
   /** Who he is by now: a batch of lines lasts as long as its client likes. */
@@ -147,13 +158,13 @@ export class Batch {
     return author
   }
 
-  #unroutable({ message: { exchange, routingKey } }: Entry): Problem {
+  #unroutable({ message: { exchange, routingKey } }: BatchMessage): Problem {
     return exchange === ''
       ? new Problem('queue_not_found', `There is no queue '${routingKey}'. The message was not stored.`)
       : new Problem('unroutable', `No queue is bound to exchange '${exchange}' for that message. It was not stored.`)
   }
 
-  #result(index: number, status: BatchStatus, { id, message }: Partial<Entry>, problem?: Problem): BatchResult {
+  #result(index: number, status: BatchStatus, { id, message }: Partial<BatchMessage>, problem?: Problem): BatchResult {
     const { instance, requestId } = this.#request
     this.#services.metrics.batched(status)
     return {
@@ -166,7 +177,7 @@ export class Batch {
   }
 }
 
-function statusOf({ code }: Problem): BatchStatus {
+function batchStatusOf({ code }: Problem): BatchStatus {
   if (code === 'invalid_message' || code === 'message_too_large') return 'invalid'
   return code === 'publish_outcome_unknown' || code === 'internal_error' ? 'unknown' : 'rejected'
 }
@@ -187,7 +198,8 @@ export async function publishAll(batch: Batch, body: Buffer, kind: 'json' | 'clo
     const results: Promise<BatchResult>[] = []
     for (const [index, { start, end }] of items.entries()) {
       if (!batch.wanted) break
-      const read = () => (kind === 'json' ? readEntry(text, start, batch.target) : readEvent(text, start, end, batch.target))
+      const read = () =>
+        kind === 'json' ? readBatchMessage(text, start, batch.target) : readBatchEvent(text, start, end, batch.target)
       results.push((await batch.publish(index, read)).result)
     }
     return await Promise.all(results)
@@ -197,7 +209,7 @@ export async function publishAll(batch: Batch, body: Buffer, kind: 'json' | 'clo
 }
 
 function messagesOf(text: string) {
-  const json = parse(text)
+  const json = parseBatch(text)
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw invalidRequest('/body', 'must be an object with messages')
   const unknown = Object.keys(json).find((name) => name !== 'messages')
@@ -207,11 +219,11 @@ function messagesOf(text: string) {
 }
 
 function eventsOf(text: string) {
-  if (!Array.isArray(parse(text))) throw invalidRequest('/body', 'must be an array of events')
+  if (!Array.isArray(parseBatch(text))) throw invalidRequest('/body', 'must be an array of events')
   return arrayItems(text)
 }
 
-function parse(text: string): unknown {
+function parseBatch(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {

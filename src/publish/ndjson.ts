@@ -4,16 +4,16 @@
 import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage as HttpRequest } from 'node:http'
 import type { Writable } from 'node:stream'
-import type { Batch, BatchResult } from './batch.js'
 import type { Config } from '../config/index.js'
-import { readEntry } from '../messages/batch-message.js'
+import { readBatchMessage } from '../messages/batch-message.js'
 import { lines } from '../messages/lines.js'
 import { Problem } from '../problems.js'
+import type { Batch, BatchResult } from './batch.js'
 
 /** Messages published whose results are not written: enough to keep the broker busy. */
-const WINDOW = 1000
+const MAX_UNWRITTEN_RESULTS = 1000
 /** Results that a client which first sends everything leaves unread. */
-export const RESULT_BUFFER = 16 * 1024 * 1024
+export const RESULT_BUFFER_BYTES = 16 * 1024 * 1024
 
 /**
  * Publishes every line of the request until it ends, and writes a result line each and the totals.
@@ -40,7 +40,7 @@ export async function publishLines(batch: Batch, request: HttpRequest, out: Writ
       const { result } = await batch.publish(index++, () => readLine(batch, line))
       last = writeAfter(last, result)
       window.push(last)
-      if (window.length >= WINDOW) await window.shift()
+      if (window.length >= MAX_UNWRITTEN_RESULTS) await window.shift()
     }
     await last
     out.end(`${JSON.stringify(totals)}\n`)
@@ -65,20 +65,20 @@ const isBlank = (line: Buffer): boolean => line.every((byte) => byte === 0x20 ||
 
 function readLine(batch: Batch, line: Buffer | undefined) {
   if (!line) throw new Problem('message_too_large', 'The line is longer than a message can be.')
-  const text = textOf(line).trim()
+  const text = decodeLine(line).trim()
   try {
     JSON.parse(text)
   } catch (error) {
-    throw invalid(`is not JSON: ${(error as Error).message.slice(0, 120)}`)
+    throw invalidLine(`is not JSON: ${(error as Error).message.slice(0, 120)}`)
   }
-  return readEntry(text, 0, batch.target)
+  return readBatchMessage(text, 0, batch.target)
 }
 
-function textOf(line: Buffer): string {
-  if (!isUtf8(line)) throw invalid('is not UTF-8')
+function decodeLine(line: Buffer): string {
+  if (!isUtf8(line)) throw invalidLine('is not UTF-8')
   return line.toString('utf8')
 }
 
-function invalid(detail: string): Problem {
+function invalidLine(detail: string): Problem {
   return new Problem('invalid_message', `The line ${detail}`, { errors: [{ pointer: '', detail }] })
 }

@@ -1,9 +1,9 @@
 // Publishing to a queue or an exchange: what the broker's word on a message means to who asked.
 
-import type { Identity } from '../access/identity.js'
 import { admit } from '../access/authorize-publish.js'
-import type { OutgoingMessage } from '../amqp/wire/message.js'
+import type { Identity } from '../access/identity.js'
 import type { Vhosts } from '../amqp/vhost.js'
+import type { PublishMessage } from '../amqp/wire/message.js'
 import type { Delays } from '../delay/delays.js'
 import { Problem } from '../problems.js'
 
@@ -30,28 +30,28 @@ export interface Receipt {
  */
 export async function publish(
   { vhosts, delays }: { vhosts: Vhosts; delays: Delays },
-  message: OutgoingMessage,
+  message: PublishMessage,
   { author, vhost: name, confirm, delay, unrouted }: PublishOptions,
 ): Promise<Receipt> {
   admit(author, name ?? vhosts.defaultName, message)
   const vhost = await vhosts.get(name, author.login)
-  await vhost.vetExchange(message.exchange)
+  await vhost.ensureExchangeExists(message.exchange)
   const { headers, messageId } = message.properties
   if (delay !== undefined) {
     checkDelay(author, message)
-    if (unrouted === 'queue_not_found') await vhost.topology.queue(message.routingKey)
-    else if (message.exchange !== '') await vhost.topology.exchange(message.exchange)
+    if (unrouted === 'queue_not_found') await vhost.topology.lookUpQueue(message.routingKey)
+    else if (message.exchange !== '') await vhost.topology.lookUpExchange(message.exchange)
     const waiting = await delays.wrap({ vhost: vhost.name, message }, delay)
     const { publisher } = vhosts.default
     if (confirm && !(await publisher.publish(waiting))) throw delays.lost()
-    if (!confirm) await publisher.send(waiting)
+    if (!confirm) await publisher.publishUnconfirmed(waiting)
     return { message_id: messageId, ...(confirm && { routed: true }) }
   }
   // A copy that CC or BCC routes would hide from `mandatory` that the queue itself is missing.
   if (unrouted === 'queue_not_found' && headers && (headers['CC'] || headers['BCC']))
-    await vhost.topology.queue(message.routingKey)
+    await vhost.topology.lookUpQueue(message.routingKey)
   if (!confirm) {
-    await vhost.publisher.send(message)
+    await vhost.publisher.publishUnconfirmed(message)
     return { message_id: messageId }
   }
   const routed = await vhost.publisher.publish(message)
@@ -68,7 +68,7 @@ export async function publish(
 }
 
 /** @throws Problem invalid_message, access_refused */
-export function checkDelay({ login }: Identity, { properties }: OutgoingMessage): void {
+export function checkDelay({ login }: Identity, { properties }: PublishMessage): void {
   // It waits, and is delivered, as the gateway's own user, who may do more.
   if (login) throw new Problem('access_refused', 'Delayed messages are not for users of RabbitMQ: it could not decide on them.')
   if (properties.expiration !== undefined)

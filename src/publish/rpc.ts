@@ -1,16 +1,16 @@
 // Request and reply over a queue or an exchange.
 
-import type { Identity } from '../access/identity.js'
 import { admit } from '../access/authorize-publish.js'
-import type { IncomingMessage, Properties } from '../amqp/wire/message.js'
-import { areIndigestible } from '../amqp/wire/crash-guards.js'
+import type { Identity } from '../access/identity.js'
 import type { Vhosts } from '../amqp/vhost.js'
+import { breaksStreams } from '../amqp/wire/crash-guards.js'
+import type { Properties, ReceivedMessage } from '../amqp/wire/message.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 
-const MAX_PENDING = 20_000
+const MAX_PENDING_CALLS = 20_000
 
-export interface CallRequest {
+export interface RpcRequest {
   author: Identity
   vhost: string | undefined
   /** `''`: straight to the queue that the routing key names. */
@@ -26,16 +26,17 @@ export interface CallRequest {
  * Publishes a request and resolves with its reply, which keeps the client's own correlation id.
  * @throws Problem queue_not_found, unroutable, exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable, overloaded, access_refused
  */
-export async function call(vhosts: Vhosts, metrics: Metrics, request: CallRequest): Promise<IncomingMessage> {
+export async function call(vhosts: Vhosts, metrics: Metrics, request: RpcRequest): Promise<ReceivedMessage> {
   const { exchange, routingKey, properties, body, timeout } = request
   admit(request.author, request.vhost ?? vhosts.defaultName, request)
   const vhost = await vhosts.get(request.vhost, request.author.login)
-  await vhost.vetExchange(exchange)
-  if (vhost.rpc.pending >= MAX_PENDING) throw new Problem('overloaded', `As many calls wait for a reply as may (${MAX_PENDING}).`)
+  await vhost.ensureExchangeExists(exchange)
+  if (vhost.rpc.pending >= MAX_PENDING_CALLS)
+    throw new Problem('overloaded', `As many calls wait for a reply as may (${MAX_PENDING_CALLS}).`)
   if (properties.headers?.['CC'] || properties.headers?.['BCC']) {
     throw new Problem('invalid_message', 'CC and BCC would bring a call several replies.')
   }
-  if (areIndigestible(properties.headers)) throw new Problem('invalid_message', 'A call carries no decimal headers.')
+  if (breaksStreams(properties.headers)) throw new Problem('invalid_message', 'A call carries no decimal headers.')
   try {
     const reply = await vhost.rpc.call({ exchange, routingKey, body, properties, timeout })
     metrics.called('replied')

@@ -39,9 +39,9 @@ type Resolve = (
 ) => void
 
 /** A delivery that was not even tried. */
-export class RefusedAddress extends Error {}
+export class AddressRefused extends Error {}
 
-export class Addresses {
+export class AddressPolicy {
   readonly #refused = { 4: listOf(REFUSED_4.map(rangeOf), 4), 6: listOf(REFUSED_6.map(rangeOf), 6) }
   readonly #allowed: { 4: BlockList; 6: BlockList }
   readonly #resolve: Resolve
@@ -65,7 +65,7 @@ export class Addresses {
   /** Of a URL whose host is an address: nobody looks that up. @throws RefusedAddress */
   checkHost(url: URL): void {
     const host = url.hostname.replace(/^\[|\]$/g, '')
-    if (isIP(host) !== 0 && !this.allows(host)) throw refused(host)
+    if (isIP(host) !== 0 && !this.allows(host)) throw addressRefused(host)
   }
 
   /** For connections: calls back with addresses that may be connected to, or with an error. */
@@ -74,15 +74,15 @@ export class Addresses {
       if (error) return callback(error, [])
       const usable = addresses.filter(({ address }) => this.allows(address))
       const [first] = usable
-      if (!first) return callback(refused(addresses[0]?.address ?? 'nothing', hostname), [])
+      if (!first) return callback(addressRefused(addresses[0]?.address ?? 'nothing', hostname), [])
       return options.all ? callback(null, usable) : callback(null, first.address, first.family)
     })
   }
 }
 
-function refused(address: string, hostname?: string): RefusedAddress {
+function addressRefused(address: string, hostname?: string): AddressRefused {
   const what = hostname === undefined ? address : `${hostname}, which is ${address},`
-  return new RefusedAddress(`${what} is not public, and PUSH_ALLOW does not name it`)
+  return new AddressRefused(`${what} is not public, and PUSH_ALLOW does not name it`)
 }
 
 function rangeOf(text: string): Range {

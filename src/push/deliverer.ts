@@ -3,24 +3,24 @@
 import { randomUUID } from 'node:crypto'
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Config } from '../config/index.js'
-import { SHORTEST_DELAY } from '../delay/levels.js'
+import { MIN_DELAY_MS } from '../delay/levels.js'
 import type { LeaseCommand } from '../leases/commands.js'
 import type { Leases } from '../leases/leases.js'
-import type { Changes } from '../leases/settlements.js'
+import type { CopyChanges } from '../leases/settlements.js'
 import type { Lease } from '../leases/table.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
-import type { Addresses } from './address-policy.js'
-import { judge, type Verdict } from './response.js'
-import { backoffAfter, type Subscription } from './subscription.js'
-import { Endpoint, NoAnswer } from './endpoint.js'
-import type { Flow } from './window.js'
-import { type Form, formOf } from './request.js'
+import type { AddressPolicy } from './address-policy.js'
+import { Endpoint, RequestFailed } from './endpoint.js'
 import type { PushMetrics, PushOutcome } from './metrics.js'
+import { type DeliveryRequest, deliveryRequest } from './request.js'
+import { classifyResponse, type ResponseOutcome } from './response.js'
 import { webhookId } from './signature.js'
+import { backoffAfter, type Subscription } from './subscription.js'
+import type { DeliveryWindow } from './window.js'
 
 /** What this instance knows of a subscription, for whoever looks at it. Times in milliseconds since 1970. */
-export interface Told {
+export interface DeliveryStats {
   delivered: number
   failed: number
   lastSuccess: number
@@ -36,24 +36,24 @@ export interface DelivererOptions {
   log: Log
   metrics: PushMetrics
   leases: Leases
-  addresses: Addresses
-  flow: Flow
-  told: Told
+  addresses: AddressPolicy
+  window: DeliveryWindow
+  stats: DeliveryStats
   /** As it is now. */
   subscription: () => Subscription
   isDeleted: () => boolean
   /** Pauses it. Resolves when that is known to all instances, or could not be told. */
-  halt: (reason: string) => Promise<void>
+  pause: (reason: string) => Promise<void>
   /** There is room for more, or less of it. */
   onRoom: () => void
 }
 
 /** Between attempts to put a message aside for which RabbitMQ has no room just now, and what its lease lasts meanwhile. */
-const TRY_AGAIN = 1000
-const MEANWHILE = 30_000
+const RETRY_REPUBLISH_MS = 1000
+const HELD_LEASE_MS = 30_000
 
 /** The message could not be put into the form that the subscription asks for, which no endpoint is to blame for. */
-class NoForm extends Error {}
+class UnsendableMessage extends Error {}
 
 export class Deliverer {
   /** Messages that wait for an answer, or to be put aside. */
@@ -87,11 +87,11 @@ export class Deliverer {
 
   /** Takes down what went wrong. */
   note(text: string): void {
-    this.#options.told.lastError = { text, at: Date.now() }
+    this.#options.stats.lastError = { text, at: Date.now() }
   }
 
   /** The endpoint is another one, or may have another number of connections. Resolves when the last answers have come. */
-  async moved(): Promise<void> {
+  async replaceEndpoint(): Promise<void> {
     const endpoint = this.#endpoint
     if (!endpoint) return
     this.#endpoint = undefined
@@ -103,12 +103,12 @@ export class Deliverer {
   /** Ends what is under way, without a word on its messages. */
   async close(): Promise<void> {
     this.#closed = true
-    void this.moved()
+    void this.replaceEndpoint()
     await Promise.all([...this.#former].map((endpoint) => endpoint.close()))
   }
 
   async #deliver(delivery: Delivery, lease: Lease): Promise<void> {
-    const { flow, subscription, told } = this.#options
+    const { window: flow, subscription, stats: told } = this.#options
     const before = delivery.attempts
     // A message without an id gets one, which its copies keep.
     const messageId = delivery.properties.messageId || randomUUID()
@@ -123,17 +123,17 @@ export class Deliverer {
         told.delivered++
         this.#count(verdict.kind)
         if (verdict.kind === 'accepted') this.#hold(lease)
-        else this.#order({ id: lease.id, op: 'settle', verdict: 'ack' }) // the next one need not wait for that
+        else this.#run({ id: lease.id, op: 'settle', verdict: 'ack' }) // the next one need not wait for that
         return
       case 'slowed': {
         const rest = flow.slowed(verdict.rest)
         this.#count('slowed')
         this.note(`it asked to be left alone for ${Math.ceil(rest / 1000)} s`)
-        return this.#putAside(lease, rest, { messageId })
+        return this.#republish(lease, rest, { messageId })
       }
       case 'gone':
         this.#failed('it answered 410')
-        await this.#options.halt('The endpoint answered 410: it is gone.')
+        await this.#options.pause('The endpoint answered 410: it is gone.')
         return this.#settle(lease, 'requeue')
       case 'failed': {
         this.#failed(verdict.why)
@@ -141,26 +141,26 @@ export class Deliverer {
         if (attempts >= subscription().retry.max_attempts) return this.#giveUp(lease, attempts, verdict.why)
         const wait = backoffAfter(attempts, subscription())
         told.nextAttempt = Date.now() + wait
-        return this.#putAside(lease, wait, { attempts, messageId })
+        return this.#republish(lease, wait, { attempts, messageId })
       }
     }
   }
 
-  async #exchange(delivery: Delivery, lease: Lease, id: string): Promise<Verdict> {
-    const { flow } = this.#options
+  async #exchange(delivery: Delivery, lease: Lease, id: string): Promise<ResponseOutcome> {
+    const { window: flow } = this.#options
     const subscription = this.#options.subscription()
     const from = performance.now()
     try {
       const base = this.#options.config.ADVERTISE_URL ?? ''
-      const form = makeForm(() => formOf(delivery, lease, subscription, id, base))
+      const form = makeRequest(() => deliveryRequest(delivery, lease, subscription, id, base))
       const answer = await this.#connect(subscription).post(form.headers, form.body, subscription.timeout)
       this.#took(from)
-      const verdict = judge(answer.status, answer.retryAfter)
+      const verdict = classifyResponse(answer.status, answer.retryAfter)
       if (verdict.kind === 'failed') flow.failed()
       return verdict
     } catch (error) {
-      if (error instanceof NoForm) return { kind: 'failed', why: error.message }
-      if (!(error instanceof NoAnswer)) throw error
+      if (error instanceof UnsendableMessage) return { kind: 'failed', why: error.message }
+      if (!(error instanceof RequestFailed)) throw error
       if (!this.#closed) {
         this.#took(from)
         flow.failed()
@@ -184,11 +184,11 @@ export class Deliverer {
       onRoom()
     }
     const longest = Math.max(0, lease.lastEnd - Date.now())
-    this.#order({ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) })
+    this.#run({ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) })
   }
 
   /** Has something done that nobody waits for: where it can't be, the lease ends by itself. */
-  #order(command: LeaseCommand): void {
+  #run(command: LeaseCommand): void {
     const { leases, log, name, vhost } = this.#options
     leases
       .run([command])
@@ -200,7 +200,7 @@ export class Deliverer {
     const { giveUp } = this.#options.subscription()
     if (giveUp === 'discard') return this.#settle(lease, 'ack')
     if (giveUp === 'dead_letter') return this.#settle(lease, 'reject')
-    await this.#options.halt(`A message could not be delivered in ${attempts} attempts: ${why}.`)
+    await this.#options.pause(`A message could not be delivered in ${attempts} attempts: ${why}.`)
     return this.#settle(lease, 'requeue')
   }
 
@@ -214,21 +214,21 @@ export class Deliverer {
    * Gives a message back so that it comes again after so long. Where RabbitMQ takes no copy of it just now the message stays
    * under its lease, which keeps its place here taken too: what could not be put aside is not tried in vain meanwhile.
    */
-  async #putAside(lease: Lease, wait: number, changes: Changes): Promise<void> {
+  async #republish(lease: Lease, wait: number, changes: CopyChanges): Promise<void> {
     const { leases, log, name, vhost, isDeleted } = this.#options
     if (isDeleted()) return this.#settle(lease, 'requeue')
-    const delay = Math.max(SHORTEST_DELAY, wait)
+    const delay = Math.max(MIN_DELAY_MS, wait)
     for (;;) {
       const [result] = await leases.run([{ id: lease.id, op: 'settle', verdict: 'later', delay, changes }])
       if (result!.ok || this.#closed || !leases.isOpen(lease)) return
       log.warn({ vhost, subscription: name, reason: result!.detail }, 'a message could not be put aside yet')
-      await leases.run([{ id: lease.id, op: 'extend', lease: MEANWHILE }])
-      await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN))
+      await leases.run([{ id: lease.id, op: 'extend', lease: HELD_LEASE_MS }])
+      await new Promise((resolve) => setTimeout(resolve, RETRY_REPUBLISH_MS))
     }
   }
 
   #failed(why: string): void {
-    const { told } = this.#options
+    const { stats: told } = this.#options
     told.failed++
     told.lastFailure = Date.now()
     this.note(why)
@@ -246,11 +246,13 @@ export class Deliverer {
   }
 }
 
-function makeForm(make: () => Form): Form {
+function makeRequest(make: () => DeliveryRequest): DeliveryRequest {
   try {
     return make()
   } catch (error) {
     if (!(error instanceof Problem)) throw error
-    throw new NoForm(error.message.replace('answered raw', 'delivered raw').replace('; ask for JSON.', '; json can carry it.'))
+    throw new UnsendableMessage(
+      error.message.replace('answered raw', 'delivered raw').replace('; ask for JSON.', '; json can carry it.'),
+    )
   }
 }

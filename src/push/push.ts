@@ -3,27 +3,27 @@
 
 import { randomUUID } from 'node:crypto'
 import type { Config } from '../config/index.js'
-import { type Definitions, type Entry, keyIn, partsOf } from '../definitions/definitions.js'
+import { type Definition, type Definitions, definitionKey, definitionName } from '../definitions/definitions.js'
 import type { Leases } from '../leases/leases.js'
-import type { Receiver } from '../receive/receiver.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
-import { Addresses } from './address-policy.js'
-import { areAlike, KIND, type Subscription } from './subscription.js'
-import { type Answer, Endpoint, NoAnswer } from './endpoint.js'
-import { sampleOf } from './request.js'
+import type { Receiver } from '../receive/receiver.js'
+import { AddressPolicy } from './address-policy.js'
+import { Endpoint, type EndpointResponse, RequestFailed } from './endpoint.js'
 import { createPushMetrics, type PushMetrics } from './metrics.js'
-import { Reports, type Status } from './status.js'
+import { testRequest } from './request.js'
+import { StatusReports, type SubscriptionStatus } from './status.js'
+import { areAlike, SUBSCRIPTION_KIND, type Subscription } from './subscription.js'
 import { Worker } from './worker.js'
 
 const MAX_SUBSCRIPTIONS = 1000
 /** Changes of one subscription that meet are made one after the other, so often at most. */
-const TRIES = 5
+const MAX_PUT_ATTEMPTS = 5
 /** Between looks whether it is known by now what is defined. */
-const LOOK = 20
+const POLL_KNOWN_MS = 20
 /** Between attempts to tell the other instances of a pause. */
-const TRY_AGAIN = 1000
+const RETRY_PAUSE_MS = 1000
 
 export interface PushOptions {
   config: Config
@@ -40,31 +40,33 @@ export interface Changed {
 }
 
 /** What an endpoint made of a sample. */
-export type Tested = { duration: number } & ({ answer: Answer } | { error: string })
+export type Tested = { duration: number } & ({ answer: EndpointResponse } | { error: string })
 
 export class Push {
-  readonly addresses: Addresses
+  readonly addresses: AddressPolicy
   readonly #options: PushOptions
   readonly #metrics: PushMetrics
   readonly #workers = new Map<string, Worker>()
   /** Of deleted subscriptions, whose last answers are still to come. */
   readonly #leaving = new Set<Worker>()
-  readonly #reports: Reports
+  readonly #status: StatusReports
   readonly #unwatch: () => void
   #closed = false
 
   constructor(options: PushOptions) {
     this.#options = options
-    this.addresses = new Addresses(options.config.PUSH_ALLOW)
+    this.addresses = new AddressPolicy(options.config.PUSH_ALLOW)
     this.#metrics = createPushMetrics(options.metrics.registry, () =>
       [...this.#workers.values()].map(({ vhost, name, inFlight, window, isPaused }) => {
         return { vhost, subscription: name, inFlight, window, paused: isPaused }
       }),
     )
-    this.#reports = new Reports(options, this.#workers)
+    this.#status = new StatusReports(options, this.#workers)
     this.#unwatch = this.isOff
       ? () => undefined
-      : options.definitions.watch(KIND, (key, entry) => this.#take(key, entry as Entry<Subscription> | undefined))
+      : options.definitions.watch(SUBSCRIPTION_KIND, (key, entry) =>
+          this.#onDefinition(key, entry as Definition<Subscription> | undefined),
+        )
   }
 
   /** Where RabbitMQ decides on rights, there are none: the gateway's own user would consume for everybody. */
@@ -85,15 +87,15 @@ export class Push {
     const end = Date.now() + config.BROKER_TIMEOUT
     while (!definitions.known) {
       if (Date.now() > end) throw new Problem('broker_unavailable', 'What is defined has not been read from RabbitMQ yet.')
-      await new Promise((resolve) => setTimeout(resolve, LOOK))
+      await new Promise((resolve) => setTimeout(resolve, POLL_KNOWN_MS))
     }
   }
 
   /** Those of a vhost, by name. */
   list(vhost: string): { name: string; subscription: Subscription }[] {
     return this.#options.definitions
-      .list<Subscription>(KIND)
-      .map(({ key, value }) => ({ ...partsOf(key), subscription: value }))
+      .list<Subscription>(SUBSCRIPTION_KIND)
+      .map(({ key, value }) => ({ ...definitionName(key), subscription: value }))
       .filter((one) => one.vhost === vhost)
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
@@ -106,8 +108,8 @@ export class Push {
   }
 
   /** What all instances together say of it. */
-  status(vhost: string, name: string): Status {
-    return this.#reports.status(keyIn(vhost, name))
+  status(vhost: string, name: string): SubscriptionStatus {
+    return this.#status.status(definitionKey(vhost, name))
   }
 
   /**
@@ -116,15 +118,16 @@ export class Push {
    * @throws what `change` throws; Problem overloaded, broker_unavailable, broker_blocked, broker_timeout
    */
   async put(vhost: string, name: string, change: (old: Subscription | undefined) => Subscription): Promise<Changed> {
-    for (let tries = 1; tries <= TRIES; tries++) {
+    for (let tries = 1; tries <= MAX_PUT_ATTEMPTS; tries++) {
       const entry = this.#entry(vhost, name)
       const subscription = change(entry?.value)
       if (entry && areAlike(entry.value, subscription)) return { subscription: entry.value, created: false }
       const { definitions } = this.#options
-      if (!entry && definitions.list(KIND).length >= MAX_SUBSCRIPTIONS)
+      if (!entry && definitions.list(SUBSCRIPTION_KIND).length >= MAX_SUBSCRIPTIONS)
         throw new Problem('overloaded', `There are ${MAX_SUBSCRIPTIONS} subscriptions, and there can't be more.`)
       const expected = entry?.revision ?? 0
-      if (await definitions.put(KIND, keyIn(vhost, name), subscription, { expected })) return { subscription, created: !entry }
+      if (await definitions.put(SUBSCRIPTION_KIND, definitionKey(vhost, name), subscription, { expected }))
+        return { subscription, created: !entry }
     }
     throw new Problem('overloaded', 'Others change the same subscription at the same time.')
   }
@@ -140,7 +143,7 @@ export class Push {
 
   /** Ends it; one that is not there is ended already. */
   async delete(vhost: string, name: string): Promise<void> {
-    if (this.#entry(vhost, name)) await this.#options.definitions.delete(KIND, keyIn(vhost, name))
+    if (this.#entry(vhost, name)) await this.#options.definitions.delete(SUBSCRIPTION_KIND, definitionKey(vhost, name))
   }
 
   /** Delivers a sample, whatever the state of the subscription. @throws Problem subscription_not_found */
@@ -150,11 +153,11 @@ export class Push {
     const from = performance.now()
     const took = () => Math.round(performance.now() - from)
     try {
-      const { headers, body } = sampleOf(name, subscription, `test-${randomUUID()}`)
+      const { headers, body } = testRequest(name, subscription, `test-${randomUUID()}`)
       const answer = await endpoint.post(headers, body, subscription.timeout)
       return { duration: took(), answer }
     } catch (error) {
-      if (!(error instanceof NoAnswer)) throw error
+      if (!(error instanceof RequestFailed)) throw error
       return { duration: took(), error: error.message }
     } finally {
       void endpoint.close()
@@ -165,17 +168,17 @@ export class Push {
   async close(): Promise<void> {
     this.#closed = true
     this.#unwatch()
-    this.#reports.close()
+    this.#status.close()
     await Promise.all([...this.#workers.values(), ...this.#leaving].map((worker) => worker.close()))
   }
 
-  #entry(vhost: string, name: string): Entry<Subscription> | undefined {
-    return this.#options.definitions.get<Subscription>(KIND, keyIn(vhost, name))
+  #entry(vhost: string, name: string): Definition<Subscription> | undefined {
+    return this.#options.definitions.get<Subscription>(SUBSCRIPTION_KIND, definitionKey(vhost, name))
   }
 
-  #take(key: string, entry: Entry<Subscription> | undefined): void {
+  #onDefinition(key: string, entry: Definition<Subscription> | undefined): void {
     const worker = this.#workers.get(key)
-    const { vhost, name } = partsOf(key)
+    const { vhost, name } = definitionName(key)
     if (entry && worker) {
       worker.update(entry.value, entry.revision)
     } else if (entry) {
@@ -194,13 +197,16 @@ export class Push {
   /** Pauses what is still as it was. Resolves after the first try; where RabbitMQ is away it is told as soon as it is back. */
   async #pause(key: string, reason: string, revision: number): Promise<void> {
     const { definitions, log } = this.#options
-    const entry = definitions.get<Subscription>(KIND, key)
+    const entry = definitions.get<Subscription>(SUBSCRIPTION_KIND, key)
     if (entry?.revision !== revision || this.#closed) return
     try {
-      await definitions.put(KIND, key, { ...entry.value, paused: true, reason }, { expected: revision })
+      await definitions.put(SUBSCRIPTION_KIND, key, { ...entry.value, paused: true, reason }, { expected: revision })
     } catch (error) {
-      log.warn({ err: error, ...partsOf(key) }, 'that a subscription is paused could not be told to the other instances yet')
-      setTimeout(() => void this.#pause(key, reason, revision), TRY_AGAIN)
+      log.warn(
+        { err: error, ...definitionName(key) },
+        'that a subscription is paused could not be told to the other instances yet',
+      )
+      setTimeout(() => void this.#pause(key, reason, revision), RETRY_PAUSE_MS)
     }
   }
 }

@@ -2,28 +2,34 @@
 
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Lease } from '../leases/table.js'
+import { eventOf, STRUCTURED } from '../messages/cloudevents-json.js'
 import { messageToJson } from '../messages/json.js'
 import { TRACE, writeProperties } from '../messages/raw.js'
+import { signatureHeaders } from './signature.js'
 import type { Subscription } from './subscription.js'
-import { eventOf, STRUCTURED } from '../messages/cloudevents-json.js'
-import { signed } from './signature.js'
 
-export interface Form {
+export interface DeliveryRequest {
   headers: Record<string, string>
   body: Buffer
 }
 
-const AGENT = 'rabbitmq-http-gateway'
+const USER_AGENT = 'rabbitmq-http-gateway'
 
 /**
  * @param id as webhookId() made it, the same at every attempt
  * @param base where the endpoint reaches the gateway, as far as that is known
  * @throws Problem not_acceptable where its headers are too much for HTTP in the raw form
  */
-export function formOf(delivery: Delivery, lease: Lease, subscription: Subscription, id: string, base: string): Form {
+export function deliveryRequest(
+  delivery: Delivery,
+  lease: Lease,
+  subscription: Subscription,
+  id: string,
+  base: string,
+): DeliveryRequest {
   const { headers, body } = contentOf(delivery, lease, subscription, id)
   const count = delivery.deliveryCount
-  return finished(subscription, id, body, {
+  return signRequest(subscription, id, body, {
     ...headers,
     ...(count !== undefined && { 'amqp-delivery-count': String(count) }),
     'lease-id': lease.id,
@@ -33,13 +39,13 @@ export function formOf(delivery: Delivery, lease: Lease, subscription: Subscript
 }
 
 /** A delivery that stands for no message, to try an endpoint with. */
-export function sampleOf(name: string, subscription: Subscription, id: string): Form {
+export function testRequest(name: string, subscription: Subscription, id: string): DeliveryRequest {
   const json = { test: true, subscription: name, queue: subscription.queue, time: new Date().toISOString() }
   const headers = { 'content-type': 'application/json', 'amqp-type': 'gateway.test', 'amqp-message-id': id }
-  return finished(subscription, id, Buffer.from(JSON.stringify(json)), headers)
+  return signRequest(subscription, id, Buffer.from(JSON.stringify(json)), headers)
 }
 
-function contentOf(delivery: Delivery, lease: Lease, { format }: Subscription, id: string): Form {
+function contentOf(delivery: Delivery, lease: Lease, { format }: Subscription, id: string): DeliveryRequest {
   if (format === 'raw') return { headers: writeProperties(delivery), body: delivery.body }
   const { vhost, queue } = lease
   const [type, body] =
@@ -57,6 +63,11 @@ function traceOf({ properties: { headers } }: Delivery): Record<string, string> 
   )
 }
 
-function finished({ headers: own, secrets }: Subscription, id: string, body: Buffer, headers: Record<string, string>): Form {
-  return { headers: { 'user-agent': AGENT, ...own, ...headers, ...signed(secrets, id, Date.now(), body) }, body }
+function signRequest(
+  { headers: own, secrets }: Subscription,
+  id: string,
+  body: Buffer,
+  headers: Record<string, string>,
+): DeliveryRequest {
+  return { headers: { 'user-agent': USER_AGENT, ...own, ...headers, ...signatureHeaders(secrets, id, Date.now(), body) }, body }
 }

@@ -1,9 +1,9 @@
 // What an endpoint's answer means for the message that it was called with.
 
 /** In milliseconds: no endpoint says that it wants to be left alone for longer. */
-const LONGEST_REST = 3_600_000
+const MAX_RETRY_AFTER_MS = 3_600_000
 
-export type Verdict =
+export type ResponseOutcome =
   /** Done. */
   | { kind: 'delivered' }
   /** Taken, to be settled by its lease. */
@@ -15,10 +15,10 @@ export type Verdict =
   | { kind: 'failed'; why: string }
 
 /** @param retryAfter the header of that name */
-export function judge(status: number, retryAfter: string | undefined): Verdict {
+export function classifyResponse(status: number, retryAfter: string | undefined): ResponseOutcome {
   if (status === 202) return { kind: 'accepted' }
   if (status >= 200 && status < 300) return { kind: 'delivered' }
-  const rest = restOf(retryAfter)
+  const rest = parseRetryAfter(retryAfter)
   if (status === 429 || (status === 503 && rest !== undefined)) return { kind: 'slowed', rest }
   if (status === 410) return { kind: 'gone' }
   const redirected = status >= 300 && status < 400
@@ -26,8 +26,8 @@ export function judge(status: number, retryAfter: string | undefined): Verdict {
 }
 
 /** Milliseconds that a `retry-after` asks for, in seconds or until a date; undefined where it says nothing of the kind. */
-export function restOf(text: string | undefined, now = Date.now()): number | undefined {
+export function parseRetryAfter(text: string | undefined, now = Date.now()): number | undefined {
   if (text === undefined) return undefined
   const wait = /^\d+$/.test(text) ? Number(text) * 1000 : /^[A-Z][a-z]{2},/.test(text) ? Date.parse(text) - now : Number.NaN
-  return Number.isNaN(wait) ? undefined : Math.min(LONGEST_REST, Math.max(0, wait))
+  return Number.isNaN(wait) ? undefined : Math.min(MAX_RETRY_AFTER_MS, Math.max(0, wait))
 }

@@ -2,36 +2,39 @@
 // https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
 import { createHmac, randomBytes } from 'node:crypto'
-import { encodeValue } from '../messages/cloudevents.js'
+import { encodePercent } from '../messages/cloudevents.js'
 
-const PREFIX = 'whsec_'
-const MIN_BYTES = 24
-const MAX_BYTES = 64
+const SECRET_PREFIX = 'whsec_'
+const MIN_SECRET_BYTES = 24
+const MAX_SECRET_BYTES = 64
 
 /** A secret that nobody has yet. */
-export const newSecret = (): string => PREFIX + randomBytes(32).toString('base64')
+export const newSecret = (): string => SECRET_PREFIX + randomBytes(32).toString('base64')
 
 /** Why that is no secret, without a word of it; undefined where it is one. */
 export function secretError(text: string): string | undefined {
-  const bytes = keyOf(text)
-  if (!text.startsWith(PREFIX) || bytes.toString('base64') !== text.slice(PREFIX.length)) return 'is not whsec_ and base64'
-  return bytes.length < MIN_BYTES || bytes.length > MAX_BYTES ? `has not ${MIN_BYTES} to ${MAX_BYTES} bytes` : undefined
+  const bytes = signingKey(text)
+  if (!text.startsWith(SECRET_PREFIX) || bytes.toString('base64') !== text.slice(SECRET_PREFIX.length))
+    return 'is not whsec_ and base64'
+  return bytes.length < MIN_SECRET_BYTES || bytes.length > MAX_SECRET_BYTES
+    ? `has not ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes`
+    : undefined
 }
 
 /** A message's id as `webhook-id`: as it is, or percent-encoded where it is more than visible ASCII. */
-export const webhookId = (messageId: string): string => (/^[\x21-\x7e]+$/.test(messageId) ? messageId : encodeValue(messageId))
+export const webhookId = (messageId: string): string => (/^[\x21-\x7e]+$/.test(messageId) ? messageId : encodePercent(messageId))
 
 /**
  * The headers that sign a body, with every secret there is: an endpoint takes any signature that it knows.
  * @param at milliseconds since 1970
  */
-export function signed(secrets: readonly string[], id: string, at: number, body: Buffer): Record<string, string> {
+export function signatureHeaders(secrets: readonly string[], id: string, at: number, body: Buffer): Record<string, string> {
   const timestamp = String(Math.floor(at / 1000))
   const signatures = secrets.map((secret) => {
-    const mac = createHmac('sha256', keyOf(secret)).update(`${id}.${timestamp}.`).update(body)
+    const mac = createHmac('sha256', signingKey(secret)).update(`${id}.${timestamp}.`).update(body)
     return `v1,${mac.digest('base64')}`
   })
   return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signatures.join(' ') }
 }
 
-const keyOf = (secret: string): Buffer => Buffer.from(secret.slice(PREFIX.length), 'base64')
+const signingKey = (secret: string): Buffer => Buffer.from(secret.slice(SECRET_PREFIX.length), 'base64')

@@ -1,18 +1,18 @@
 // What the instances tell each other of their subscriptions, so that whichever is asked answers for all.
 
-import { type Definitions, keyIn } from '../definitions/definitions.js'
+import { type Definitions, definitionKey } from '../definitions/definitions.js'
 import type { Log } from '../lib/log.js'
 import type { Worker } from './worker.js'
 
-const TOPIC = 'push'
+const STATUS_TOPIC = 'push'
 /** Between two words of an instance that has news. */
-const INTERVAL = 2000
+const BROADCAST_INTERVAL_MS = 2000
 /** Between two of one that has none. */
-const REPEAT = 8000
+const REPEAT_INTERVAL_MS = 8000
 /** After which an instance that says nothing is gone. */
-const AGE = 20_000
+const MAX_STATUS_AGE_MS = 20_000
 
-export interface Status {
+export interface SubscriptionStatus {
   state: 'running' | 'paused' | 'failing'
   delivered: number
   failed: number
@@ -23,7 +23,7 @@ export interface Status {
 }
 
 /** What one instance says. */
-interface Word {
+interface InstanceStats {
   delivered: number
   failed: number
   inFlight: number
@@ -34,7 +34,7 @@ interface Word {
   next?: number
 }
 
-export class Reports {
+export class StatusReports {
   readonly #definitions: Definitions
   readonly #log: Log
   readonly #workers: ReadonlyMap<string, Worker>
@@ -46,14 +46,16 @@ export class Reports {
     this.#definitions = definitions
     this.#log = log
     this.#workers = workers
-    this.#timer = setInterval(() => void this.#say(), INTERVAL)
+    this.#timer = setInterval(() => void this.#broadcast(), BROADCAST_INTERVAL_MS)
   }
 
   /** Of this instance and all others that were heard of lately. */
-  status(key: string): Status {
-    const words = this.#definitions.said(TOPIC, AGE).map(({ value }) => (value as Record<string, Word>)[key])
+  status(key: string): SubscriptionStatus {
+    const words = this.#definitions
+      .lastBroadcasts(STATUS_TOPIC, MAX_STATUS_AGE_MS)
+      .map(({ value }) => (value as Record<string, InstanceStats>)[key])
     const own = this.#workers.get(key)
-    const all = [...words, own && wordOf(own)].filter((word) => word !== undefined)
+    const all = [...words, own && instanceStats(own)].filter((word) => word !== undefined)
     const sum = (of: 'delivered' | 'failed' | 'inFlight') => all.reduce((total, word) => total + word[of], 0)
     const last = (of: 'lastSuccess' | 'lastFailure') => Math.max(0, ...all.map((word) => word[of]))
     const errors = all.flatMap(({ error }) => error ?? []).sort((a, b) => b.at - a.at)
@@ -73,25 +75,25 @@ export class Reports {
     clearInterval(this.#timer)
   }
 
-  async #say(): Promise<void> {
-    const words: Record<string, Word> = {}
+  async #broadcast(): Promise<void> {
+    const words: Record<string, InstanceStats> = {}
     for (const worker of this.#workers.values()) {
-      const word = wordOf(worker)
-      if (word.delivered + word.failed + word.inFlight > 0 || word.error) words[keyIn(worker.vhost, worker.name)] = word
+      const word = instanceStats(worker)
+      if (word.delivered + word.failed + word.inFlight > 0 || word.error) words[definitionKey(worker.vhost, worker.name)] = word
     }
     const text = JSON.stringify(words)
     const hasNews = text !== this.#last
-    if (!hasNews && (text === '{}' || Date.now() - this.#lastAt < REPEAT)) return
+    if (!hasNews && (text === '{}' || Date.now() - this.#lastAt < REPEAT_INTERVAL_MS)) return
     this.#last = text
     this.#lastAt = Date.now()
-    await this.#definitions.say(TOPIC, words).catch((error) => {
+    await this.#definitions.broadcast(STATUS_TOPIC, words).catch((error) => {
       this.#last = '' // said again
       this.#log.debug({ err: error }, 'the other instances could not be told of the subscriptions')
     })
   }
 }
 
-function wordOf({ told, inFlight, isFailing, nextAttempt }: Worker): Word {
+function instanceStats({ stats: told, inFlight, isFailing, nextAttempt }: Worker): InstanceStats {
   const { delivered, failed, lastSuccess, lastFailure, lastError } = told
   return {
     delivered,

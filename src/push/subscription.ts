@@ -3,9 +3,9 @@
 import { type Backoff, waitAfter } from '../lib/backoff.js'
 
 /** Of its definition, among others. */
-export const KIND = 'subscription'
+export const SUBSCRIPTION_KIND = 'subscription'
 
-export type Format = 'raw' | 'json' | 'cloudevents'
+export type PushFormat = 'raw' | 'json' | 'cloudevents'
 export type GiveUp = 'dead_letter' | 'pause' | 'discard'
 
 /** All times in milliseconds. */
@@ -14,7 +14,7 @@ export interface Subscription {
   readonly url: string
   /** One, or two while one takes the place of the other. */
   readonly secrets: readonly string[]
-  readonly format: Format
+  readonly format: PushFormat
   readonly headers: Readonly<Record<string, string>>
   /** The most deliveries at once, with those that were accepted and are not settled, on each instance. */
   readonly concurrency: number

@@ -5,11 +5,11 @@
 //     ▲                                                     ▲─────────────── it fails ────────┤
 //     └───────────────────────────────────────────────────────────────────── it succeeds ─────┘
 
-const FAILURES = 3
-const FIRST_REST = 1000
-const LONGEST_REST = 60_000
+const FAILURES_TO_OPEN = 3
+const FIRST_OPEN_MS = 1000
+const MAX_OPEN_MS = 60_000
 
-export class Flow {
+export class DeliveryWindow {
   #limit: number
   #window = 1
   #successes = 0
@@ -68,7 +68,7 @@ export class Flow {
     if (this.restUntil !== undefined) return
     this.#failures = this.#window === 1 ? this.#failures + 1 : 0
     this.#halve()
-    if (!this.#open && this.#failures < FAILURES) return
+    if (!this.#open && this.#failures < FAILURES_TO_OPEN) return
     this.#open = true
     this.#rest(undefined)
   }
@@ -91,7 +91,7 @@ export class Flow {
   #rest(asked: number | undefined): number {
     // Several answers of the same moment are one.
     const going = this.restUntil
-    const rest = asked ?? (going === undefined ? Math.min(LONGEST_REST, FIRST_REST * 2 ** this.#rests++) : going - this.#now())
+    const rest = asked ?? (going === undefined ? Math.min(MAX_OPEN_MS, FIRST_OPEN_MS * 2 ** this.#rests++) : going - this.#now())
     this.#restUntil = Math.max(this.#restUntil, this.#now() + rest)
     return rest
   }

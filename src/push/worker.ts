@@ -3,13 +3,13 @@
 // whatever happens to this process gives it back to the queue.
 
 import { Interrupt } from '../amqp/consume/receive.js'
-import { waitAfter } from '../lib/backoff.js'
 import { longestLease } from '../config/index.js'
+import { waitAfter } from '../lib/backoff.js'
+import { Pause } from '../lib/pause.js'
 import type { Received, Receiver } from '../receive/receiver.js'
-import { Rest } from '../lib/pause.js'
+import { Deliverer, type DelivererOptions, type DeliveryStats } from './deliverer.js'
 import type { Subscription } from './subscription.js'
-import { Deliverer, type DelivererOptions, type Told } from './deliverer.js'
-import { Flow } from './window.js'
+import { DeliveryWindow } from './window.js'
 
 export interface WorkerOptions
   extends Pick<DelivererOptions, 'vhost' | 'name' | 'config' | 'log' | 'metrics' | 'leases' | 'addresses'> {
@@ -19,34 +19,34 @@ export interface WorkerOptions
 }
 
 /** How long one look for messages waits. */
-const LONG_WAIT = 20_000
+const LONG_POLL_MS = 20_000
 /** The first after some trouble, so that it is soon known to be over. */
-const SHORT_WAIT = 1000
+const SHORT_POLL_MS = 1000
 /** Between looks for a queue or a broker that is not there. */
-const TROUBLE = { initial: 500, factor: 2, max: 10_000, jitter: 0.2 }
+const RECEIVE_BACKOFF = { initial: 500, factor: 2, max: 10_000, jitter: 0.2 }
 /** With many under way, those that end within so many milliseconds make room for one receive, not for one each. */
-const GATHER = 10
+const GATHER_MS = 10
 /** What a lease lasts beyond the timeout of its delivery, so that it doesn't end first. */
-const MARGIN = 15_000
-const SHORTEST_LEASE = 30_000
+const LEASE_MARGIN_MS = 15_000
+const MIN_LEASE_MS = 30_000
 
 export class Worker {
   readonly vhost: string
   readonly name: string
-  readonly told: Told = { delivered: 0, failed: 0, lastSuccess: 0, lastFailure: 0 }
+  readonly stats: DeliveryStats = { delivered: 0, failed: 0, lastSuccess: 0, lastFailure: 0 }
   readonly #options: WorkerOptions
-  readonly #flow: Flow
+  readonly #window: DeliveryWindow
   readonly #deliverer: Deliverer
   #subscription: Subscription
   #revision: number
   /** Why it paused itself, until its definition says so too, or another one. */
-  #halted: string | undefined
+  #pausedBecause: string | undefined
   /** The receive that waits, and how many messages it may come back with. */
   #poll: { interrupt: Interrupt; max: number } | undefined
   /** In a row: receives that failed. */
   #troubles = 0
   #ended = false
-  readonly #rest = new Rest()
+  readonly #pause = new Pause()
 
   constructor(subscription: Subscription, revision: number, options: WorkerOptions) {
     this.#options = options
@@ -54,14 +54,14 @@ export class Worker {
     this.name = options.name
     this.#subscription = subscription
     this.#revision = revision
-    this.#flow = new Flow(subscription.concurrency)
+    this.#window = new DeliveryWindow(subscription.concurrency)
     this.#deliverer = new Deliverer({
       ...options,
-      flow: this.#flow,
-      told: this.told,
+      window: this.#window,
+      stats: this.stats,
       subscription: () => this.#subscription,
       isDeleted: () => this.#ended,
-      halt: (reason) => this.#halt(reason),
+      pause: (reason) => this.#pauseSubscription(reason),
       onRoom: () => this.#wake(),
     })
     void this.#run()
@@ -72,21 +72,21 @@ export class Worker {
   }
 
   get window(): number {
-    return this.#flow.window
+    return this.#window.window
   }
 
   get isPaused(): boolean {
-    return this.#subscription.paused || this.#halted !== undefined
+    return this.#subscription.paused || this.#pausedBecause !== undefined
   }
 
   /** Whether nothing can be delivered just now, as far as this instance knows. */
   get isFailing(): boolean {
-    return this.#troubles > 0 || (this.#flow.isOpen && this.#flow.restUntil !== undefined)
+    return this.#troubles > 0 || (this.#window.isOpen && this.#window.restUntil !== undefined)
   }
 
   /** When the next attempt is due, in milliseconds since 1970, where that is known. */
   get nextAttempt(): number | undefined {
-    const due = Math.max(this.#flow.restUntil ?? 0, this.told.nextAttempt ?? 0)
+    const due = Math.max(this.#window.restUntil ?? 0, this.stats.nextAttempt ?? 0)
     return !this.isPaused && due > Date.now() ? due : undefined
   }
 
@@ -95,11 +95,11 @@ export class Worker {
     const before = this.#subscription
     this.#subscription = subscription
     this.#revision = revision
-    this.#halted = undefined
-    this.#flow.limit = subscription.concurrency
+    this.#pausedBecause = undefined
+    this.#window.limit = subscription.concurrency
     const isElsewhere = before.url !== subscription.url
-    if (isElsewhere || (before.paused && !subscription.paused)) this.#flow.reset()
-    if (isElsewhere || before.concurrency !== subscription.concurrency) void this.#deliverer.moved()
+    if (isElsewhere || (before.paused && !subscription.paused)) this.#window.reset()
+    if (isElsewhere || before.concurrency !== subscription.concurrency) void this.#deliverer.replaceEndpoint()
     this.#poll?.interrupt.fire('client_gone')
     this.#wake()
   }
@@ -108,7 +108,7 @@ export class Worker {
   async end(): Promise<void> {
     this.#ended = true
     this.#wake()
-    await this.#deliverer.moved()
+    await this.#deliverer.replaceEndpoint()
   }
 
   /** Ends what is under way, without a word on its messages. */
@@ -121,13 +121,13 @@ export class Worker {
     let gathered = false
     while (!this.#ended) {
       const free = this.#free()
-      if (free > 0 && !gathered && free < this.#flow.window / 8) {
+      if (free > 0 && !gathered && free < this.#window.window / 8) {
         gathered = true
-        await new Promise((resolve) => setTimeout(resolve, GATHER))
+        await new Promise((resolve) => setTimeout(resolve, GATHER_MS))
         continue
       }
       gathered = false
-      if (free === 0) await this.#rest.take(this.#untilNext())
+      if (free === 0) await this.#pause.take(this.#untilNext())
       else if (!(await this.#pull(free))) return
     }
   }
@@ -135,13 +135,13 @@ export class Worker {
   /** How many more may be under way. */
   #free(): number {
     const { paused, concurrency } = this.#subscription
-    if (this.#ended || paused || this.#halted !== undefined || this.#flow.restUntil !== undefined) return 0
+    if (this.#ended || paused || this.#pausedBecause !== undefined || this.#window.restUntil !== undefined) return 0
     const { exchanging, accepted } = this.#deliverer
-    return Math.max(0, Math.min(this.#flow.window - exchanging, concurrency - exchanging - accepted))
+    return Math.max(0, Math.min(this.#window.window - exchanging, concurrency - exchanging - accepted))
   }
 
   #untilNext(): number | undefined {
-    const until = this.#flow.restUntil
+    const until = this.#window.restUntil
     return until === undefined ? undefined : until - Date.now() + 1
   }
 
@@ -152,8 +152,8 @@ export class Worker {
     const interrupt = new Interrupt()
     this.#poll = { interrupt, max: free }
     try {
-      const lease = Math.min(longestLease(config), Math.max(SHORTEST_LEASE, timeout + MARGIN))
-      const wait = this.#troubles > 0 ? SHORT_WAIT : LONG_WAIT
+      const lease = Math.min(longestLease(config), Math.max(MIN_LEASE_MS, timeout + LEASE_MARGIN_MS))
+      const wait = this.#troubles > 0 ? SHORT_POLL_MS : LONG_POLL_MS
       const request = { vhost: this.vhost, queue, ack: 'manual' as const, max: free, wait, lease }
       const client = { interrupt, internal: true, onEnd: (listener: (written: boolean) => void) => listener(true) }
       const received = await receiver.receive(request, client, (messages: Received) => messages)
@@ -164,16 +164,16 @@ export class Worker {
       this.#troubles++
       this.#deliverer.note((error as Error).message)
       this.#options.log.debug({ err: error, subscription: this.name }, 'a subscription can not receive just now')
-      await this.#rest.take(waitAfter(this.#troubles, TROUBLE))
+      await this.#pause.take(waitAfter(this.#troubles, RECEIVE_BACKOFF))
     } finally {
       this.#poll = undefined
     }
     return true
   }
 
-  async #halt(reason: string): Promise<void> {
-    if (this.#halted !== undefined || this.#subscription.paused || this.#ended) return
-    this.#halted = reason
+  async #pauseSubscription(reason: string): Promise<void> {
+    if (this.#pausedBecause !== undefined || this.#subscription.paused || this.#ended) return
+    this.#pausedBecause = reason
     this.#wake()
     this.#options.log.warn({ vhost: this.vhost, subscription: this.name, reason }, 'a subscription is paused')
     await this.#options.pause(reason, this.#revision)
@@ -182,6 +182,6 @@ export class Worker {
   /** Something is different: ends the rest, or the next one where none is under way, and a receive that may get too much. */
   #wake(): void {
     if (this.#poll && this.#poll.max > this.#free()) this.#poll.interrupt.fire('client_gone')
-    this.#rest.end()
+    this.#pause.end()
   }
 }

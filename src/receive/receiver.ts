@@ -1,14 +1,14 @@
 // Receiving, from the request to the moment when the answer has reached the client or is known not to.
 
-import type { Login } from '../amqp/wire/connection.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
 import { giveBack, type Interrupt } from '../amqp/consume/receive.js'
 import type { Vhost, Vhosts } from '../amqp/vhost.js'
+import type { Login } from '../amqp/wire/connection.js'
 import type { Config } from '../config/index.js'
-import type { AckMode, Metrics } from '../metrics.js'
-import { Problem } from '../problems.js'
 import type { Leases } from '../leases/leases.js'
 import type { Lease } from '../leases/table.js'
+import type { AckMode, Metrics } from '../metrics.js'
+import { Problem } from '../problems.js'
 
 export interface ReceiveRequest {
   vhost: string | undefined
@@ -27,7 +27,7 @@ export interface ReceiveRequest {
 export type Received = { delivery: Delivery; lease: Lease | undefined }[]
 
 /** A client that waits for the answer to its receive. */
-export interface Client {
+export interface ReceiveClient {
   /** Fired when the client goes away while the receive runs. */
   interrupt: Interrupt
   /** Calls back once, when the answer has been written out, or when the client went away before. */
@@ -66,9 +66,9 @@ export class Receiver {
    * @returns what `form` made; undefined where the client is gone
    * @throws Problem too_many_leases, too_many_waiters, shutting_down, and what receive() throws
    */
-  async receive<T>(request: ReceiveRequest, client: Client, form: (received: Received) => T): Promise<T | undefined> {
+  async receive<T>(request: ReceiveRequest, client: ReceiveClient, form: (received: Received) => T): Promise<T | undefined> {
     if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no receives.')
-    if (request.ack === 'manual') this.#leases.admit(request.max)
+    if (request.ack === 'manual') this.#leases.requireRoom(request.max)
     const waits = request.wait > 0 && !client.internal
     if (waits && this.#waiting >= this.#config.MAX_WAITERS) {
       throw new Problem('too_many_waiters', `As many receives wait as may (${this.#config.MAX_WAITERS}).`)
@@ -90,21 +90,28 @@ export class Receiver {
     for (const interrupt of this.#running) interrupt.fire('draining')
   }
 
-  async #take<T>(vhost: Vhost, request: ReceiveRequest, client: Client, form: (received: Received) => T): Promise<T | undefined> {
+  async #take<T>(
+    vhost: Vhost,
+    request: ReceiveRequest,
+    client: ReceiveClient,
+    form: (received: Received) => T,
+  ): Promise<T | undefined> {
     const { queue, ack, max, wait } = request
     const receivedAt = Date.now()
     const { interrupt } = client
     const options = { queue, max, until: receivedAt + wait, maxBytes: this.#config.MAX_RESPONSE_SIZE, interrupt }
     // A look gives back what it saw in its order, and so has a channel of its own.
     const shares = max === 1 && ack !== 'requeue'
-    const { deliveries, epoch, brokerVersion } = await (shares ? vhost.receives.one(options) : vhost.receives.alone(options))
+    const { deliveries, epoch, brokerVersion } = await (shares
+      ? vhost.sharedReceive.one(options)
+      : vhost.sharedReceive.alone(options))
     if (deliveries.length > 0) await countFirst(vhost, queue, deliveries)
     if (interrupt.reason === 'client_gone') {
       await giveBack(deliveries, brokerVersion)
       return undefined
     }
     // Others that ran at the same time may have taken the room that there was.
-    const refusal = ack === 'manual' ? this.#leases.refusal(deliveries.length) : undefined
+    const refusal = ack === 'manual' ? this.#leases.roomProblem(deliveries.length) : undefined
     if (refusal) {
       await giveBack(deliveries, brokerVersion)
       throw refusal
@@ -133,6 +140,6 @@ export class Receiver {
 /** A quorum queue writes its count from the second delivery on, so a first one has none to show: its type tells. */
 async function countFirst(vhost: Vhost, queue: string, deliveries: Delivery[]): Promise<void> {
   const first = deliveries.filter((delivery) => delivery.deliveryCount === undefined && !delivery.redelivered)
-  if (first.length === 0 || (await vhost.topology.types.type(queue)) !== 'quorum') return
+  if (first.length === 0 || (await vhost.topology.queueTypes.recentType(queue)) !== 'quorum') return
   for (const delivery of first) delivery.deliveryCount = 1
 }

@@ -1,17 +1,17 @@
 // A consumer for as long as a client's connection is open: what it can read is written, what it doesn't settle goes back.
 
-import type { Login } from '../amqp/wire/connection.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
-import type { FieldValue } from '../amqp/wire/field-table.js'
 import { giveBack } from '../amqp/consume/receive.js'
 import type { Vhosts } from '../amqp/vhost.js'
+import type { Login } from '../amqp/wire/connection.js'
+import type { FieldValue } from '../amqp/wire/field-table.js'
 import type { Config } from '../config/index.js'
+import type { Leases } from '../leases/leases.js'
+import type { Lease } from '../leases/table.js'
 import type { Metrics } from '../metrics.js'
 import { invalidRequest, Problem } from '../problems.js'
-import type { Leases } from '../leases/leases.js'
 import type { Received } from './receiver.js'
-import type { Lease } from '../leases/table.js'
 
 export interface StreamRequest {
   vhost: string | undefined
@@ -37,7 +37,7 @@ export interface Sink {
   cut: () => void
 }
 
-let tags = 0
+let streamTags = 0
 
 export class Streams {
   readonly #config: Config
@@ -69,13 +69,13 @@ export class Streams {
       throw new Problem('too_many_waiters', `As many streams are open as may (${this.#config.MAX_STREAMS}).`)
     }
     const vhost = await this.#vhosts.get(request.vhost, request.login)
-    const type = await vhost.topology.types.look(request.queue)
+    const type = await vhost.topology.queueTypes.currentType(request.queue)
     const isStream = type === 'stream'
     if (!isStream && request.offset !== undefined) throw invalidRequest('/query/offset', 'is only for a RabbitMQ stream')
     if (isStream && request.ack === 'manual') throw invalidRequest('/query/ack', 'must be auto for a RabbitMQ stream')
     const manual = !isStream && request.ack !== 'auto'
-    if (manual) this.#leases.admit(request.prefetch)
-    const { channel, epoch, brokerVersion } = await vhost.takeChannel(request.queue)
+    if (manual) this.#leases.requireRoom(request.prefetch)
+    const { channel, epoch, brokerVersion } = await vhost.takeReceiveChannel(request.queue)
     const stream = new MessageStream({
       channel,
       isStream,
@@ -121,7 +121,7 @@ interface StreamParts {
 
 export class MessageStream {
   readonly #parts: StreamParts
-  readonly #tag = `gateway.stream.${++tags}`
+  readonly #tag = `gateway.stream.${++streamTags}`
   #sink: Sink | undefined
   /** Delivered and not written: never more than the prefetch. */
   #waiting: { delivery: Delivery; at: number }[] = []
@@ -182,7 +182,7 @@ export class MessageStream {
       await channel.close() // a stream takes nothing back
     } else if (!channel.closed) {
       await channel.cancel(this.#tag).catch(() => channel.close())
-      const held = [...leases.take(this.#open), ...this.#waiting.map(({ delivery }) => delivery)]
+      const held = [...leases.takeBack(this.#open), ...this.#waiting.map(({ delivery }) => delivery)]
       // What was written with ack=auto and not taken by the socket is held by nobody else.
       for (const delivery of channel.unsettled()) if (!held.includes(delivery) && !this.#parts.manual) held.push(delivery)
       await giveBack(

@@ -6,27 +6,27 @@ import { admit } from '../access/authorize-publish.js'
 import { DEFAULT_EXCHANGE, type Rights } from '../access/rights.js'
 import { ATTEMPTS_HEADER, DELIVERIES_HEADER, QUEUE_HEADER } from '../amqp/consume/delivery.js'
 import { type FieldTable, TypedValue } from '../amqp/wire/field-table.js'
-import type { IncomingMessage, OutgoingMessage } from '../amqp/wire/message.js'
-import { type Death, deathsOf } from '../messages/x-death.js'
+import type { PublishMessage, ReceivedMessage } from '../amqp/wire/message.js'
 import { tableToJson } from '../messages/headers.js'
+import { type Death, deathsOf } from '../messages/x-death.js'
 import { Problem } from '../problems.js'
-import type { Filter, Order, Target } from './task.js'
+import type { RedriveFilter, RedriveRequest, RedriveTarget } from './task.js'
 
 export type Decision =
   | { kind: 'skip' }
   /** It is meant, and can't be moved. */
   | { kind: 'refuse'; problem: Problem }
-  | { kind: 'move'; message: OutgoingMessage }
+  | { kind: 'move'; message: PublishMessage }
 
-export interface Rules {
-  order: Order
+export interface MoveRules {
+  request: RedriveRequest
   rights: Rights
   /** The only `user_id` that the gateway may publish. */
   username: string
 }
 
 /** What RabbitMQ and the gateway wrote of its deaths and deliveries, and CC and BCC, which would route it elsewhere once more. */
-const OF_ITS_PAST = new Set([
+const BROKER_HEADERS = new Set([
   'x-death',
   'x-delivery-count',
   'x-acquired-count',
@@ -36,25 +36,25 @@ const OF_ITS_PAST = new Set([
   'CC',
   'BCC',
 ])
-const PREFIXES_OF_ITS_PAST = ['x-first-death-', 'x-last-death-', 'x-opt-']
+const BROKER_HEADER_PREFIXES = ['x-first-death-', 'x-last-death-', 'x-opt-']
 
-export function decide(incoming: IncomingMessage, { order, rights, username }: Rules): Decision {
+export function decide(incoming: ReceivedMessage, { request: order, rights, username }: MoveRules): Decision {
   const { headers } = incoming.properties
   const death = deathIn(order.queue, headers)
   if (order.filter && !matches(order.filter, headers, death)) return { kind: 'skip' }
-  const place = order.to ? placeOf(order.to, incoming) : originOf(death, order.queue)
+  const place = order.to ? destinationOf(order.to, incoming) : originOf(death, order.queue)
   if (!place) return { kind: 'skip' }
   const { messageId = randomUUID(), userId, headers: _, ...rest } = incoming.properties
-  const message: OutgoingMessage = {
+  const message: PublishMessage = {
     ...place,
     body: incoming.body,
-    properties: { ...rest, messageId, headers: withoutPast(headers), ...(userId === username && { userId }) },
+    properties: { ...rest, messageId, headers: withoutBrokerHeaders(headers), ...(userId === username && { userId }) },
   }
-  const problem = refusal(message, incoming, order, rights)
+  const problem = moveProblem(message, incoming, order, rights)
   return problem ? { kind: 'refuse', problem } : { kind: 'move', message }
 }
 
-type Place = Pick<OutgoingMessage, 'exchange' | 'routingKey'>
+type Destination = Pick<PublishMessage, 'exchange' | 'routingKey'>
 
 /** The death that brought it here: the last in another queue than the one it is in. */
 function deathIn(queue: string, headers: FieldTable | undefined): Death | undefined {
@@ -62,19 +62,19 @@ function deathIn(queue: string, headers: FieldTable | undefined): Death | undefi
   return deaths?.find((death) => death.queue !== queue) ?? deaths?.[0]
 }
 
-function originOf(death: Death | undefined, queue: string): Place | undefined {
+function originOf(death: Death | undefined, queue: string): Destination | undefined {
   return death && death.queue !== queue ? { exchange: '', routingKey: death.queue } : undefined
 }
 
-function placeOf(to: Target, { routingKey }: IncomingMessage): Place {
+function destinationOf(to: RedriveTarget, { routingKey }: ReceivedMessage): Destination {
   if ('queue' in to) return { exchange: '', routingKey: to.queue }
   return { exchange: to.exchange === DEFAULT_EXCHANGE ? '' : to.exchange, routingKey: to.routing_key ?? routingKey }
 }
 
-function refusal(
-  message: OutgoingMessage,
-  { properties }: IncomingMessage,
-  { vhost, queue, to }: Order,
+function moveProblem(
+  message: PublishMessage,
+  { properties }: ReceivedMessage,
+  { vhost, queue, to }: RedriveRequest,
   rights: Rights,
 ): Problem | undefined {
   const { exchange, routingKey } = message
@@ -83,7 +83,7 @@ function refusal(
   if (exchange === '' && routingKey === queue)
     return new Problem('invalid_request', 'A message would come back to its own queue.')
   // A message says itself where it came from, and may be a stranger's.
-  if (!isNamed(to) && exchange === '' && routingKey.startsWith('gateway.'))
+  if (!namesDestination(to) && exchange === '' && routingKey.startsWith('gateway.'))
     return new Problem('access_refused', "A message would go to a queue of the gateway's own.")
   try {
     admit({ rights, headers: undefined }, vhost, message)
@@ -93,9 +93,10 @@ function refusal(
   }
 }
 
-const isNamed = (to: Target | undefined): boolean => to !== undefined && ('queue' in to || to.routing_key !== undefined)
+const namesDestination = (to: RedriveTarget | undefined): boolean =>
+  to !== undefined && ('queue' in to || to.routing_key !== undefined)
 
-function matches({ header, reason }: Filter, headers: FieldTable | undefined, death: Death | undefined): boolean {
+function matches({ header, reason }: RedriveFilter, headers: FieldTable | undefined, death: Death | undefined): boolean {
   if (reason !== undefined && death?.reason !== reason) return false
   return Object.entries(header ?? {}).every(([name, wanted]) => {
     const value = headers && Object.hasOwn(headers, name) ? headers[name] : undefined
@@ -103,11 +104,11 @@ function matches({ header, reason }: Filter, headers: FieldTable | undefined, de
   })
 }
 
-function withoutPast(headers: FieldTable | undefined): FieldTable | undefined {
+function withoutBrokerHeaders(headers: FieldTable | undefined): FieldTable | undefined {
   if (!headers) return undefined
   const rest: FieldTable = Object.create(null)
   for (const name in headers) {
-    const isOfPast = OF_ITS_PAST.has(name) || PREFIXES_OF_ITS_PAST.some((prefix) => name.startsWith(prefix))
+    const isOfPast = BROKER_HEADERS.has(name) || BROKER_HEADER_PREFIXES.some((prefix) => name.startsWith(prefix))
     if (!isOfPast) rest[name] = headers[name]!
   }
   return rest

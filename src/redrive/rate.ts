@@ -1,9 +1,9 @@
 // So many a second, and never more.
 
 /** In milliseconds: a timer that comes late is made up for, so that a high rate is reached. */
-const SLACK = 50
+const SLACK_MS = 50
 
-export class Pace {
+export class RateLimit {
   readonly #interval: number
   #next = Date.now()
 
@@ -18,6 +18,6 @@ export class Pace {
   }
 
   take(): void {
-    this.#next = Math.max(this.#next, Date.now() - SLACK) + this.#interval
+    this.#next = Math.max(this.#next, Date.now() - SLACK_MS) + this.#interval
   }
 }

@@ -2,21 +2,21 @@
 
 import { randomUUID } from 'node:crypto'
 import { DEFAULT_EXCHANGE, type WrittenRights } from '../access/rights.js'
-import { settled } from '../amqp/wire/deadline.js'
-import { streamQueue } from '../amqp/wire/errors.js'
 import type { Vhost } from '../amqp/vhost.js'
-import type { Entry } from '../definitions/definitions.js'
+import { waitQuietly } from '../amqp/wire/deadline.js'
+import { streamQueueProblem } from '../amqp/wire/errors.js'
+import type { Definition } from '../definitions/definitions.js'
 import { Problem } from '../problems.js'
 import { Runner, type RunnerServices } from './runner.js'
-import { KIND, type Order, type Target, type Task } from './task.js'
+import { REDRIVE_KIND, type RedriveRequest, type RedriveTarget, type RedriveTask } from './task.js'
 
-const TICK = 1000
+const TAKEOVER_TICK_MS = 1000
 /** Milliseconds without a change, after which nobody runs it any more. */
-const ORPHANED = 15_000
+const ORPHANED_AFTER_MS = 15_000
 const MAX_RUNNING = 100
 const MAX_ENDED = 1000
-const KEEP_ENDED = 24 * 3_600_000
-const LOOK_FOR_ENDED = 60_000
+const KEEP_ENDED_MS = 24 * 3_600_000
+const FORGET_ENDED_INTERVAL_MS = 60_000
 
 export class Redrives {
   readonly #services: RunnerServices
@@ -32,10 +32,10 @@ export class Redrives {
 
   constructor(services: RunnerServices) {
     this.#services = services
-    this.#endWatch = services.definitions.watch(KIND, (id, entry) =>
-      this.#runners.get(id)?.heard(entry as Entry<Task> | undefined),
+    this.#endWatch = services.definitions.watch(REDRIVE_KIND, (id, entry) =>
+      this.#runners.get(id)?.onDefinition(entry as Definition<RedriveTask> | undefined),
     )
-    this.#ticks = setInterval(() => this.#tick(), TICK)
+    this.#ticks = setInterval(() => this.#tick(), TAKEOVER_TICK_MS)
   }
 
   /** On this instance. */
@@ -49,19 +49,19 @@ export class Redrives {
    * @throws Problem queue_not_found, exchange_not_found, stream_queue, precondition_failed: one of the queue runs already;
    *   and as Definitions.put()
    */
-  async begin(order: Order, rights: WrittenRights): Promise<Task> {
+  async begin(order: RedriveRequest, rights: WrittenRights): Promise<RedriveTask> {
     const { vhosts, definitions } = this.#services
     if (this.#closing) throw new Problem('shutting_down', 'The gateway is shutting down and begins no redrives.')
     if (this.#entries().filter(isRunning).length >= MAX_RUNNING) {
       throw new Problem('overloaded', `As many redrives run as may (${MAX_RUNNING}).`)
     }
     const vhost = await vhosts.get(order.vhost)
-    if ((await vhost.topology.types.look(order.queue)) === 'stream') throw streamQueue()
+    if ((await vhost.topology.queueTypes.currentType(order.queue)) === 'stream') throw streamQueueProblem()
     if (order.to) await lookUp(vhost, order.to)
-    const { messageCount } = await vhost.topology.queue(order.queue)
+    const { messageCount } = await vhost.topology.lookUpQueue(order.queue)
     this.#refuseSecond(order)
     const now = new Date().toISOString()
-    const task: Task = {
+    const task: RedriveTask = {
       id: randomUUID(),
       ...order,
       rights,
@@ -75,25 +75,25 @@ export class Redrives {
       updated_at: now,
       instance: vhosts.instance,
     }
-    const entry = await definitions.put(KIND, task.id, task, { expected: 0 })
+    const entry = await definitions.put(REDRIVE_KIND, task.id, task, { expected: 0 })
     if (!entry) throw new Problem('broker_unavailable', 'The redrive was not begun.')
     try {
       this.#refuseSecond(task, task.id)
     } catch (error) {
-      await definitions.delete(KIND, task.id)
+      await definitions.delete(REDRIVE_KIND, task.id)
       throw error
     }
     this.#run(entry)
     return task
   }
 
-  list(): Task[] {
+  list(): RedriveTask[] {
     return this.#entries().map(({ key, value }) => this.#runners.get(key)?.task ?? value)
   }
 
   /** As it is at this moment where it runs here, else as it was within the last second. */
-  get(id: string): Task | undefined {
-    return this.#runners.get(id)?.task ?? this.#services.definitions.get<Task>(KIND, id)?.value
+  get(id: string): RedriveTask | undefined {
+    return this.#runners.get(id)?.task ?? this.#services.definitions.get<RedriveTask>(REDRIVE_KIND, id)?.value
   }
 
   /**
@@ -104,14 +104,14 @@ export class Redrives {
   async stop(id: string): Promise<void> {
     const { definitions } = this.#services
     for (;;) {
-      const entry = definitions.get<Task>(KIND, id)
+      const entry = definitions.get<RedriveTask>(REDRIVE_KIND, id)
       if (!entry) return
       const { value, revision: expected } = entry
       if (!isRunning(entry)) {
-        await definitions.delete(KIND, id, { expected })
+        await definitions.delete(REDRIVE_KIND, id, { expected })
         return
       }
-      if (value.stop || (await definitions.put(KIND, id, { ...value, stop: true }, { expected }))) break
+      if (value.stop || (await definitions.put(REDRIVE_KIND, id, { ...value, stop: true }, { expected }))) break
     }
     await this.#stopped(id)
   }
@@ -126,21 +126,21 @@ export class Redrives {
     return this.#closing
   }
 
-  #entries(): Entry<Task>[] {
-    return this.#services.definitions.list<Task>(KIND)
+  #entries(): Definition<RedriveTask>[] {
+    return this.#services.definitions.list<RedriveTask>(REDRIVE_KIND)
   }
 
   /** Of several of one queue the first in the log is the one that runs: all instances see the same. */
-  #first({ vhost, queue }: Order): Task | undefined {
+  #first({ vhost, queue }: RedriveRequest): RedriveTask | undefined {
     return this.#entries().find((entry) => isRunning(entry) && entry.value.vhost === vhost && entry.value.queue === queue)?.value
   }
 
-  #refuseSecond(order: Order, id?: string): void {
+  #refuseSecond(order: RedriveRequest, id?: string): void {
     const first = this.#first(order)
     if (first && first.id !== id) throw new Problem('precondition_failed', `The queue is being redriven already: ${first.id}.`)
   }
 
-  #run(entry: Entry<Task>): void {
+  #run(entry: Definition<RedriveTask>): void {
     const runner = new Runner(this.#services, entry)
     this.#runners.set(entry.key, runner)
     void runner.ended.finally(() => this.#runners.delete(entry.key))
@@ -155,27 +155,27 @@ export class Redrives {
     }
     const entries = this.#entries()
     for (const entry of entries) if (isRunning(entry) && this.#isOrphan(entry, now)) void this.#takeOver(entry)
-    for (const id of this.#seen.keys()) if (!this.#services.definitions.get(KIND, id)) this.#seen.delete(id)
-    if (now - this.#lookedForEnded > LOOK_FOR_ENDED) {
+    for (const id of this.#seen.keys()) if (!this.#services.definitions.get(REDRIVE_KIND, id)) this.#seen.delete(id)
+    if (now - this.#lookedForEnded > FORGET_ENDED_INTERVAL_MS) {
       this.#lookedForEnded = now
       void this.#forgetEnded(entries)
     }
   }
 
-  #isOrphan({ key, value, revision }: Entry<Task>, now: number): boolean {
+  #isOrphan({ key, value, revision }: Definition<RedriveTask>, now: number): boolean {
     if (this.#runners.has(key) || this.#claimed.has(key) || this.#first(value)?.id !== key) return false
     if (value.instance === undefined) return true
     const seen = this.#seen.get(key)
-    if (seen?.revision === revision) return now - seen.at > ORPHANED
+    if (seen?.revision === revision) return now - seen.at > ORPHANED_AFTER_MS
     this.#seen.set(key, { revision, at: now })
     return false
   }
 
-  async #takeOver({ key, value, revision: expected }: Entry<Task>): Promise<void> {
+  async #takeOver({ key, value, revision: expected }: Definition<RedriveTask>): Promise<void> {
     const { definitions, vhosts, log } = this.#services
     this.#claimed.add(key)
     try {
-      const entry = await definitions.put(KIND, key, { ...value, instance: vhosts.instance }, { expected })
+      const entry = await definitions.put(REDRIVE_KIND, key, { ...value, instance: vhosts.instance }, { expected })
       if (!entry) return
       log.info({ redrive: key, vhost: value.vhost, queue: value.queue }, 'takes a redrive over')
       this.#run(entry)
@@ -191,32 +191,32 @@ export class Redrives {
     const { definitions, config } = this.#services
     let end: (() => void) | undefined
     const stopped = new Promise<void>((resolve) => {
-      end = definitions.watch(KIND, () => {
-        const entry = definitions.get<Task>(KIND, id)
+      end = definitions.watch(REDRIVE_KIND, () => {
+        const entry = definitions.get<RedriveTask>(REDRIVE_KIND, id)
         if (!entry || !isRunning(entry)) resolve()
       })
     })
-    await settled(config.BROKER_TIMEOUT, stopped)
+    await waitQuietly(config.BROKER_TIMEOUT, stopped)
     end?.()
   }
 
-  async #forgetEnded(entries: Entry<Task>[]): Promise<void> {
-    for (const { key, revision: expected } of outlived(entries, Date.now())) {
-      await this.#services.definitions.delete(KIND, key, { expected }).catch(() => undefined)
+  async #forgetEnded(entries: Definition<RedriveTask>[]): Promise<void> {
+    for (const { key, revision: expected } of expiredRedrives(entries, Date.now())) {
+      await this.#services.definitions.delete(REDRIVE_KIND, key, { expected }).catch(() => undefined)
     }
   }
 }
 
 /** Those that ended a day ago, and all but the last thousand that ended. @param entries in the order in which they began */
-export function outlived(entries: Entry<Task>[], now: number): Entry<Task>[] {
+export function expiredRedrives(entries: Definition<RedriveTask>[], now: number): Definition<RedriveTask>[] {
   const ended = entries.filter((entry) => !isRunning(entry))
-  return ended.filter(({ value }, n) => n < ended.length - MAX_ENDED || Date.parse(value.ended_at!) < now - KEEP_ENDED)
+  return ended.filter(({ value }, n) => n < ended.length - MAX_ENDED || Date.parse(value.ended_at!) < now - KEEP_ENDED_MS)
 }
 
-const isRunning = ({ value }: Entry<Task>): boolean => value.state === 'running'
+const isRunning = ({ value }: Definition<RedriveTask>): boolean => value.state === 'running'
 
 /** @throws Problem queue_not_found, exchange_not_found */
-async function lookUp(vhost: Vhost, to: Target): Promise<void> {
-  if ('queue' in to) await vhost.topology.queue(to.queue)
-  else await vhost.topology.exchange(to.exchange === DEFAULT_EXCHANGE ? '' : to.exchange)
+async function lookUp(vhost: Vhost, to: RedriveTarget): Promise<void> {
+  if ('queue' in to) await vhost.topology.lookUpQueue(to.queue)
+  else await vhost.topology.lookUpExchange(to.exchange === DEFAULT_EXCHANGE ? '' : to.exchange)
 }

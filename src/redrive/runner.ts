@@ -3,25 +3,25 @@
 
 import { Rights } from '../access/rights.js'
 import type { Vhosts } from '../amqp/vhost.js'
-import { type Backoff, waitAfter } from '../lib/backoff.js'
 import { type Config, longestLease } from '../config/index.js'
-import type { Definitions, Entry } from '../definitions/definitions.js'
+import type { Definition, Definitions } from '../definitions/definitions.js'
+import { type Backoff, waitAfter } from '../lib/backoff.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { decide } from './decide.js'
-import { Pace } from './rate.js'
-import { Pass } from './sweep.js'
-import { KIND, type State, type Task } from './task.js'
+import { RateLimit } from './rate.js'
+import { Sweep } from './sweep.js'
+import { REDRIVE_KIND, type RedriveState, type RedriveTask } from './task.js'
 
 /** Milliseconds between two looks whether there is something to tell, and without a change until it tells that it lives. */
-const BEAT = 1000
-const HEARTBEAT = 5000
+const HEARTBEAT_TICK_MS = 1000
+const HEARTBEAT_MS = 5000
 /** Milliseconds without a word that got through, after which it stops moving: another may have taken over. */
-const OWNS = 10_000
-const BACKOFF: Backoff = { initial: 500, factor: 2, max: 30_000, jitter: 0.2 }
+const OWNERSHIP_MS = 10_000
+const SWEEP_BACKOFF: Backoff = { initial: 500, factor: 2, max: 30_000, jitter: 0.2 }
 /** What no other try makes good. */
-const FATAL: readonly string[] = [
+const FATAL_PROBLEMS: readonly string[] = [
   'queue_not_found',
   'vhost_not_found',
   'stream_queue',
@@ -45,9 +45,9 @@ export class Runner {
   readonly ended: Promise<void>
   readonly #services: RunnerServices
   /** With the counts of the goes that are over. */
-  #task: Task
-  #pass: Pass | undefined
-  readonly #pace: Pace
+  #task: RedriveTask
+  #sweep: Sweep | undefined
+  readonly #rateLimit: RateLimit
   readonly #beats: NodeJS.Timeout
   #isLost = false
   #isReleased = false
@@ -57,17 +57,17 @@ export class Runner {
   #wake: () => void = () => undefined
 
   /** @param entry that names this instance */
-  constructor(services: RunnerServices, { value }: Entry<Task>) {
+  constructor(services: RunnerServices, { value }: Definition<RedriveTask>) {
     this.#services = services
     this.#task = value
-    this.#pace = new Pace(value.rate)
-    this.#beats = setInterval(() => this.#beat(), BEAT)
+    this.#rateLimit = new RateLimit(value.rate)
+    this.#beats = setInterval(() => this.#heartbeat(), HEARTBEAT_TICK_MS)
     this.ended = this.#run()
   }
 
   /** As it is at this moment. */
-  get task(): Task {
-    const pass = this.#pass
+  get task(): RedriveTask {
+    const pass = this.#sweep
     if (!pass) return this.#task
     const { matched, skipped, failed, moved } = pass
     const problem = pass.obstacle ?? pass.failure
@@ -77,12 +77,12 @@ export class Runner {
       skipped,
       failed,
       moved: this.#task.moved + moved,
-      ...(problem && { last_error: textOf(problem) }),
+      ...(problem && { last_error: errorText(problem) }),
     }
   }
 
   /** What the log has of it by now. */
-  heard(entry: Entry<Task> | undefined): void {
+  onDefinition(entry: Definition<RedriveTask> | undefined): void {
     if (entry?.value.instance !== this.#services.vhosts.instance) this.#isLost = true
     else if (!entry.value.stop) return
     else this.#task = { ...this.#task, stop: true }
@@ -109,7 +109,7 @@ export class Runner {
 
   async #work(): Promise<void> {
     let attempts = 0
-    while (await this.#owns()) {
+    while (await this.#renewOwnership()) {
       const { stop, total, moved, max = total } = this.#task
       if (stop) return this.#finish('stopped')
       if (moved >= Math.min(total, max)) return this.#finish('done')
@@ -117,53 +117,53 @@ export class Runner {
       let problem: Problem | undefined
       const before = moved
       try {
-        isThrough = await this.#go()
+        isThrough = await this.#sweepOnce()
       } catch (error) {
         if (!(error instanceof Problem)) throw error
         problem = error
       }
       this.#task = this.task
-      this.#pass = undefined
+      this.#sweep = undefined
       if (this.#isLost) continue
       if (isThrough) return this.#finish('done')
       if (this.#isReleased || !problem) continue
-      if (FATAL.includes(problem.code)) return this.#finish('failed', problem)
+      if (FATAL_PROBLEMS.includes(problem.code)) return this.#finish('failed', problem)
       this.#note(problem)
       attempts = this.#task.moved > before ? 1 : attempts + 1
-      await this.#rest(waitAfter(attempts, BACKOFF))
+      await this.#pause(waitAfter(attempts, SWEEP_BACKOFF))
     }
   }
 
   /** One go over the queue, for what is left to do. What stayed at the last one is looked at again. */
-  async #go(): Promise<boolean> {
+  async #sweepOnce(): Promise<boolean> {
     const { vhosts, config, metrics } = this.#services
     const { queue, total, moved, max, rate, dry_run: dryRun, rights } = this.#task
     const vhost = await vhosts.get(this.#task.vhost)
-    const rules = { order: this.#task, rights: Rights.read(rights), username: vhosts.username }
+    const rules = { request: this.#task, rights: Rights.read(rights), username: vhosts.username }
     const letGo = vhost.hold()
     try {
       const { last_error: _, ...rest } = this.#task
       this.#task = rest
-      this.#pass = new Pass({
+      this.#sweep = new Sweep({
         vhost,
         queue,
         look: total - moved,
         max: (max ?? total) - moved,
         dryRun,
         window: rate === undefined ? Number.POSITIVE_INFINITY : Math.ceil(rate / 2),
-        pace: this.#pace,
+        pace: this.#rateLimit,
         longest: longestLease(config),
         decide: (delivery) => decide(delivery, rules),
         onMoved: () => metrics.redriven('moved'),
       })
-      return await this.#pass.run()
+      return await this.#sweep.run()
     } finally {
       letGo()
     }
   }
 
   /** Whether this instance is the owner: asks until it knows. */
-  async #owns(): Promise<boolean> {
+  async #renewOwnership(): Promise<boolean> {
     for (;;) {
       if (this.#isLost) return false
       try {
@@ -175,16 +175,16 @@ export class Runner {
       } catch (error) {
         if (this.#isReleased) return false // it is taken over when the others see no change
         this.#note(error)
-        await this.#rest(BEAT)
+        await this.#pause(HEARTBEAT_TICK_MS)
       }
     }
   }
 
-  async #finish(state: State, problem?: Problem): Promise<void> {
+  async #finish(state: RedriveState, problem?: Problem): Promise<void> {
     clearInterval(this.#beats)
     const { stop: _, ...task } = this.#task
     const ended_at = new Date().toISOString()
-    this.#task = { ...task, state, rights: [], ended_at, ...(problem && { last_error: textOf(problem) }) }
+    this.#task = { ...task, state, rights: [], ended_at, ...(problem && { last_error: errorText(problem) }) }
     const { metrics, log } = this.#services
     if (task.skipped > 0) metrics.redriven('skipped', task.skipped)
     if (task.failed > 0) metrics.redriven('failed', task.failed)
@@ -196,15 +196,15 @@ export class Runner {
         return
       } catch {
         if (this.#isReleased) return
-        await this.#rest(BEAT)
+        await this.#pause(HEARTBEAT_TICK_MS)
       }
     }
   }
 
-  #beat(): void {
+  #heartbeat(): void {
     const silent = Date.now() - this.#savedAt
-    if (silent > OWNS) this.#pass?.interrupt()
-    if (this.#saving || (silent < HEARTBEAT && this.#saved === countsOf(this.task))) return
+    if (silent > OWNERSHIP_MS) this.#sweep?.interrupt()
+    if (this.#saving || (silent < HEARTBEAT_MS && this.#saved === progressKey(this.task))) return
     this.#saving = true
     this.#save()
       .catch((error) => this.#note(error))
@@ -221,7 +221,7 @@ export class Runner {
   async #save(): Promise<boolean> {
     const { definitions, vhosts } = this.#services
     for (;;) {
-      const current = definitions.get<Task>(KIND, this.#task.id)
+      const current = definitions.get<RedriveTask>(REDRIVE_KIND, this.#task.id)
       if (current?.value.instance !== vhosts.instance || current.value.state !== 'running') {
         this.#isLost = true
         this.#interrupt()
@@ -230,24 +230,24 @@ export class Runner {
       if (current.value.stop && this.#task.state === 'running') this.#task = { ...this.#task, stop: true }
       const task = { ...this.task, updated_at: new Date().toISOString() }
       const at = Date.now()
-      if (await definitions.put(KIND, task.id, task, { expected: current.revision })) {
+      if (await definitions.put(REDRIVE_KIND, task.id, task, { expected: current.revision })) {
         this.#savedAt = at
-        this.#saved = countsOf(task)
+        this.#saved = progressKey(task)
         return true
       }
     }
   }
 
   #note(error: unknown): void {
-    this.#task = { ...this.#task, last_error: textOf(error) }
+    this.#task = { ...this.#task, last_error: errorText(error) }
   }
 
   #interrupt(): void {
-    this.#pass?.interrupt()
+    this.#sweep?.interrupt()
     this.#wake()
   }
 
-  async #rest(milliseconds: number): Promise<void> {
+  async #pause(milliseconds: number): Promise<void> {
     if (this.#isLost || this.#isReleased) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, milliseconds)
@@ -259,9 +259,9 @@ export class Runner {
   }
 }
 
-const countsOf = ({ moved, matched, skipped, failed, last_error }: Task): string =>
+const progressKey = ({ moved, matched, skipped, failed, last_error }: RedriveTask): string =>
   [moved, matched, skipped, failed, last_error].join(' ')
 
 const MAX_TEXT = 500
-const textOf = (error: unknown): string =>
+const errorText = (error: unknown): string =>
   (error instanceof Problem ? `${error.code}: ${error.message}` : String(error)).slice(0, MAX_TEXT)

@@ -3,29 +3,29 @@
 
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
-import type { OutgoingMessage } from '../amqp/wire/message.js'
 import { giveBack } from '../amqp/consume/receive.js'
-import { problemOf } from '../amqp/wire/errors.js'
 import type { Vhost } from '../amqp/vhost.js'
+import { brokerProblem } from '../amqp/wire/errors.js'
+import type { PublishMessage } from '../amqp/wire/message.js'
 import { Problem } from '../problems.js'
 import type { Decision } from './decide.js'
-import type { Pace } from './rate.js'
-import type { Counts } from './task.js'
+import type { RateLimit } from './rate.js'
+import type { RedriveCounts } from './task.js'
 
 /** Messages that stay and are held, at most. */
-export const MAX_HELD = 50_000
+export const MAX_HELD_MESSAGES = 50_000
 /** Messages in hand at the same time: at first, and at most, where most of them stay and their bodies are small. */
-const WINDOW = 100
+const FIRST_WINDOW = 100
 const MAX_WINDOW = 5000
 const WINDOW_BYTES = 8 * 1024 ** 2
 /** Milliseconds without a message, after which the queue is asked whether it has any. */
-const QUIET = 300
+const QUIET_MS = 300
 /** Milliseconds until a message is tried again that RabbitMQ took from nobody just now. */
-const TRY_AGAIN = 1000
-const LONGEST_REST = 60_000
-const LATER: readonly string[] = ['broker_unavailable', 'broker_blocked', 'broker_timeout', 'overloaded']
+const RETRY_MOVE_MS = 1000
+const MAX_AWAKE_MS = 60_000
+const NOT_STORED: readonly string[] = ['broker_unavailable', 'broker_blocked', 'broker_timeout', 'overloaded']
 
-export interface PassOptions {
+export interface SweepOptions {
   vhost: Vhost
   queue: string
   /** Messages that it looks at, at most. */
@@ -35,7 +35,7 @@ export interface PassOptions {
   dryRun: boolean
   /** In the first window: fewer where it is slow, so that it holds none for long that others could have. */
   window: number
-  pace: Pace
+  pace: RateLimit
   /** Milliseconds that it may hold messages. */
   longest: number
   decide: (delivery: Delivery) => Decision
@@ -44,7 +44,7 @@ export interface PassOptions {
 
 let rounds = 0
 
-export class Pass implements Counts {
+export class Sweep implements RedriveCounts {
   moved = 0
   matched = 0
   skipped = 0
@@ -53,7 +53,7 @@ export class Pass implements Counts {
   failure: Problem | undefined
   /** Why none is moved just now. */
   obstacle: Problem | undefined
-  readonly #options: PassOptions
+  readonly #options: SweepOptions
   #channel!: DeliveryChannel
   #tag = ''
   #prefetch = 0
@@ -70,7 +70,7 @@ export class Pass implements Counts {
   #interrupted = false
   #wake: () => void = () => undefined
 
-  constructor(options: PassOptions) {
+  constructor(options: SweepOptions) {
     this.#options = options
   }
 
@@ -80,14 +80,14 @@ export class Pass implements Counts {
    * @throws Problem queue_not_found, broker_unavailable…; overloaded: too many stay
    */
   async run(): Promise<boolean> {
-    const { channel, brokerVersion } = await this.#options.vhost.takeChannel(this.#options.queue)
+    const { channel, brokerVersion } = await this.#options.vhost.takeReceiveChannel(this.#options.queue)
     this.#channel = channel
     channel.onClosed = () => this.#wake()
     try {
-      await this.#consume(Math.min(this.#options.window, WINDOW, this.#options.max))
+      await this.#consume(Math.min(this.#options.window, FIRST_WINDOW, this.#options.max))
       return await this.#work()
     } catch (error) {
-      throw channel.closed ? channel.failure() : problemOf(error)
+      throw channel.closed ? channel.failure() : brokerProblem(error)
     } finally {
       await this.#end(brokerVersion)
     }
@@ -106,8 +106,8 @@ export class Pass implements Counts {
       const now = Date.now()
       if (this.#channel.closed) throw this.#channel.failure()
       if (this.#interrupted || now > end) return false
-      if (this.#held > MAX_HELD)
-        throw new Problem('overloaded', `More than ${MAX_HELD} messages would have to be held that stay.`)
+      if (this.#held > MAX_HELD_MESSAGES)
+        throw new Problem('overloaded', `More than ${MAX_HELD_MESSAGES} messages would have to be held that stay.`)
       const taken = dryRun ? this.matched : this.moved + this.#underWay
       if (this.#looked >= look || taken >= max) {
         if (this.#underWay === 0) return true
@@ -166,24 +166,24 @@ export class Pass implements Counts {
   async #isEmpty(): Promise<boolean> {
     if (this.#heldOfRound * 2 >= this.#prefetch) {
       const fits = Math.floor((WINDOW_BYTES * this.#delivered) / Math.max(1, this.#bytes))
-      await this.#consume(Math.max(WINDOW, Math.min(2 * this.#prefetch, fits, MAX_WINDOW)))
+      await this.#consume(Math.max(FIRST_WINDOW, Math.min(2 * this.#prefetch, fits, MAX_WINDOW)))
       return false
     }
-    const isQuiet = !(await this.#awake(QUIET))
+    const isQuiet = !(await this.#awake(QUIET_MS))
     if (!isQuiet || this.#underWay > 0 || this.#channel.closed || this.#interrupted) return false
-    const ready = await this.#channel.ready(this.#options.queue)
+    const ready = await this.#channel.messageCount(this.#options.queue)
     return ready === 0 && this.#waiting.length === 0
   }
 
-  async #move(delivery: Delivery, message: OutgoingMessage): Promise<void> {
+  async #move(delivery: Delivery, message: PublishMessage): Promise<void> {
     this.#underWay++
     try {
       await this.#publish(message)
       this.obstacle = undefined
       if (this.#channel.settle(delivery, 'ack')) await this.#acknowledged()
     } catch (error) {
-      const problem = problemOf(error)
-      if (LATER.includes(problem.code)) this.#postpone(delivery, problem)
+      const problem = brokerProblem(error)
+      if (NOT_STORED.includes(problem.code)) this.#postpone(delivery, problem)
       else this.#fail(delivery, problem)
     } finally {
       this.#underWay--
@@ -192,10 +192,10 @@ export class Pass implements Counts {
   }
 
   /** @throws Problem where it is not known to be there */
-  async #publish(message: OutgoingMessage): Promise<void> {
+  async #publish(message: PublishMessage): Promise<void> {
     const { vhost } = this.#options
     const { exchange, routingKey } = message
-    await vhost.vetExchange(exchange)
+    await vhost.ensureExchangeExists(exchange)
     if (await vhost.publisher.publish(message)) return
     throw exchange === ''
       ? new Problem('queue_not_found', `There is no queue '${routingKey}' in vhost '${vhost.name}'.`)
@@ -215,7 +215,7 @@ export class Pass implements Counts {
 
   #postpone(delivery: Delivery, problem: Problem): void {
     this.obstacle = problem
-    this.#pausedUntil = Date.now() + TRY_AGAIN
+    this.#pausedUntil = Date.now() + RETRY_MOVE_MS
     this.#looked--
     this.matched--
     this.#waiting.push(delivery)
@@ -243,7 +243,7 @@ export class Pass implements Counts {
     const channel = this.#channel
     if (!channel.closed) await channel.cancel(this.#tag).catch(() => channel.close())
     this.#waiting = []
-    while (this.#underWay > 0) await this.#awake(TRY_AGAIN)
+    while (this.#underWay > 0) await this.#awake(RETRY_MOVE_MS)
     this.#waiting = []
     await giveBack(channel.unsettled(), brokerVersion)
     channel.received()
@@ -252,7 +252,7 @@ export class Pass implements Counts {
   /** Waits until something happens, so long at most. @returns whether something did */
   async #awake(milliseconds: number): Promise<boolean> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), Math.min(Math.max(0, Math.ceil(milliseconds)), LONGEST_REST))
+      const timer = setTimeout(() => resolve(false), Math.min(Math.max(0, Math.ceil(milliseconds)), MAX_AWAKE_MS))
       this.#wake = () => {
         clearTimeout(timer)
         resolve(true)

@@ -2,47 +2,47 @@
 
 import type { WrittenRights } from '../access/rights.js'
 
-export const KIND = 'redrive'
+export const REDRIVE_KIND = 'redrive'
 
-export type State = 'running' | 'done' | 'stopped' | 'failed'
+export type RedriveState = 'running' | 'done' | 'stopped' | 'failed'
 
 /** `routing_key` absent: each message's own. The default exchange is `amq.default`. */
-export type Target = { queue: string } | { exchange: string; routing_key?: string }
+export type RedriveTarget = { queue: string } | { exchange: string; routing_key?: string }
 
 /** What a message has to have, all of it. */
-export interface Filter {
+export interface RedriveFilter {
   /** Headers in their JSON form. */
   header?: Record<string, unknown>
   /** Why it died, in RabbitMQ's words. */
   reason?: string
 }
 
-export interface Order {
+export interface RedriveRequest {
   vhost: string
   queue: string
   /** Absent: where each message came from. */
-  to?: Target
+  to?: RedriveTarget
   /** So many are moved at most. */
   max?: number
   /** So many a second are moved at most. */
   rate?: number
-  filter?: Filter
+  filter?: RedriveFilter
   dry_run: boolean
 }
 
 /** In the present go over the queue, but for `moved`, which is of all. */
-export interface Counts {
+export interface RedriveCounts {
   moved: number
   matched: number
   skipped: number
   failed: number
 }
 
-export interface Task extends Order, Counts {
+export interface RedriveTask extends RedriveRequest, RedriveCounts {
   id: string
   /** `write` of whoever asked for it: each message is moved only where he may publish. */
   rights: WrittenRights
-  state: State
+  state: RedriveState
   last_error?: string
   /** Messages in the queue when it began: no more are looked at, so that what dies again is not moved in a circle. */
   total: number
@@ -56,7 +56,7 @@ export interface Task extends Order, Counts {
 }
 
 /** For clients. */
-export function shown(task: Task) {
+export function redriveToJson(task: RedriveTask) {
   const { rights: _, stop: __, ...visible } = task
   return visible
 }

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
+import { allConnections, brokerConnections, get, post, postJson, put, refusals, remove } from '../support/expect-refused.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 import type { RawRequest } from '../support/http.js'
-import { allConnections, brokerConnections, get, post, postJson, put, refusals, remove } from '../support/expect-refused.js'
 
 const gateway = await startGateway()
 const { refused, send } = refusals(gateway)

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { catalogue } from '../../src/problems.js'
 import { eventually } from '../support/eventually.js'
+import { allConnections, brokerConnections, get, type ProblemBody, post, refusals } from '../support/expect-refused.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
 import { overSocket } from '../support/http.js'
-import { allConnections, brokerConnections, get, type ProblemBody, post, refusals } from '../support/expect-refused.js'
 
 const gateway = await startGateway()
 const { send, refused } = refusals(gateway)

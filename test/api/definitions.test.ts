@@ -55,9 +55,9 @@ describe('definitions', () => {
   })
 
   it('tell what is not kept', async () => {
-    await here.say('load', { busy: 3 })
-    await eventually(() => assert.deepEqual(there.said('load', 10_000)[0]?.value, { busy: 3 }))
-    assert.deepEqual(here.said('load', 10_000), [], 'its own word is no news')
+    await here.broadcast('load', { busy: 3 })
+    await eventually(() => assert.deepEqual(there.lastBroadcasts('load', 10_000)[0]?.value, { busy: 3 }))
+    assert.deepEqual(here.lastBroadcasts('load', 10_000), [], 'its own word is no news')
   })
 
   it('are there for an instance that starts, and after the connection was lost', async () => {
@@ -94,7 +94,7 @@ describe('definitions', () => {
     await eventually(() => assert.match(String(there.get('colour', 'c9')?.value), /^129 /))
     // What is only said takes room in it as well.
     const before = await snapshots()
-    for (let n = 0; n < 130; n++) await here.say('weather', `${n} ${text}`)
+    for (let n = 0; n < 130; n++) await here.broadcast('weather', `${n} ${text}`)
     await eventually(async () => assert.ok((await snapshots()) > before))
   })
 })

@@ -6,10 +6,10 @@ import { after, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { violations } from '../support/contract.js'
 import { eventually } from '../support/eventually.js'
+import { allConnections, brokerConnections } from '../support/expect-refused.js'
 import { AMQP_URL, startGateway } from '../support/gateway.js'
 import { type RawRequest, rawClient } from '../support/http.js'
 import { management } from '../support/management.js'
-import { allConnections, brokerConnections } from '../support/expect-refused.js'
 import { A_LEASE, anyRequest } from '../support/requests.js'
 
 const SEED = Number(process.env['FUZZ_SEED'] ?? 20_261_123)

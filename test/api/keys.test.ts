@@ -153,7 +153,7 @@ describe('the key file', () => {
     own.clientOf(key)
     for (const text of ['', '{"keys": [{"name": "a"}]}', '{']) {
       replaceFile(own.file.path, text)
-      own.gateway.app.services.access.reload()
+      own.gateway.app.services.authentication.reload()
       await withAuthorization(own.gateway, `Bearer ${key}`).get('/queues/q').expect(404)
     }
   })
@@ -169,7 +169,7 @@ describe('what lasts', () => {
       await eventually(() => assert.equal(own.gateway.app.services.receiver.waiting, 1))
       const taken = own.file.entries.pop()!
       own.file.write()
-      own.gateway.app.services.access.reload()
+      own.gateway.app.services.authentication.reload()
       await admin.post(`/queues/${queue}/messages`).send('x').expect(201)
       const { status, headers, body } = await waiting
       assert.deepEqual([status, body.code], [401, 'unauthorized'])
@@ -178,7 +178,7 @@ describe('what lasts', () => {
       assert.equal(messages[0].payload, 'x')
       own.file.entries.push(taken)
       own.file.write()
-      own.gateway.app.services.access.reload()
+      own.gateway.app.services.authentication.reload()
     }
   })
 
@@ -207,7 +207,7 @@ describe('what lasts', () => {
     )
     file.entries.pop()
     file.write()
-    gateway.app.services.access.reload()
+    gateway.app.services.authentication.reload()
     void line()
     void writer.close()
     const results = (await (await batch).text())

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
-import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 import { allConnections, brokerConnections } from '../support/expect-refused.js'
+import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 import { openUpload } from '../support/upload.js'
 
 const gateway = await startGateway({ MAX_MESSAGE_SIZE: '1MiB', PUBLISH_BUFFER: '2MiB' })

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { eventually } from '../support/eventually.js'
-import { freshQueue, startGateway } from '../support/gateway.js'
 import { allConnections, brokerConnections } from '../support/expect-refused.js'
+import { freshQueue, startGateway } from '../support/gateway.js'
 import { openStream } from '../support/stream.js'
 
 const gateway = await startGateway()

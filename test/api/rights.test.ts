@@ -111,7 +111,7 @@ async function ask(door: string, lease: string, prefix: string, key?: string): P
 
 /** The routes without their copies under another vhost. */
 const doors = () => {
-  const all = gateway.app.services.access.doors.map(({ method, url }) => `${method} ${url}`)
+  const all = gateway.app.services.authentication.protectedRoutes.map(({ method, url }) => `${method} ${url}`)
   return all.filter((door) => !door.includes(' /vhosts/:vhost/'))
 }
 
@@ -121,11 +121,11 @@ describe('the table of rights', () => {
   })
 
   it('is the same under another vhost', () => {
-    const { doors: all } = gateway.app.services.access
+    const { protectedRoutes: all } = gateway.app.services.authentication
     for (const { method, url, requirement } of all) {
       if (/^\/(health|metrics|internal)/.test(url) || url.startsWith('/vhosts/')) continue
       const other = all.find((one) => one.method === method && one.url === `/vhosts/:vhost${url}`)
-      assert.equal(other?.requirement.says, requirement.says, `${method} ${url}`)
+      assert.equal(other?.requirement.description, requirement.description, `${method} ${url}`)
     }
   })
 })

@@ -20,7 +20,7 @@ async function filled(payloads: string[], type = 'classic'): Promise<string> {
 const atOnce = (queue: string, count: number, wait = 0) =>
   Promise.all(
     Array.from({ length: count }, () =>
-      vhost.receives.one({ queue, max: 1, until: Date.now() + wait, maxBytes: 1000, interrupt: new Interrupt() }),
+      vhost.sharedReceive.one({ queue, max: 1, until: Date.now() + wait, maxBytes: 1000, interrupt: new Interrupt() }),
     ),
   )
 const texts = (takens: Awaited<ReturnType<typeof atOnce>>) =>
@@ -74,7 +74,7 @@ describe('receives that come at the same moment', () => {
     const missing = freshName('missing')
     const refused = await Promise.allSettled(
       Array.from({ length: 3 }, () =>
-        vhost.receives.one({ queue: missing, max: 1, until: 0, maxBytes: 1, interrupt: new Interrupt() }),
+        vhost.sharedReceive.one({ queue: missing, max: 1, until: 0, maxBytes: 1, interrupt: new Interrupt() }),
       ),
     )
     for (const outcome of refused) assert.equal(outcome.status === 'rejected' && outcome.reason.code, 'queue_not_found')

@@ -96,7 +96,7 @@ describe('a gateway that asks clients for certificates', () => {
 describe('certificates', () => {
   const mistakes = async (env: Record<string, string>): Promise<string[]> => {
     const error = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env })).then(
-      async (app) => app.close(),
+      async (app) => app.closeApp(),
       (error: Error) => error,
     )
     assert.ok(error instanceof ConfigError)

@@ -211,7 +211,7 @@ describe('the keys of tokens', () => {
     await server.goAway()
     const env = { AMQP_URL, LOG_LEVEL: 'silent', ...SETTINGS, JWT_JWKS_FILE: '', JWT_JWKS_URL: server.url }
     const app = await buildApp(loadConfig(env))
-    after(() => app.close())
+    after(() => app.closeApp())
     const authorization = `Bearer ${await token(one, ALL)}`
     const ask = () => app.http.inject({ url: '/queues/nowhere', headers: { authorization } })
     const response = await ask()

@@ -8,8 +8,8 @@ import { after, describe, it } from 'node:test'
 import { startBroker } from '../../scripts/broker.mjs'
 import { consumerTimeout } from '../support/consumer-timeout.js'
 import { eventually } from '../support/eventually.js'
-import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
 import { ODD_TAGS, publishOddTypes } from '../support/exotic-headers.js'
+import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
 
 const dir = await mkdtemp(join(tmpdir(), 'gateway-rules-'))
 const broker = await startBroker({ dir, ...consumerTimeout(4) })

@@ -39,7 +39,7 @@ const OWN = { AMQP_TLS_CERT_FILE: own.cert, AMQP_TLS_KEY_FILE: own.key }
 /** Why a gateway does not get ready; it never does. */
 async function reason(env: Record<string, string>): Promise<string> {
   const app = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env }))
-  after(app.close)
+  after(app.closeApp)
   return eventually(() => {
     const reason = app.services.notReady()
     if (!reason || /connecting$/.test(reason)) throw new Error(reason ?? 'it is ready')

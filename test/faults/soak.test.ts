@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { startBroker } from '../../scripts/broker.mjs'
-import { type Report, table, violations } from '../soak/invariants.js'
 import { brokerFaults, connectionFaults, doorFaults, gatewayFaults, queueFaults, restarts } from '../soak/faults.js'
+import { type Report, table, violations } from '../soak/invariants.js'
 import { LONGEST, STORM_BROKER, storm } from '../soak/soak.js'
 
 const dir = await mkdtemp(join(tmpdir(), 'gateway-storm-'))

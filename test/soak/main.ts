@@ -9,7 +9,6 @@ import { parseArgs } from 'node:util'
 import { type Broker, startBroker } from '../../scripts/broker.mjs'
 import { startCluster } from '../../scripts/cluster.mjs'
 import { SUITES, unpackRabbitmq } from '../../scripts/unpack-rabbitmq.mjs'
-import { type Report, table, violations } from './invariants.js'
 import {
   brokerFaults,
   clusterFaults,
@@ -20,6 +19,7 @@ import {
   queueFaults,
   restarts,
 } from './faults.js'
+import { type Report, table, violations } from './invariants.js'
 import type { Journal } from './journal.js'
 import { describeMemory, LONG_ENOUGH } from './memory.js'
 import { LONGEST, STORM_BROKER, storm } from './soak.js'

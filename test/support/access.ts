@@ -70,7 +70,7 @@ export async function startWithKeys(env: Record<string, string> = {}, file = new
   const gateway = await startGateway({ AUTH: 'keys', API_KEYS_FILE: file.path, ...env })
   const client = (...rights: string[]): Client => clientOf(file.add(rights))
   const clientOf = (key: string): Client => {
-    gateway.app.services.access.reload()
+    gateway.app.services.authentication.reload()
     return withAuthorization(gateway, `Bearer ${key}`)
   }
   return { gateway, file, client, clientOf, admin: client('configure:*/*', 'write:*/*', 'read:*/*') }

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { problemOf } from '../../src/amqp/wire/errors.js'
+import { brokerProblem } from '../../src/amqp/wire/errors.js'
 
 /** As amqplib has them of a channel that RabbitMQ closes. */
 const closed = (code: number, name: string, text: string): Error =>
@@ -23,6 +23,6 @@ describe('a channel that RabbitMQ closed', () => {
     ],
     ['over a missing queue says so', closed(404, 'NOT_FOUND', "no queue 'q' in vhost '/'"), 'queue_not_found'],
   ] as const) {
-    it(what, () => assert.equal(problemOf(error).code, code))
+    it(what, () => assert.equal(brokerProblem(error).code, code))
   }
 })

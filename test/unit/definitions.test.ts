@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { type Change, type LogRecord, REMEMBERED, State } from '../../src/definitions/state.js'
+import { AT_RECOVERY, type Change, DefinitionsState, type LogRecord } from '../../src/definitions/state.js'
 
 const put = (key: string, value: unknown, expected?: number): Change => ({
   id: 'p',
@@ -20,12 +20,12 @@ const gone = (key: string, expected?: number): Change => ({
   key,
   ...(expected !== undefined && { expected }),
 })
-const read = (log: LogRecord[], from = 0): State => {
-  const state = new State()
+const read = (log: LogRecord[], from = 0): DefinitionsState => {
+  const state = new DefinitionsState()
   for (const [offset, record] of log.entries()) if (offset >= from) state.apply(offset, record, 100)
   return state
 }
-const told = (state: State) => state.all().sort((a, b) => (a.key < b.key ? -1 : 1))
+const told = (state: DefinitionsState) => state.all().sort((a, b) => (a.key < b.key ? -1 : 1))
 
 describe('the state', () => {
   it('has what was put last, and nothing that was deleted', () => {
@@ -35,7 +35,7 @@ describe('the state', () => {
   })
 
   it('takes a change that expects a revision only while that is the one', () => {
-    const state = new State()
+    const state = new DefinitionsState()
     assert.equal(state.apply(0, put('a', 'first', 0), 1), true)
     assert.equal(state.apply(1, put('a', 'late', 0), 1), false)
     assert.equal(state.apply(2, put('a', 'second', 1), 1), true)
@@ -55,7 +55,7 @@ describe('the state', () => {
     const say = (instance: string, value: number): LogRecord => ({ id: 's', type: 'say', instance, topic: 't', value })
     const state = read([say('one', 1), say('two', 2), say('one', 3)])
     assert.deepEqual(
-      state.said('t').map(({ instance, value }) => [instance, value]),
+      state.lastBroadcasts('t').map(({ instance, value }) => [instance, value]),
       [
         ['two', 2],
         ['one', 3],
@@ -66,7 +66,7 @@ describe('the state', () => {
 
   it('has what was remembered when the log was lost, and what was put before that was read', () => {
     const entries = [{ kind: 'k', key: 'a', value: 'old', revision: 70 }]
-    const state = read([put('b', 1), { id: 'm', type: 'snapshot', at: REMEMBERED, entries }, put('a', 'new', 70)])
+    const state = read([put('b', 1), { id: 'm', type: 'snapshot', at: AT_RECOVERY, entries }, put('a', 'new', 70)])
     assert.deepEqual(
       told(state).map(({ key, value }) => [key, value]),
       [

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { LEVELS, LONGEST_DELAY, levelTime, pathOf, patternsOf, SHORTEST_DELAY } from '../../src/delay/levels.js'
+import { LEVELS, levelPath, levelTime, MAX_DELAY_MS, MIN_DELAY_MS, patternsOf } from '../../src/delay/levels.js'
 
 /** What a topic exchange does: https://www.rabbitmq.com/tutorials/tutorial-five-javascript */
 function matches(pattern: string, key: string): boolean {
@@ -13,7 +13,7 @@ function matches(pattern: string, key: string): boolean {
 
 /** Follows a message through the bindings, and sums up where it stays. */
 function walk(delay: number): { total: number; stops: number } {
-  const { top, routingKey } = pathOf(delay)
+  const { top, routingKey } = levelPath(delay)
   let [total, stops] = [0, 0]
   for (let level = top; level >= 0; level--) {
     const { stay, pass } = patternsOf(level)
@@ -31,7 +31,7 @@ describe('the path of a delay', () => {
   it('is never shorter than it, nor longer by more than 100 ms or one in 128, with eight stops at most', () => {
     fc.assert(
       fc.property(
-        fc.oneof(fc.integer({ min: SHORTEST_DELAY, max: 60_000 }), fc.integer({ min: SHORTEST_DELAY, max: LONGEST_DELAY })),
+        fc.oneof(fc.integer({ min: MIN_DELAY_MS, max: 60_000 }), fc.integer({ min: MIN_DELAY_MS, max: MAX_DELAY_MS })),
         (delay) => {
           const { total, stops } = walk(delay)
           assert.ok(total >= delay, `${total}`)
@@ -41,11 +41,11 @@ describe('the path of a delay', () => {
       ),
       { numRuns: 2000 },
     )
-    for (const delay of [SHORTEST_DELAY, 101, 25_500, 25_501, LONGEST_DELAY]) assert.ok(walk(delay).total >= delay)
+    for (const delay of [MIN_DELAY_MS, 101, 25_500, 25_501, MAX_DELAY_MS]) assert.ok(walk(delay).total >= delay)
   })
 
   it('begins at a level that there is', () => {
-    for (const delay of [SHORTEST_DELAY, LONGEST_DELAY]) assert.ok(pathOf(delay).top < LEVELS)
-    assert.equal(pathOf(LONGEST_DELAY).routingKey.split('.').length, LEVELS)
+    for (const delay of [MIN_DELAY_MS, MAX_DELAY_MS]) assert.ok(levelPath(delay).top < LEVELS)
+    assert.equal(levelPath(MAX_DELAY_MS).routingKey.split('.').length, LEVELS)
   })
 })

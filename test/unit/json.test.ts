@@ -4,12 +4,12 @@ import assert from 'node:assert/strict'
 import { isUtf8 } from 'node:buffer'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import type { IncomingMessage } from '../../src/amqp/wire/message.js'
+import type { ReceivedMessage } from '../../src/amqp/wire/message.js'
 import { tableFromJson } from '../../src/messages/headers.js'
 import { type Encoding, messageToJson } from '../../src/messages/json.js'
 import { headers } from '../support/generate.js'
 
-const message = (body: Buffer | string, properties: IncomingMessage['properties'] = {}): IncomingMessage => ({
+const message = (body: Buffer | string, properties: ReceivedMessage['properties'] = {}): ReceivedMessage => ({
   exchange: 'e',
   routingKey: 'r',
   redelivered: false,
@@ -107,7 +107,7 @@ describe('a message in JSON', () => {
   })
 
   it('names properties as AMQP does, and says when a lease ends', () => {
-    const all: IncomingMessage['properties'] = {
+    const all: ReceivedMessage['properties'] = {
       contentType: 'a/b',
       contentEncoding: 'gzip',
       deliveryMode: 2,

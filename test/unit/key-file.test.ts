@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import { createKey } from '../../src/access/create-key.js'
 import { KeyFileError, readKeyFile } from '../../src/access/key-file.js'
-import { makeKey } from '../../src/access/create-key.js'
 
 const sha256 = createHash('sha256').update('key').digest('hex')
 const entry = { name: 'worker', sha256, rights: ['read:%2F/orders.*'] }
@@ -93,7 +93,7 @@ describe('a key file', () => {
 
 describe('a new key', () => {
   it('fits its entry, which fits into the file', () => {
-    const { key, entry } = makeKey([
+    const { key, entry } = createKey([
       ...['--name', 'worker', '--right', 'read:%2F/a', '--right', 'write:%2F/b', '--expires', '90d'],
       ...['--header', 'x-tenant=a=b', '--user-id'],
     ])
@@ -107,7 +107,7 @@ describe('a new key', () => {
   })
 
   it('is another one each time', () => {
-    const one = () => makeKey(['--name', 'a', '--right', 'read:*/*']).key
+    const one = () => createKey(['--name', 'a', '--right', 'read:*/*']).key
     assert.notEqual(one(), one())
   })
 
@@ -121,7 +121,7 @@ describe('a new key', () => {
       ['--name', 'a', '--right', 'read:*/*', '--header', 'CC=q'],
       ['--nam', 'a'],
     ]) {
-      assert.throws(() => makeKey(args), Error, args.join(' '))
+      assert.throws(() => createKey(args), Error, args.join(' '))
     }
   })
 })

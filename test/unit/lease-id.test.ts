@@ -6,7 +6,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { EPOCH_BYTES } from '../../src/amqp/consume/lease-connection.js'
 import { loadConfig } from '../../src/config/index.js'
-import { LeaseIds, ownerDigest } from '../../src/leases/id.js'
+import { LeaseIds, loginDigest } from '../../src/leases/id.js'
 import { name } from '../support/generate.js'
 
 const ids = (env: Record<string, string> = {}) => new LeaseIds(loadConfig(env))
@@ -26,14 +26,14 @@ describe('a lease id', () => {
         fc.option(fc.string(), { nil: undefined }),
         (by, vhost, queue, login) => {
           const of = epoch()
-          const owner = login === undefined ? undefined : ownerDigest(login)
+          const owner = login === undefined ? undefined : loginDigest(login)
           const parsed = { epoch: of, vhost: vhost === '/' ? undefined : vhost, queue, owner, url: by.url }
           for (const { made } of makers) assert.deepEqual(made.read(by.made.create(of, vhost, queue, owner)), parsed)
         },
       ),
     )
     const longest = 'ü'.repeat(127)
-    const owner = ownerDigest(longest)
+    const owner = loginDigest(longest)
     assert.deepEqual(ids().read(advertising(LONGEST_URL).create('AAAAAAAAAAA', longest, longest, owner)), {
       epoch: 'AAAAAAAAAAA',
       vhost: longest,
@@ -66,7 +66,7 @@ describe('a lease id', () => {
   it('is refused after the change of any one character', () => {
     for (const vhost of ['/', 'v', 'ü/ ']) {
       const made = vhost === '/' ? advertising('http://h') : ids()
-      const id = made.create(epoch(), vhost, 'q', vhost === 'v' ? ownerDigest('user a') : undefined)
+      const id = made.create(epoch(), vhost, 'q', vhost === 'v' ? loginDigest('user a') : undefined)
       for (let at = 0; at < id.length; at++) {
         for (const character of ALPHABET) {
           if (character === id[at]) continue

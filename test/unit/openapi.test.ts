@@ -15,7 +15,7 @@ interface Operation {
 
 // Nobody listens there: the document needs no broker.
 const app = await buildApp(loadConfig({ AMQP_URL: 'amqp://127.0.0.1:1', LOG_LEVEL: 'silent', METRICS: 'on', DOCS: 'on' }))
-after(app.close)
+after(app.closeApp)
 await app.http.ready()
 const document = JSON.parse(JSON.stringify(app.http.swagger())) as {
   openapi: string

@@ -5,11 +5,11 @@ import { createHmac, randomBytes } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { Webhook } from 'standardwebhooks'
 import { range } from '../../src/config/parsers.js'
-import { Addresses } from '../../src/push/address-policy.js'
-import { judge, restOf } from '../../src/push/response.js'
+import { AddressPolicy } from '../../src/push/address-policy.js'
+import { classifyResponse, parseRetryAfter } from '../../src/push/response.js'
+import { newSecret, secretError, signatureHeaders, webhookId } from '../../src/push/signature.js'
 import { areAlike, type Subscription, shownHeaders } from '../../src/push/subscription.js'
-import { Flow } from '../../src/push/window.js'
-import { newSecret, secretError, signed, webhookId } from '../../src/push/signature.js'
+import { DeliveryWindow } from '../../src/push/window.js'
 
 const secretOf = (bytes: number) => `whsec_${randomBytes(bytes).toString('base64')}`
 
@@ -18,7 +18,7 @@ describe('a signature', () => {
 
   it('is one that the standardwebhooks package verifies, with any of two secrets', () => {
     const secrets = [newSecret(), secretOf(64)]
-    const headers = signed(secrets, 'order-1', Date.now(), body)
+    const headers = signatureHeaders(secrets, 'order-1', Date.now(), body)
     for (const secret of secrets) new Webhook(secret).verify(body, headers, { jsonParse: false })
     assert.equal(headers['webhook-signature']!.split(' ').length, 2)
     assert.match(headers['webhook-timestamp']!, /^\d{10}$/)
@@ -26,7 +26,7 @@ describe('a signature', () => {
 
   it('is over the very bytes, which need be no text', () => {
     const bytes = Buffer.from([0xff, 0x00, 0x0a])
-    const headers = signed(['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'], 'msg_1', 1_674_087_231_000, bytes)
+    const headers = signatureHeaders(['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'], 'msg_1', 1_674_087_231_000, bytes)
     const key = Buffer.from('MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'base64')
     const content = Buffer.concat([Buffer.from('msg_1.1674087231.'), bytes])
     assert.equal(headers['webhook-signature'], `v1,${createHmac('sha256', key).update(content).digest('base64')}`)
@@ -34,7 +34,7 @@ describe('a signature', () => {
 
   it('is none for another secret, body, id or time', () => {
     const secret = newSecret()
-    const headers = signed([secret], 'order-1', Date.now(), body)
+    const headers = signatureHeaders([secret], 'order-1', Date.now(), body)
     const verify = (changed: object, of = body, by = secret) =>
       new Webhook(by).verify(of, { ...headers, ...changed }, { jsonParse: false })
     verify({})
@@ -68,20 +68,20 @@ describe('addresses', () => {
   const ALLOWED = ['8.8.8.8', '172.32.0.1', '1.1.1.1', '192.1.1.1', '2606:4700::1111', '2a00:1450:4001::1', '::ffff:8.8.8.8']
 
   it('that are not public are refused', () => {
-    const addresses = new Addresses([])
+    const addresses = new AddressPolicy([])
     for (const one of REFUSED) assert.equal(addresses.allows(one), false, one)
     for (const one of ALLOWED) assert.equal(addresses.allows(one), true, one)
   })
 
   it('that PUSH_ALLOW names are not, and no others', () => {
-    const addresses = new Addresses(['10.1.0.0/16', '127.0.0.1', 'fd00::/8'].map(range))
+    const addresses = new AddressPolicy(['10.1.0.0/16', '127.0.0.1', 'fd00::/8'].map(range))
     for (const one of ['10.1.2.3', '::ffff:10.1.2.3', '127.0.0.1', 'fd12::1', '8.8.8.8'])
       assert.equal(addresses.allows(one), true, one)
     for (const one of ['10.2.0.1', '127.0.0.2', 'fc00::1', '::1']) assert.equal(addresses.allows(one), false, one)
   })
 
   it('in URLs are judged however they are written', () => {
-    const addresses = new Addresses([])
+    const addresses = new AddressPolicy([])
     for (const host of [
       '127.0.0.1',
       '0x7f000001',
@@ -98,7 +98,7 @@ describe('addresses', () => {
 
   it('are what a name is resolved to: those that are refused are left out, and a name of no others leads nowhere', () => {
     const look = (...found: string[]) => {
-      const addresses = new Addresses([], (_name, _options, callback) =>
+      const addresses = new AddressPolicy([], (_name, _options, callback) =>
         callback(
           null,
           found.map((address) => ({ address, family: address.includes(':') ? 6 : 4 })),
@@ -118,7 +118,7 @@ describe('addresses', () => {
 describe('an answer', () => {
   it('means what its status says', () => {
     const kinds = Object.fromEntries(
-      [200, 201, 202, 204, 299, 301, 308, 400, 404, 410, 429, 500, 503].map((s) => [s, judge(s, undefined).kind]),
+      [200, 201, 202, 204, 299, 301, 308, 400, 404, 410, 429, 500, 503].map((s) => [s, classifyResponse(s, undefined).kind]),
     )
     assert.deepEqual(kinds, {
       ...{
@@ -132,25 +132,26 @@ describe('an answer', () => {
       },
       ...{ 400: 'failed', 404: 'failed', 410: 'gone', 429: 'slowed', 500: 'failed', 503: 'failed' },
     })
-    assert.deepEqual(judge(503, '7'), { kind: 'slowed', rest: 7000 })
-    assert.deepEqual(judge(429, 'soon'), { kind: 'slowed', rest: undefined })
+    assert.deepEqual(classifyResponse(503, '7'), { kind: 'slowed', rest: 7000 })
+    assert.deepEqual(classifyResponse(429, 'soon'), { kind: 'slowed', rest: undefined })
   })
 
   it('says when to come again in seconds or by a date, an hour at most', () => {
     const now = Date.parse('2026-01-01T00:00:00Z')
-    assert.equal(restOf('0', now), 0)
-    assert.equal(restOf('120', now), 120_000)
-    assert.equal(restOf('99999999999', now), 3_600_000)
-    assert.equal(restOf('Thu, 01 Jan 2026 00:00:30 GMT', now), 30_000)
-    assert.equal(restOf('Wed, 31 Dec 2025 00:00:00 GMT', now), 0)
-    for (const wrong of ['', '-1', '1.5', 'soon', '2026-01-01', 'Foo, bar']) assert.equal(restOf(wrong, now), undefined, wrong)
+    assert.equal(parseRetryAfter('0', now), 0)
+    assert.equal(parseRetryAfter('120', now), 120_000)
+    assert.equal(parseRetryAfter('99999999999', now), 3_600_000)
+    assert.equal(parseRetryAfter('Thu, 01 Jan 2026 00:00:30 GMT', now), 30_000)
+    assert.equal(parseRetryAfter('Wed, 31 Dec 2025 00:00:00 GMT', now), 0)
+    for (const wrong of ['', '-1', '1.5', 'soon', '2026-01-01', 'Foo, bar'])
+      assert.equal(parseRetryAfter(wrong, now), undefined, wrong)
   })
 })
 
 describe('the flow', () => {
   const flowAt = (limit: number) => {
     const clock = { now: 1_000_000 }
-    return { clock, flow: new Flow(limit, () => clock.now) }
+    return { clock, flow: new DeliveryWindow(limit, () => clock.now) }
   }
 
   it('doubles after as many successes as it is wide, to its limit, and halves on failure', () => {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { TypedValue } from '../../src/amqp/wire/field-table.js'
-import type { IncomingMessage, Properties } from '../../src/amqp/wire/message.js'
+import type { Properties, ReceivedMessage } from '../../src/amqp/wire/message.js'
 import { tableFromJson, tableToJson } from '../../src/messages/headers.js'
 import { readProperties, writeProperties } from '../../src/messages/raw.js'
 import { Problem } from '../../src/problems.js'
@@ -15,7 +15,7 @@ const overTheWire = (http: Record<string, string>) =>
   Object.fromEntries(Object.entries(http).map(([name, value]) => [name.toLowerCase(), value]))
 const latin1 = (text: string): string => Buffer.from(text).toString('latin1')
 const read = (http: Record<string, string>) => readProperties(http, 'guest')
-const message = (properties: Properties): IncomingMessage => ({
+const message = (properties: Properties): ReceivedMessage => ({
   exchange: '',
   routingKey: 'q',
   redelivered: false,

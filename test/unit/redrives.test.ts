@@ -2,14 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { outlived } from '../../src/redrive/redrives.js'
-import { KIND, type State, type Task } from '../../src/redrive/task.js'
+import { expiredRedrives } from '../../src/redrive/redrives.js'
+import { REDRIVE_KIND, type RedriveState, type RedriveTask } from '../../src/redrive/task.js'
 
 const NOW = Date.parse('2026-02-03T12:00:00Z')
 const hoursAgo = (hours: number) => new Date(NOW - hours * 3_600_000).toISOString()
 
-function entry(id: string, state: State, ended?: string) {
-  const value: Task = {
+function entry(id: string, state: RedriveState, ended?: string) {
+  const value: RedriveTask = {
     id,
     vhost: '/',
     queue: 'dead',
@@ -25,7 +25,7 @@ function entry(id: string, state: State, ended?: string) {
     updated_at: ended ?? hoursAgo(0),
     ...(ended !== undefined && { ended_at: ended }),
   }
-  return { kind: KIND, key: id, revision: 1, value }
+  return { kind: REDRIVE_KIND, key: id, revision: 1, value }
 }
 const keys = (entries: { key: string }[]) => entries.map(({ key }) => key)
 
@@ -38,12 +38,12 @@ describe('redrives', () => {
       entry('stopped', 'stopped', hoursAgo(23.99)),
       entry('fresh', 'done', hoursAgo(0)),
     ]
-    assert.deepEqual(keys(outlived(entries, NOW)), ['done', 'failed'])
+    assert.deepEqual(keys(expiredRedrives(entries, NOW)), ['done', 'failed'])
   })
 
   it('are a thousand at most, of which the first to begin go first', () => {
     const many = Array.from({ length: 1003 }, (_, n) => entry(`r${n}`, 'done', hoursAgo(1)))
-    assert.deepEqual(keys(outlived([entry('runs', 'running'), ...many], NOW)), ['r0', 'r1', 'r2'])
-    assert.deepEqual(outlived(many.slice(3), NOW), [])
+    assert.deepEqual(keys(expiredRedrives([entry('runs', 'running'), ...many], NOW)), ['r0', 'r1', 'r2'])
+    assert.deepEqual(expiredRedrives(many.slice(3), NOW), [])
   })
 })

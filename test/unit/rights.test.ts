@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { EVERYTHING, Pattern, parseGrant, Rights } from '../../src/access/rights.js'
+import { ALL_RIGHTS, Pattern, parseGrant, Rights } from '../../src/access/rights.js'
 
 const rights = (...scopes: string[]) => new Rights(scopes.map(parseGrant))
 
@@ -142,8 +142,8 @@ describe('rights', () => {
   })
 
   it('are all of them where nobody is asked', () => {
-    assert.equal(EVERYTHING.allows('configure', 'v', 'q'), true)
-    assert.equal(EVERYTHING.publishes('v', 'e', undefined), true)
+    assert.equal(ALL_RIGHTS.allows('configure', 'v', 'q'), true)
+    assert.equal(ALL_RIGHTS.publishes('v', 'e', undefined), true)
   })
 
   it('are kept as a text, one right of one vhost, and are the same when they are read again', () => {
@@ -160,8 +160,8 @@ describe('rights', () => {
       ],
       [true, true, false, false],
     )
-    assert.equal(EVERYTHING.write('write', 'v'), 'everything')
-    assert.equal(Rights.read('everything'), EVERYTHING)
+    assert.equal(ALL_RIGHTS.write('write', 'v'), 'everything')
+    assert.equal(Rights.read('everything'), ALL_RIGHTS)
     assert.equal(Rights.read(rights().write('write', 'v')).publishes('v', '', 'q'), false)
   })
 

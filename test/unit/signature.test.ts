@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { digestOf, Signatures } from '../../src/instances/signature.js'
+import { bodyDigest, Signatures } from '../../src/instances/signature.js'
 
 const EPOCH = 'AAAAAAAAAAA'
 const body = Buffer.from('{"commands":[]}')
@@ -12,7 +12,7 @@ const theirs = new Signatures('Secret')
 describe('the signature of a request', () => {
   it('says whose epoch it is for and which body belongs to it', () => {
     const header = ours.sign(EPOCH, body)
-    assert.deepEqual(new Signatures('secret').read(header), { epoch: EPOCH, digest: digestOf(body), header })
+    assert.deepEqual(new Signatures('secret').read(header), { epoch: EPOCH, digest: bodyDigest(body), header })
     assert.match(header, /^[\w .-]+$/)
   })
 

@@ -5,12 +5,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import type { Channel, ChannelModel, ConsumeMessage } from '../wire/amqplib.js'
-import { settled, within } from '../wire/deadline.js'
-import { Delivery, type Verdict } from './delivery.js'
+import { waitQuietly, within } from '../wire/deadline.js'
+import { brokerProblem } from '../wire/errors.js'
 import type { FieldValue } from '../wire/field-table.js'
-import { problemOf } from '../wire/errors.js'
+import { Delivery, type Disposition } from './delivery.js'
 
-export interface ChannelHooks {
+export interface DeliveryChannelHooks {
   log: Log
   /** BROKER_TIMEOUT, in milliseconds. */
   timeout: number
@@ -24,7 +24,7 @@ export class DeliveryChannel {
   /** Called once, when the channel closes while a receive waits on it. */
   onClosed: (() => void) | undefined
   readonly #channel: Channel
-  readonly #hooks: ChannelHooks
+  readonly #hooks: DeliveryChannelHooks
   /** By their tags, which grow from one to the next. */
   readonly #held = new Map<number, Delivery>()
   /** Tags of what is acknowledged and not written yet. */
@@ -38,17 +38,17 @@ export class DeliveryChannel {
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
 
-  private constructor(channel: Channel, hooks: ChannelHooks) {
+  private constructor(channel: Channel, hooks: DeliveryChannelHooks) {
     this.#channel = channel
     this.#hooks = hooks
     channel.on('error', (error: Error) => {
       this.#failure = error
     })
     channel.on('handler-error' as 'error', (error: Error) => hooks.log.error({ err: error }, 'a delivery callback failed'))
-    channel.on('close', () => this.#lose())
+    channel.on('close', () => this.#loseAll())
   }
 
-  static async open(model: ChannelModel, hooks: ChannelHooks): Promise<DeliveryChannel> {
+  static async open(model: ChannelModel, hooks: DeliveryChannelHooks): Promise<DeliveryChannel> {
     return new DeliveryChannel(await within(hooks.timeout, 'channel.open', model.createChannel()), hooks)
   }
 
@@ -69,7 +69,9 @@ export class DeliveryChannel {
 
   /** Why the channel is closed, as a problem. */
   failure(): Problem {
-    return this.#failure ? problemOf(this.#failure) : new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.')
+    return this.#failure
+      ? brokerProblem(this.#failure)
+      : new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.')
   }
 
   /**
@@ -105,12 +107,12 @@ export class DeliveryChannel {
       await within(this.#hooks.timeout, 'basic.cancel', this.#channel.cancel(tag))
     } finally {
       this.#calls--
-      this.#restIfIdle()
+      this.#reportIfIdle()
     }
   }
 
   /** How many messages the queue has for consumers. */
-  async ready(queue: string): Promise<number> {
+  async messageCount(queue: string): Promise<number> {
     return (await within(this.#hooks.timeout, 'queue.declare', this.#channel.checkQueue(queue))).messageCount
   }
 
@@ -118,18 +120,18 @@ export class DeliveryChannel {
   received(): void {
     this.#receiving = false
     this.onClosed = undefined
-    this.#restIfIdle()
+    this.#reportIfIdle()
   }
 
   /** Tells the broker the verdict. It is on its way, not yet taken: see barrier(). False where the delivery is held no more. */
-  settle(delivery: Delivery, verdict: Verdict): boolean {
+  settle(delivery: Delivery, verdict: Disposition): boolean {
     if (this.closed || this.#closing || !this.#held.delete(delivery.tag)) return false
     if (verdict === 'ack') {
       if (this.#acked.push(delivery.tag) === 1) setImmediate(() => this.#flush())
     } else {
       // Later, so that a barrier for this verdict comes first: nobody else's receive may stand between the two.
-      if (this.#held.size === 0) setImmediate(() => this.#restIfIdle())
-      return this.#tell((channel) => channel.nack(tagged(delivery.tag), false, verdict === 'requeue'))
+      if (this.#held.size === 0) setImmediate(() => this.#reportIfIdle())
+      return this.#tell((channel) => channel.nack(asMessage(delivery.tag), false, verdict === 'requeue'))
     }
     return true
   }
@@ -148,8 +150,8 @@ export class DeliveryChannel {
     let last = 0
     for (const tag of this.#held.keys()) last = Math.max(last, tag)
     this.#held.clear()
-    this.#tell((channel) => channel.nack(tagged(last), true, true))
-    setImmediate(() => this.#restIfIdle())
+    this.#tell((channel) => channel.nack(asMessage(last), true, true))
+    setImmediate(() => this.#reportIfIdle())
   }
 
   /** Writes what was acknowledged in this turn: in one frame for all that came before everything that is still held. */
@@ -161,10 +163,10 @@ export class DeliveryChannel {
     const together = tags.filter((tag) => tag < oldest)
     const last = together.at(-1)
     this.#tell((channel) => {
-      if (last !== undefined) channel.ack(tagged(last), together.length > 1)
-      for (const tag of tags.slice(together.length)) channel.ack(tagged(tag))
+      if (last !== undefined) channel.ack(asMessage(last), together.length > 1)
+      for (const tag of tags.slice(together.length)) channel.ack(asMessage(tag))
     })
-    this.#restIfIdle()
+    this.#reportIfIdle()
   }
 
   #tell(tell: (channel: Channel) => void): boolean {
@@ -179,7 +181,7 @@ export class DeliveryChannel {
   /** Stops holding a delivery whose queue is known to be deleted, without a word to the broker. */
   forget(delivery: Delivery): void {
     this.#held.delete(delivery.tag)
-    this.#restIfIdle()
+    this.#reportIfIdle()
   }
 
   /**
@@ -195,7 +197,7 @@ export class DeliveryChannel {
       await this.#next
     } finally {
       this.#calls--
-      this.#restIfIdle()
+      this.#reportIfIdle()
     }
   }
 
@@ -222,19 +224,19 @@ export class DeliveryChannel {
     this.#flush()
     this.#closing = true
     try {
-      await settled(this.#hooks.timeout, this.#channel.close())
+      await waitQuietly(this.#hooks.timeout, this.#channel.close())
     } catch {
       // it is closing already
     }
-    this.#lose()
+    this.#loseAll()
   }
 
-  #restIfIdle(): void {
+  #reportIfIdle(): void {
     const busy = this.#held.size > 0 || this.#acked.length > 0 || this.#receiving || this.#calls > 0
     if (!busy && !this.closed && !this.#closing) this.#hooks.onIdle(this)
   }
 
-  #lose(): void {
+  #loseAll(): void {
     if (this.closed) return
     this.closed = true
     const held = [...this.#held.values()]
@@ -245,4 +247,4 @@ export class DeliveryChannel {
   }
 }
 
-const tagged = (deliveryTag: number) => ({ fields: { deliveryTag } }) as ConsumeMessage
+const asMessage = (deliveryTag: number) => ({ fields: { deliveryTag } }) as ConsumeMessage

@@ -1,11 +1,11 @@
 // One message that came and is not settled, and what its headers tell of the times it came before.
 
 import type { ConsumeMessage } from '../wire/amqplib.js'
+import type { Properties, ReceivedMessage } from '../wire/message.js'
 import type { DeliveryChannel } from './delivery-channel.js'
-import type { IncomingMessage, Properties } from '../wire/message.js'
 
 /** What the broker is told of a delivery: done, back to its queue, or away to the dead-letter exchange. */
-export type Verdict = 'ack' | 'requeue' | 'reject'
+export type Disposition = 'ack' | 'requeue' | 'reject'
 
 /** Of a message that is a copy of one that was given back: how often that was delivered, */
 export const DELIVERIES_HEADER = 'x-gateway-delivery-count'
@@ -14,10 +14,10 @@ export const ATTEMPTS_HEADER = 'x-gateway-attempts'
 /** and from which queue. In another one, as among the dead letters, both begin anew. */
 export const QUEUE_HEADER = 'x-gateway-queue'
 
-const NOTHING = Buffer.alloc(0)
+const EMPTY_BODY = Buffer.alloc(0)
 
 /** One message, delivered and not settled. */
-export class Delivery implements IncomingMessage {
+export class Delivery implements ReceivedMessage {
   readonly channel: DeliveryChannel
   readonly tag: number
   readonly exchange: string
@@ -58,6 +58,6 @@ export class Delivery implements IncomingMessage {
   /** Lets its content go, where it is only to be held and given back. */
   empty(): void {
     this.properties = {}
-    this.body = NOTHING
+    this.body = EMPTY_BODY
   }
 }

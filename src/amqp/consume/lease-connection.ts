@@ -87,7 +87,7 @@ export class LeaseConnection {
    * A channel for one receive: one that rests, or a new one. It comes back by itself when it holds nothing any more.
    * @throws Problem broker_unavailable, broker_timeout, too_many_waiters, too_many_leases
    */
-  async take(): Promise<DeliveryChannel> {
+  async takeChannel(): Promise<DeliveryChannel> {
     const model = await this.connection.ready()
     const resting = this.#idle.pop()
     if (resting) return resting
@@ -97,8 +97,8 @@ export class LeaseConnection {
       const channel = await DeliveryChannel.open(model, {
         log: this.#options.log,
         timeout: this.#options.config.BROKER_TIMEOUT,
-        onIdle: (idle) => this.#rest(idle),
-        onClosed: (closed) => this.#drop(closed),
+        onIdle: (idle) => this.#returnChannel(idle),
+        onClosed: (closed) => this.#dropChannel(closed),
       })
       this.#open.add(channel)
       return channel
@@ -123,13 +123,13 @@ export class LeaseConnection {
       : new Problem('too_many_waiters', 'Too many receives wait on this instance.')
   }
 
-  #rest(channel: DeliveryChannel): void {
+  #returnChannel(channel: DeliveryChannel): void {
     if (!this.#open.has(channel) || this.#idle.includes(channel)) return
     if (this.#idle.length < MAX_IDLE_CHANNELS) this.#idle.push(channel)
     else void channel.close()
   }
 
-  #drop(channel: DeliveryChannel): void {
+  #dropChannel(channel: DeliveryChannel): void {
     this.#open.delete(channel)
     const at = this.#idle.indexOf(channel)
     if (at !== -1) this.#idle.splice(at, 1)

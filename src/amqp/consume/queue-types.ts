@@ -6,8 +6,8 @@ import type { Channel } from '../wire/amqplib.js'
 
 export type QueueType = 'classic' | 'quorum' | 'stream' | 'other'
 
-const KEEP = 10 * 60_000
-const MAX_KNOWN = 10_000
+const REMEMBER_TYPE_MS = 10 * 60_000
+const MAX_REMEMBERED_TYPES = 10_000
 
 export class QueueTypes {
   readonly #ask: (queue: string, work: (channel: Channel) => Promise<unknown>) => Promise<unknown>
@@ -27,13 +27,13 @@ export class QueueTypes {
   }
 
   /** The type, as it was within the last ten minutes; undefined where the broker didn't say. */
-  type(queue: string): Promise<QueueType | undefined> {
+  recentType(queue: string): Promise<QueueType | undefined> {
     const known = this.#known.get(queue)
-    if (known && Date.now() - known.at < KEEP) return known.type
-    const type = this.look(queue).catch(() => undefined)
+    if (known && Date.now() - known.at < REMEMBER_TYPE_MS) return known.type
+    const type = this.currentType(queue).catch(() => undefined)
     this.#known.delete(queue)
     this.#known.set(queue, { type, at: Date.now() })
-    if (this.#known.size > MAX_KNOWN) this.#known.delete(this.#known.keys().next().value!)
+    if (this.#known.size > MAX_REMEMBERED_TYPES) this.#known.delete(this.#known.keys().next().value!)
     return type
   }
 
@@ -42,7 +42,7 @@ export class QueueTypes {
   }
 
   /** The type as it is now. @throws Problem queue_not_found, access_refused, broker_unavailable… */
-  async look(queue: string): Promise<QueueType> {
+  async currentType(queue: string): Promise<QueueType> {
     try {
       await this.#ask(queue, async (channel) => {
         await channel.prefetch(1)

@@ -1,9 +1,9 @@
 // One receive: a consumer for as long as it takes, that never takes more than it may answer with and leaves nothing behind.
 
 import { Problem } from '../../problems.js'
+import { brokerProblem } from '../wire/errors.js'
 import type { Delivery } from './delivery.js'
 import type { DeliveryChannel } from './delivery-channel.js'
-import { problemOf } from '../wire/errors.js'
 
 export interface ReceiveOptions {
   queue: string
@@ -34,9 +34,9 @@ export class Interrupt {
 }
 
 /** Milliseconds for a queue that has messages to send the first. */
-const PATIENCE = 250
+const SECOND_LOOK_MS = 250
 
-let tags = 0
+let receiveTags = 0
 
 /**
  * Takes up to `max` messages, as soon as there is at least one, on a channel that nobody else receives on.
@@ -45,7 +45,7 @@ let tags = 0
  */
 export async function receive(channel: DeliveryChannel, options: ReceiveOptions): Promise<Delivery[]> {
   try {
-    const deliveries = await collect(channel, options)
+    const deliveries = await collectDeliveries(channel, options)
     return withinBytes(channel, deliveries, options.maxBytes)
   } catch (error) {
     if (error instanceof Problem) {
@@ -58,7 +58,10 @@ export async function receive(channel: DeliveryChannel, options: ReceiveOptions)
   }
 }
 
-async function collect(channel: DeliveryChannel, { queue, max, until, interrupt, onWait }: ReceiveOptions): Promise<Delivery[]> {
+async function collectDeliveries(
+  channel: DeliveryChannel,
+  { queue, max, until, interrupt, onWait }: ReceiveOptions,
+): Promise<Delivery[]> {
   const deliveries: Delivery[] = []
   let end = until
   let looked = false
@@ -68,7 +71,7 @@ async function collect(channel: DeliveryChannel, { queue, max, until, interrupt,
     const awake = new Promise<void>((resolve) => {
       wake = resolve
     })
-    const tag = `gateway.${++tags}`
+    const tag = `gateway.${++receiveTags}`
     channel.onClosed = wake
     await channel.consume(queue, { tag, prefetch: max }, (delivery) => {
       if (delivery) deliveries.push(delivery)
@@ -95,10 +98,10 @@ async function collect(channel: DeliveryChannel, { queue, max, until, interrupt,
         return deliveries
       }
       await cancelled
-      if (deliveries.length > 0 || looked || interrupt.reason || (await channel.ready(queue)) === 0) return deliveries
+      if (deliveries.length > 0 || looked || interrupt.reason || (await channel.messageCount(queue)) === 0) return deliveries
       // A busy quorum queue may not have sent what it has before the cancel: once more, with a little patience.
       looked = true
-      end = Date.now() + PATIENCE
+      end = Date.now() + SECOND_LOOK_MS
       continue
     }
     // The broker ended the consumer: the queue was deleted, or its node went away. Asking again tells.
@@ -122,7 +125,7 @@ function channelProblem(channel: DeliveryChannel, error: unknown): Problem {
   // The channel's own error has the reply code; what the call itself was rejected with may only say "channel closed".
   if (channel.closed) return channel.failure()
   void channel.close()
-  return problemOf(error)
+  return brokerProblem(error)
 }
 
 /**

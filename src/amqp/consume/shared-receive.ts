@@ -8,37 +8,37 @@ import type { QueueType } from './queue-types.js'
 import { Interrupt, type ReceiveOptions, receive } from './receive.js'
 
 /** So many go together at most: a channel that dies hurts no more. */
-const MAX_TOGETHER = 32
+const MAX_SHARING = 32
 /** Of larger bodies no more than this is dealt out in a turn: their answers take memory until they are on their way. */
-const DEALT_AT_ONCE = 256 * 1024
+const MAX_BYTES_PER_TURN = 256 * 1024
 
 /** Where a receive goes to. */
-export interface Place {
+export interface ReceiveChannel {
   channel: DeliveryChannel
   epoch: string
   brokerVersion: string
 }
 
 /** What a receive got, and where it is held. */
-export interface Taken extends Omit<Place, 'channel'> {
+export interface ReceivedBatch extends Omit<ReceiveChannel, 'channel'> {
   deliveries: Delivery[]
 }
 
-interface Member {
+interface PendingReceive {
   options: ReceiveOptions
-  resolve: (taken: Taken | Promise<Taken>) => void
+  resolve: (taken: ReceivedBatch | Promise<ReceivedBatch>) => void
   reject: (error: unknown) => void
 }
 
-export class Receives {
-  readonly #take: (queue: string) => Promise<Place>
+export class SharedReceive {
+  readonly #take: (queue: string) => Promise<ReceiveChannel>
   readonly #type: (queue: string) => Promise<QueueType | undefined>
-  readonly #gathering = new Map<string, Member[]>()
+  readonly #gathering = new Map<string, PendingReceive[]>()
   /** How many wait for a message, by queue: where somebody does, there is none. */
   readonly #waiting = new Map<string, number>()
 
   /** @param take finds a channel; @param type tells what kind of queue it is, as far as is known */
-  constructor(take: (queue: string) => Promise<Place>, type: (queue: string) => Promise<QueueType | undefined>) {
+  constructor(take: (queue: string) => Promise<ReceiveChannel>, type: (queue: string) => Promise<QueueType | undefined>) {
     this.#take = take
     this.#type = type
   }
@@ -47,21 +47,21 @@ export class Receives {
    * As receive(), on a channel of its own, which holds nothing else: all of it can be given back in order.
    * @throws Problem as receive() and LeaseConnection.take()
    */
-  async alone(options: ReceiveOptions): Promise<Taken> {
+  async alone(options: ReceiveOptions): Promise<ReceivedBatch> {
     const { channel, ...place } = await this.#take(options.queue)
     const onWait = (change: 1 | -1) => this.#count(options.queue, change)
     return { deliveries: await receive(channel, { ...options, onWait }), ...place }
   }
 
   /** As alone(), for a receive of one message, which may come on a channel with others'. */
-  one(options: ReceiveOptions): Promise<Taken> {
+  one(options: ReceiveOptions): Promise<ReceivedBatch> {
     // Whoever wants to wait does so behind those who wait already, without a look at what is not there.
     if (this.#waiting.has(options.queue) && options.until > Date.now()) return this.alone(options)
     return new Promise((resolve, reject) => {
       const { queue } = options
-      const member: Member = { options, resolve, reject }
+      const member: PendingReceive = { options, resolve, reject }
       const others = this.#gathering.get(queue)
-      if (others && others.length < MAX_TOGETHER) {
+      if (others && others.length < MAX_SHARING) {
         others.push(member)
         return
       }
@@ -83,7 +83,7 @@ export class Receives {
   }
 
   /** Nobody waits for the others' messages: once there are some, those for whom there were none look again. */
-  async #together(queue: string, members: Member[]): Promise<void> {
+  async #together(queue: string, members: PendingReceive[]): Promise<void> {
     try {
       const { channel, ...place } = await this.#take(queue)
       // RabbitMQ 3 puts what is given back to a quorum queue at its tail, unless its channel closes: nobody may share one.
@@ -101,7 +101,7 @@ export class Receives {
         if (delivery) {
           resolve({ deliveries: [delivery], ...place })
           bytes += delivery.body.length
-          if (bytes > DEALT_AT_ONCE) {
+          if (bytes > MAX_BYTES_PER_TURN) {
             bytes = 0
             await nextTurn()
             if (channel.closed) throw channel.failure()

@@ -6,11 +6,11 @@ import type { Log } from '../../lib/log.js'
 import type { Metrics, PublishOutcome } from '../../metrics.js'
 import { Problem } from '../../problems.js'
 import type { ChannelModel, ConfirmChannel } from '../wire/amqplib.js'
-import { settled, within } from '../wire/deadline.js'
-import type { OutgoingMessage } from '../wire/message.js'
-import { problemOf } from '../wire/errors.js'
+import { waitQuietly, within } from '../wire/deadline.js'
+import { brokerProblem } from '../wire/errors.js'
+import type { PublishMessage } from '../wire/message.js'
 
-interface Hooks {
+interface ConfirmChannelHooks {
   config: Config
   metrics: Metrics
   log: Log
@@ -29,12 +29,12 @@ interface InFlight {
   reject: (problem: Problem) => void
 }
 
-const SWEEP_INTERVAL = 100
+const SWEEP_INTERVAL_MS = 100
 const COUNTED = { counted: true }
 
-export class ExchangeChannel {
+export class ExchangeConfirmChannel {
   readonly #channel: ConfirmChannel
-  readonly #hooks: Hooks
+  readonly #hooks: ConfirmChannelHooks
   /**
    * Returns that came for a message whose confirm has not: a return carries no delivery tag, so it is matched by exchange,
    * routing key and message id, counted, since two messages may share all three. The broker sends it before the confirm.
@@ -51,7 +51,7 @@ export class ExchangeChannel {
   #asked = 0
   readonly #sweeper: NodeJS.Timeout
 
-  private constructor(channel: ConfirmChannel, hooks: Hooks) {
+  private constructor(channel: ConfirmChannel, hooks: ConfirmChannelHooks) {
     this.#channel = channel
     this.#hooks = hooks
     channel.on('error', (error: Error) => {
@@ -60,29 +60,29 @@ export class ExchangeChannel {
     })
     channel.on('handler-error' as 'error', (error: Error) => hooks.log.error({ err: error }, 'a publish callback failed'))
     channel.on('return', (message) => {
-      const key = keyOf(message.fields.exchange, message.fields.routingKey, message.properties.messageId)
+      const key = returnKey(message.fields.exchange, message.fields.routingKey, message.properties.messageId)
       this.#returned.set(key, (this.#returned.get(key) ?? 0) + 1)
     })
     channel.on('close', () => {
       clearInterval(this.#sweeper)
       hooks.closed()
     })
-    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_INTERVAL)
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_INTERVAL_MS)
   }
 
   /**
    * Opens the channel and, for a named exchange, looks the exchange up on it: if it is missing only this channel closes.
    * @throws Problem exchange_not_found, access_refused, broker_timeout
    */
-  static async open(model: ChannelModel, exchange: string, hooks: Hooks): Promise<ExchangeChannel> {
+  static async open(model: ChannelModel, exchange: string, hooks: ConfirmChannelHooks): Promise<ExchangeConfirmChannel> {
     const { BROKER_TIMEOUT } = hooks.config
     try {
       const channel = await within(BROKER_TIMEOUT, 'channel.open', model.createConfirmChannel())
-      const opened = new ExchangeChannel(channel, hooks)
+      const opened = new ExchangeConfirmChannel(channel, hooks)
       if (exchange !== '') await within(BROKER_TIMEOUT, 'exchange.declare', channel.checkExchange(exchange))
       return opened
     } catch (error) {
-      throw problemOf(error, 'exchange_not_found')
+      throw brokerProblem(error, 'exchange_not_found')
     }
   }
 
@@ -91,11 +91,11 @@ export class ExchangeChannel {
     return this.#asked > this.#lastHeard ? Date.now() - this.#asked : 0
   }
 
-  publish(message: OutgoingMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
+  publish(message: PublishMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const { exchange, routingKey, properties, body } = message
       const entry: InFlight = {
-        key: keyOf(exchange, routingKey, properties.messageId),
+        key: returnKey(exchange, routingKey, properties.messageId),
         deadline: Date.now() + this.#hooks.config.PUBLISH_TIMEOUT,
         messageId: properties.messageId,
         counted,
@@ -139,9 +139,9 @@ export class ExchangeChannel {
     if (this.#closing) return
     this.#closing = true
     const { PUBLISH_TIMEOUT, BROKER_TIMEOUT } = this.#hooks.config
-    await settled(PUBLISH_TIMEOUT, this.#channel.waitForConfirms())
+    await waitQuietly(PUBLISH_TIMEOUT, this.#channel.waitForConfirms())
     try {
-      await settled(BROKER_TIMEOUT, this.#channel.close())
+      await waitQuietly(BROKER_TIMEOUT, this.#channel.close())
     } catch {
       // it is closed already
     }
@@ -176,7 +176,7 @@ export class ExchangeChannel {
     const alone = this.#failedAlone
     if (alone && (code === 403 || code === 404)) {
       this.#count(entry, 'refused')
-      entry.reject(problemOf(this.#failure, 'exchange_not_found'))
+      entry.reject(brokerProblem(this.#failure, 'exchange_not_found'))
     } else if (alone && code === 406) {
       this.#count(entry, 'refused')
       const cause = this.#failure
@@ -184,11 +184,11 @@ export class ExchangeChannel {
       entry.reject(
         tooLarge
           ? new Problem('message_too_large', 'RabbitMQ refused the message: it is larger than its own limit.', { cause })
-          : new Problem('invalid_message', problemOf(cause).message, { cause }),
+          : new Problem('invalid_message', brokerProblem(cause).message, { cause }),
       )
     } else {
       this.#count(entry, 'unknown')
-      entry.reject(outcomeUnknown(entry.messageId, 'the channel to RabbitMQ closed before its confirm came'))
+      entry.reject(publishOutcomeUnknown(entry.messageId, 'the channel to RabbitMQ closed before its confirm came'))
     }
   }
 
@@ -205,7 +205,7 @@ export class ExchangeChannel {
   }
 
   #notWritten(error: Error): Problem {
-    const problem = problemOf(error)
+    const problem = brokerProblem(error)
     // What amqplib's encoder refuses never reached the wire; the validator should have said so before.
     return problem.code === 'internal_error' ? new Problem('invalid_message', error.message, { cause: error }) : problem
   }
@@ -218,7 +218,7 @@ export class ExchangeChannel {
         if (entry.deadline > now) break
         entry.done = true
         this.#count(entry, 'unknown')
-        entry.reject(outcomeUnknown(entry.messageId, 'no confirm came in time'))
+        entry.reject(publishOutcomeUnknown(entry.messageId, 'no confirm came in time'))
       }
       expired++
     }
@@ -226,7 +226,7 @@ export class ExchangeChannel {
   }
 }
 
-function outcomeUnknown(messageId: string, why: string): Problem {
+function publishOutcomeUnknown(messageId: string, why: string): Problem {
   return new Problem(
     'publish_outcome_unknown',
     `The message may or may not be in the queue: ${why}. Publish it again with the same message id ${messageId}.`,
@@ -234,6 +234,6 @@ function outcomeUnknown(messageId: string, why: string): Problem {
   )
 }
 
-function keyOf(exchange: string, routingKey: string, messageId: string): string {
+function returnKey(exchange: string, routingKey: string, messageId: string): string {
   return `${exchange}\0${routingKey}\0${messageId}`
 }

@@ -6,8 +6,8 @@ import type { Log } from '../../lib/log.js'
 import type { Metrics } from '../../metrics.js'
 import { Problem } from '../../problems.js'
 import { BrokerConnection, type Login } from '../wire/connection.js'
-import { ExchangeChannel } from './confirm-channel.js'
-import type { OutgoingMessage } from '../wire/message.js'
+import type { PublishMessage } from '../wire/message.js'
+import { ExchangeConfirmChannel } from './confirm-channel.js'
 
 export interface PublisherOptions {
   config: Config
@@ -17,7 +17,7 @@ export interface PublisherOptions {
   login?: Login | undefined
 }
 
-export class ApartPublisher {
+export class IsolatedPublisher {
   readonly #options: PublisherOptions
   #connection: BrokerConnection | undefined
   /** One at a time, so that it is known which one the broker failed over. */
@@ -33,7 +33,7 @@ export class ApartPublisher {
    * @returns whether a queue took it
    * @throws as Publisher.publish(), and Problem invalid_message: the broker failed over it, and it is not stored
    */
-  publish(message: OutgoingMessage): Promise<boolean> {
+  publish(message: PublishMessage): Promise<boolean> {
     this.#queued++
     const done = this.#last.then(() => this.#publish(message))
     this.#last = done
@@ -50,7 +50,7 @@ export class ApartPublisher {
     await connection?.close()
   }
 
-  async #publish(message: OutgoingMessage): Promise<boolean> {
+  async #publish(message: PublishMessage): Promise<boolean> {
     const { config, log, metrics } = this.#options
     this.#connection ??= new BrokerConnection({ ...this.#options, role: 'publish' })
     const connection = this.#connection
@@ -61,7 +61,7 @@ export class ApartPublisher {
         code = error.code
       })
       const hooks = { config, metrics, log, bytes: () => undefined, closed: () => undefined }
-      const channel = await ExchangeChannel.open(model, message.exchange, hooks)
+      const channel = await ExchangeConfirmChannel.open(model, message.exchange, hooks)
       const routed = await channel.publish(message)
       await channel.close()
       return routed

@@ -6,39 +6,39 @@ import type { Log } from '../../lib/log.js'
 import type { Metrics } from '../../metrics.js'
 import { Problem } from '../../problems.js'
 import type { ChannelModel } from '../wire/amqplib.js'
-import { ApartPublisher, type PublisherOptions } from './isolated-publisher.js'
 import { BrokerConnection } from '../wire/connection.js'
-import { ExchangeChannel } from './confirm-channel.js'
-import type { OutgoingMessage } from '../wire/message.js'
-import { areIndigestible } from '../wire/crash-guards.js'
+import { breaksStreams } from '../wire/crash-guards.js'
+import type { PublishMessage } from '../wire/message.js'
+import { ExchangeConfirmChannel } from './confirm-channel.js'
+import { IsolatedPublisher, type PublisherOptions } from './isolated-publisher.js'
 
-const MAX_EXCHANGES = 256
-const CANARY_INTERVAL = 1000
-const STALLED_AFTER = 3000
+const MAX_PUBLISH_CHANNELS = 256
+const CANARY_INTERVAL_MS = 1000
+const STALLED_AFTER_MS = 3000
 /** A channel that is silent for so long may be the only one: another one tells. */
-const GIVEN_UP_AFTER = 6000
+const REPLACE_CHANNEL_AFTER_MS = 6000
 
 export class Publisher {
   readonly connection: BrokerConnection
   readonly #config: Config
   readonly #metrics: Metrics
   readonly #log: Log
-  #channels = new Map<string, Promise<ExchangeChannel>>()
+  #channels = new Map<string, Promise<ExchangeConfirmChannel>>()
   /** The default exchange's channel, which also carries the canary. */
-  #default: ExchangeChannel | undefined
+  #default: ExchangeConfirmChannel | undefined
   #bytes = 0
   #incarnation = 0
   /** Resolves when the last of those who publish many has written. */
   #turn: Promise<unknown> = Promise.resolve()
   /** Makes the one whose turn it is look again. */
   #wake = (): void => undefined
-  readonly #apart: ApartPublisher
+  readonly #isolated: IsolatedPublisher
   readonly #ticks: NodeJS.Timeout
   readonly #hasCanary: boolean
   #isReplacing = false
 
   constructor(options: PublisherOptions) {
-    this.#apart = new ApartPublisher(options)
+    this.#isolated = new IsolatedPublisher(options)
     this.#config = options.config
     this.#metrics = options.metrics
     this.#log = options.log
@@ -53,12 +53,12 @@ export class Publisher {
     })
     // A user may have no right to publish to nowhere.
     this.#hasCanary = options.login === undefined
-    this.#ticks = setInterval(() => this.#tick(), CANARY_INTERVAL)
+    this.#ticks = setInterval(() => this.#tick(), CANARY_INTERVAL_MS)
   }
 
   /** Whether the broker has not answered for some seconds, though the connection still stands. */
   get stalled(): boolean {
-    return (this.#default?.silentFor ?? 0) > STALLED_AFTER
+    return (this.#default?.silentFor ?? 0) > STALLED_AFTER_MS
   }
 
   /** Bytes published that wait for their confirm. */
@@ -73,9 +73,9 @@ export class Publisher {
    *   publish_rejected: the broker nacked it; publish_outcome_unknown: no confirm came.
    * @param options.counted false: the gateway's own, which stands in no metric
    */
-  async publish(message: OutgoingMessage, options?: { counted: boolean }): Promise<boolean> {
-    if (areIndigestible(message.properties.headers)) return this.#apart.publish(message)
-    const channel = await this.#admit(message)
+  async publish(message: PublishMessage, options?: { counted: boolean }): Promise<boolean> {
+    if (breaksStreams(message.properties.headers)) return this.#isolated.publish(message)
+    const channel = await this.#channelFor(message)
     return channel.publish(message, options)
   }
 
@@ -85,10 +85,10 @@ export class Publisher {
    * @param wanted asked before it is written, every second at least: false gives it up
    * @throws Problem overloaded: it was given up; and as publish(), for what is known before the message is written
    */
-  async write(message: OutgoingMessage, wanted: () => boolean): Promise<{ confirmed: Promise<boolean> }> {
-    if (areIndigestible(message.properties.headers)) {
+  async publishWhenRoom(message: PublishMessage, wanted: () => boolean): Promise<{ confirmed: Promise<boolean> }> {
+    if (breaksStreams(message.properties.headers)) {
       // These are in flight one at a time, so that waiting for one is waiting for room.
-      const confirmed = this.#apart.publish(message)
+      const confirmed = this.#isolated.publish(message)
       await confirmed.catch(() => undefined)
       return { confirmed }
     }
@@ -99,7 +99,7 @@ export class Publisher {
         })
       }
       if (!wanted()) throw new Problem('overloaded', 'The client did not wait until there was room. The message was not stored.')
-      const channel = await this.#admit(message)
+      const channel = await this.#channelFor(message)
       return { confirmed: channel.publish(message) }
     })
     this.#turn = written.catch(() => undefined)
@@ -110,17 +110,17 @@ export class Publisher {
    * Writes one message to the connection and waits for nothing.
    * @throws as publish(), for what is known before the message is written
    */
-  async send(message: OutgoingMessage): Promise<void> {
-    if (areIndigestible(message.properties.headers)) {
-      this.#apart.publish(message).catch(() => undefined)
+  async publishUnconfirmed(message: PublishMessage): Promise<void> {
+    if (breaksStreams(message.properties.headers)) {
+      this.#isolated.publish(message).catch(() => undefined)
       return
     }
-    const channel = await this.#admit(message)
+    const channel = await this.#channelFor(message)
     channel.publish(message).catch(() => undefined)
   }
 
   /** Forgets the exchange's channel, so that the next publish looks the exchange up again. */
-  async forget(exchange: string): Promise<void> {
+  async closeChannel(exchange: string): Promise<void> {
     const channel = this.#channels.get(exchange)
     this.#channels.delete(exchange)
     await channel?.then(
@@ -131,32 +131,32 @@ export class Publisher {
 
   async close(): Promise<void> {
     clearInterval(this.#ticks)
-    await Promise.all([this.connection.close(), this.#apart.close()])
+    await Promise.all([this.connection.close(), this.#isolated.close()])
   }
 
-  async #admit(message: OutgoingMessage): Promise<ExchangeChannel> {
+  async #channelFor(message: PublishMessage): Promise<ExchangeConfirmChannel> {
     if (this.connection.state === 'connecting') await this.connection.ready()
-    const model = this.#check()
+    const model = this.#requireUsable()
     if (!this.#fits(message)) {
       throw new Problem('overloaded', 'Too many bytes wait for their confirms. The message was not stored.')
     }
     const open = this.#channels.get(message.exchange)
     if (open) return open
-    if (this.#channels.size >= MAX_EXCHANGES) this.#evict()
+    if (this.#channels.size >= MAX_PUBLISH_CHANNELS) this.#evict()
     return this.#open(model, message.exchange)
   }
 
-  #fits({ body }: OutgoingMessage): boolean {
+  #fits({ body }: PublishMessage): boolean {
     return this.#bytes === 0 || this.#bytes + body.length <= this.#config.PUBLISH_BUFFER
   }
 
   /** Resolves once messages may be published. @throws Problem broker_unavailable, broker_blocked: none can be just now */
   async ready(): Promise<void> {
     await this.connection.ready()
-    this.#check()
+    this.#requireUsable()
   }
 
-  #check(): ChannelModel {
+  #requireUsable(): ChannelModel {
     const model = this.connection.model()
     if (this.connection.state === 'blocked') {
       throw new Problem(
@@ -170,9 +170,9 @@ export class Publisher {
     return model
   }
 
-  #open(model: ChannelModel, exchange: string): Promise<ExchangeChannel> {
+  #open(model: ChannelModel, exchange: string): Promise<ExchangeConfirmChannel> {
     const incarnation = this.#incarnation
-    const opening = ExchangeChannel.open(model, exchange, {
+    const opening = ExchangeConfirmChannel.open(model, exchange, {
       config: this.#config,
       metrics: this.#metrics,
       log: this.#log,
@@ -216,7 +216,7 @@ export class Publisher {
   /** The least recently opened exchange goes; its channel closes once nothing is in flight on it. */
   #evict(): void {
     const oldest = [...this.#channels.keys()].find((exchange) => exchange !== '')
-    if (oldest !== undefined) void this.forget(oldest)
+    if (oldest !== undefined) void this.closeChannel(oldest)
   }
 
   /**
@@ -245,8 +245,8 @@ export class Publisher {
   #tick(): void {
     this.#wake()
     if (this.connection.state !== 'up' || !this.#hasCanary) return
-    this.#default?.probe(CANARY_INTERVAL)
-    if (this.#default && this.#default.silentFor < GIVEN_UP_AFTER) return
+    this.#default?.probe(CANARY_INTERVAL_MS)
+    if (this.#default && this.#default.silentFor < REPLACE_CHANNEL_AFTER_MS) return
     void this.#replaceDefault()
   }
 }

@@ -7,13 +7,13 @@ import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import type { Channel, ChannelModel, ConsumeMessage } from '../wire/amqplib.js'
 import type { BrokerConnection } from '../wire/connection.js'
-import { settled, within } from '../wire/deadline.js'
+import { waitQuietly, within } from '../wire/deadline.js'
+import { brokerProblem } from '../wire/errors.js'
 import type { Properties } from '../wire/message.js'
-import { problemOf } from '../wire/errors.js'
 
 const REPLY_TO = 'amq.rabbitmq.reply-to'
 
-export interface Call {
+export interface RpcCall {
   exchange: string
   routingKey: string
   body: Buffer
@@ -22,14 +22,14 @@ export interface Call {
   timeout: number
 }
 
-interface Pending {
+interface PendingCall {
   channel: Channel
   resolve: (reply: ConsumeMessage) => void
   reject: (problem: Problem) => void
   timer: NodeJS.Timeout
 }
 
-const MAX_EXCHANGES = 64
+const MAX_RPC_CHANNELS = 64
 
 export class RpcClient {
   readonly #connection: BrokerConnection
@@ -37,7 +37,7 @@ export class RpcClient {
   readonly #log: Log
   /** By exchange: a call to one that is missing closes its channel, and every call under way on it. */
   readonly #channels = new Map<string, Promise<Channel>>()
-  readonly #pending = new Map<string, Pending>()
+  readonly #pending = new Map<string, PendingCall>()
 
   constructor(connection: BrokerConnection, config: Config, log: Log) {
     this.#connection = connection
@@ -54,7 +54,7 @@ export class RpcClient {
    * Publishes a request and resolves with its reply.
    * @throws Problem unroutable (no queue took the request), exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable
    */
-  async call({ exchange, routingKey, body, properties, timeout }: Call): Promise<ConsumeMessage> {
+  async call({ exchange, routingKey, body, properties, timeout }: RpcCall): Promise<ConsumeMessage> {
     const channel = await this.#open(exchange)
     const id = randomBytes(12).toString('base64url')
     return new Promise((resolve, reject) => {
@@ -87,7 +87,7 @@ export class RpcClient {
     if (this.#connection.state === 'blocked') throw new Problem('broker_blocked', 'RabbitMQ accepts no messages just now.')
     const open = this.#channels.get(exchange)
     if (open) return open
-    if (this.#channels.size >= MAX_EXCHANGES) this.#evict()
+    if (this.#channels.size >= MAX_RPC_CHANNELS) this.#evict()
     const opening = this.#create(model, exchange, () => {
       if (this.#channels.get(exchange) === opening) this.#channels.delete(exchange)
     })
@@ -117,7 +117,7 @@ export class RpcClient {
       return channel
     } catch (error) {
       closed()
-      throw problemOf(error, 'exchange_not_found')
+      throw brokerProblem(error, 'exchange_not_found')
     }
   }
 
@@ -126,7 +126,7 @@ export class RpcClient {
     const ids = [...this.#pending].filter(([, pending]) => pending.channel === channel).map(([id]) => id)
     const known = ids.length === 1 && failure !== undefined
     const lost = new Problem('broker_unavailable', 'The channel to RabbitMQ closed before a reply came.', { cause: failure })
-    for (const id of ids) this.#fail(id, known ? problemOf(failure, 'exchange_not_found') : lost)
+    for (const id of ids) this.#fail(id, known ? brokerProblem(failure, 'exchange_not_found') : lost)
   }
 
   #evict(): void {
@@ -137,7 +137,7 @@ export class RpcClient {
     const close = (channel: Channel) => {
       const busy = [...this.#pending.values()].some((pending) => pending.channel === channel)
       if (busy) setTimeout(() => close(channel), 1000)
-      else void settled(this.#config.BROKER_TIMEOUT, channel.close())
+      else void waitQuietly(this.#config.BROKER_TIMEOUT, channel.close())
     }
     opening?.then(close, () => undefined)
   }

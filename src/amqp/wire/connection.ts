@@ -8,8 +8,8 @@ import type { BrokerAddress, Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import { type ChannelModel, connect } from './amqplib.js'
-import { settled, within } from './deadline.js'
-import { isVhostRefusal } from './errors.js'
+import { waitQuietly, within } from './deadline.js'
+import { isVhostRefused } from './errors.js'
 
 export type Role = 'lease' | 'publish' | 'admin'
 export type ConnectionState = 'connecting' | 'up' | 'blocked' | 'down' | 'closed'
@@ -34,11 +34,11 @@ export interface Login {
   readonly username: string
   readonly password: string
   /** Who it is, whatever his password: whose leases are whose. */
-  readonly owner: string
+  readonly subject: string
 }
 
-const FIRST_RETRY = 100
-const LAST_RETRY = 5000
+const FIRST_RECONNECT_MS = 100
+const MAX_RECONNECT_MS = 5000
 
 export class BrokerConnection {
   state: ConnectionState = 'connecting'
@@ -70,7 +70,7 @@ export class BrokerConnection {
   /** As ready(), without the wait. */
   model(): ChannelModel {
     if (this.#model && (this.state === 'up' || this.state === 'blocked')) return this.#model
-    if (this.reason === REFUSED && this.#settings.login) throw refusedLogin()
+    if (this.reason === CREDENTIALS_REFUSED && this.#settings.login) throw refusedLogin()
     if (this.reason === VHOST_REFUSED) {
       throw new Problem('vhost_not_found', `There is no vhost '${this.#settings.vhost}', or the gateway may not use it.`)
     }
@@ -79,7 +79,7 @@ export class BrokerConnection {
 
   /** Whether the broker refused it, rather than that it could not be reached. */
   get isRefused(): boolean {
-    return this.reason === VHOST_REFUSED || (this.reason === REFUSED && this.#settings.login !== undefined)
+    return this.reason === VHOST_REFUSED || (this.reason === CREDENTIALS_REFUSED && this.#settings.login !== undefined)
   }
 
   /** Ends this incarnation and connects anew: for when what lives on it can't be trusted any more. */
@@ -98,7 +98,7 @@ export class BrokerConnection {
     clearTimeout(this.#retry)
     if (!model) return
     try {
-      await settled(2000, model.close())
+      await waitQuietly(2000, model.close())
     } catch {
       // already closing
     }
@@ -110,7 +110,7 @@ export class BrokerConnection {
     const address = { ...pick(config.AMQP_URL, this.#attempts), ...login }
     let model: ChannelModel | undefined
     try {
-      model = await open(config, address, vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} ${role}`)
+      model = await openConnection(config, address, vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} ${role}`)
       gatherWrites(socketOf(model))
       this.#watch(model)
       this.#model = model
@@ -166,8 +166,8 @@ export class BrokerConnection {
   #failed(error: Error): void {
     if (this.state === 'closed') return
     this.state = 'down'
-    this.reason = isVhostRefusal(error) ? VHOST_REFUSED : reasonOf(error)
-    const delay = Math.random() * Math.min(LAST_RETRY, FIRST_RETRY * 2 ** this.#attempts++)
+    this.reason = isVhostRefused(error) ? VHOST_REFUSED : connectionFailure(error)
+    const delay = Math.random() * Math.min(MAX_RECONNECT_MS, FIRST_RECONNECT_MS * 2 ** this.#attempts++)
     const { log, role, vhost } = this.#settings
     log.warn({ role, vhost, reason: this.reason, retry_ms: Math.round(delay) }, 'no broker connection')
     this.#retry = setTimeout(() => void this.#connect(), delay)
@@ -178,17 +178,17 @@ export class BrokerConnection {
  * Asks RabbitMQ whether it knows the user. Which vhosts he may use is another question.
  * @throws Problem broker_unavailable: it can't be asked
  */
-export async function isKnown(config: Config, login: Login): Promise<boolean> {
+export async function isKnownUser(config: Config, login: Login): Promise<boolean> {
   const address = { ...pick(config.AMQP_URL, 0), ...login }
   try {
-    const model = await open(config, address, address.vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} login`)
+    const model = await openConnection(config, address, address.vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} login`)
     model.on('error', () => undefined)
-    void settled(2000, model.close()).then(() => socketOf(model)?.destroy())
+    void waitQuietly(2000, model.close()).then(() => socketOf(model)?.destroy())
     return true
   } catch (error) {
-    if (isVhostRefusal(error as Error)) return true
-    if (reasonOf(error as Error) === REFUSED) return false
-    throw new Problem('broker_unavailable', `RabbitMQ can't be asked who that is (${reasonOf(error as Error)}).`)
+    if (isVhostRefused(error as Error)) return true
+    if (connectionFailure(error as Error) === CREDENTIALS_REFUSED) return false
+    throw new Problem('broker_unavailable', `RabbitMQ can't be asked who that is (${connectionFailure(error as Error)}).`)
   }
 }
 
@@ -199,9 +199,9 @@ export function refusedLogin(): Problem {
 }
 
 const VHOST_REFUSED = 'vhost refused'
-const REFUSED = 'the broker refused the credentials'
+const CREDENTIALS_REFUSED = 'the broker refused the credentials'
 
-async function open(config: Config, address: BrokerAddress, vhost: string, name: string): Promise<ChannelModel> {
+async function openConnection(config: Config, address: BrokerAddress, vhost: string, name: string): Promise<ChannelModel> {
   return connect(
     {
       protocol: address.protocol,
@@ -258,7 +258,7 @@ function serverVersion(model: ChannelModel): string {
   return String(properties?.version ?? '')
 }
 
-function reasonOf(error: Error): string {
-  if (/ACCESS-REFUSED|ACCESS_REFUSED/.test(error.message)) return REFUSED
+function connectionFailure(error: Error): string {
+  if (/ACCESS-REFUSED|ACCESS_REFUSED/.test(error.message)) return CREDENTIALS_REFUSED
   return (error as NodeJS.ErrnoException).code === 'ECONNREFUSED' ? 'connection refused' : error.message.split('\n')[0]!
 }

@@ -4,27 +4,27 @@
 import { type FieldTable, type FieldValue, TypedValue } from './field-table.js'
 
 /** The broker's error texts have 255 bytes; the longest of those that hold names adds some 210 to them. */
-const LONGEST_SAFE = 40
+const MAX_SAFE_NAME_BYTES = 40
 
 /**
  * Whether an error about these names is one that RabbitMQ 4 fails to write: it cuts the text at 255 bytes, and breaks down
  * over the cut where something in it is not ASCII.
  */
-export function areUnspeakable(...names: string[]): boolean {
+export function breaksErrorText(...names: string[]): boolean {
   const all = names.join('')
   // biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII is what the broker can cut
-  return /[^\x00-\x7f]/.test(all) && Buffer.byteLength(all) > LONGEST_SAFE
+  return /[^\x00-\x7f]/.test(all) && Buffer.byteLength(all) > MAX_SAFE_NAME_BYTES
 }
 
 /** Every name and text in arguments. */
-export function textsOf(value: FieldValue): string[] {
+export function textsIn(value: FieldValue): string[] {
   if (typeof value === 'string') return [value]
   if (typeof value !== 'object' || value === null || value instanceof TypedValue || Buffer.isBuffer(value)) return []
-  return Object.entries(value).flatMap(([name, inner]) => [name, ...textsOf(inner)])
+  return Object.entries(value).flatMap(([name, inner]) => [name, ...textsIn(inner)])
 }
 
 /** Whether a message with these headers may end the connection: no RabbitMQ converts a decimal for a stream. */
-export function areIndigestible(headers: FieldTable | undefined): boolean {
+export function breaksStreams(headers: FieldTable | undefined): boolean {
   for (const name in headers) if (hasDecimal(headers[name]!)) return true
   return false
 }
@@ -35,10 +35,10 @@ function hasDecimal(value: FieldValue): boolean {
   return Object.values(value).some(hasDecimal)
 }
 
-type Kind = 'string' | 'number' | 'boolean' | 'age'
+type ArgumentType = 'string' | 'number' | 'boolean' | 'age'
 
 // https://www.rabbitmq.com/docs/queues#optional-arguments and the pages of the queue types
-const DECLARE: Readonly<Record<string, Kind>> = {
+const DECLARE_ARGUMENTS: Readonly<Record<string, ArgumentType>> = {
   'x-queue-type': 'string',
   'x-message-ttl': 'number',
   'x-expires': 'number',
@@ -56,27 +56,27 @@ const DECLARE: Readonly<Record<string, Kind>> = {
 }
 
 /** Of x-max-age; another text is one more that ends connections. */
-const AGE = /^\d{1,9}[YMDhms]$/
+const MAX_AGE_ARGUMENT = /^\d{1,9}[YMDhms]$/
 
-const isInteger = (value: FieldValue): boolean =>
+const isIntegerField = (value: FieldValue): boolean =>
   Number.isSafeInteger(value) || (value instanceof TypedValue && value['!'] === 'int32')
 
 /**
  * Whether a declaration with these arguments is safe. Over others (a known name with a value of another type, a plugin's, a
  * misspelt one) some versions break down.
  */
-export function areKnown(args: FieldTable): boolean {
+export function areSafeDeclareArguments(args: FieldTable): boolean {
   return Object.entries(args).every(([name, value]) => {
-    const kind = DECLARE[name]
-    if (kind === 'number') return isInteger(value)
-    if (kind === 'age') return typeof value === 'string' && AGE.test(value)
+    const kind = DECLARE_ARGUMENTS[name]
+    if (kind === 'number') return isIntegerField(value)
+    if (kind === 'age') return typeof value === 'string' && MAX_AGE_ARGUMENT.test(value)
     return kind !== undefined && typeof value === kind
   })
 }
 
 /** Whether a binding with these arguments is: what a headers exchange compares are plain values. */
-export function arePlain(args: FieldTable): boolean {
+export function areSafeBindArguments(args: FieldTable): boolean {
   return Object.entries(args).every(
-    ([name, value]) => typeof value === 'string' || (name !== 'x-match' && (typeof value === 'boolean' || isInteger(value))),
+    ([name, value]) => typeof value === 'string' || (name !== 'x-match' && (typeof value === 'boolean' || isIntegerField(value))),
   )
 }

@@ -25,6 +25,6 @@ export function within<T>(milliseconds: number, what: string, call: Promise<T>):
 }
 
 /** Waits for something to end, in vain if need be: for closing what may already be dead. */
-export async function settled(milliseconds: number, call: Promise<unknown>): Promise<void> {
+export async function waitQuietly(milliseconds: number, call: Promise<unknown>): Promise<void> {
   await within(milliseconds, 'close', call).catch(() => undefined)
 }

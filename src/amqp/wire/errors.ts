@@ -16,7 +16,7 @@ function brokerText(error: Error): string {
  * The problem behind a failed call to the broker.
  * @param missing what a 404 means where the broker's text doesn't say
  */
-export function problemOf(error: unknown, missing: 'queue_not_found' | 'exchange_not_found' = 'queue_not_found'): Problem {
+export function brokerProblem(error: unknown, missing: 'queue_not_found' | 'exchange_not_found' = 'queue_not_found'): Problem {
   if (error instanceof Problem) return error
   if (!(error instanceof Error)) return new Problem('internal_error', 'Something that is no error was thrown.', { cause: error })
   const text = brokerText(error)
@@ -32,7 +32,7 @@ export function problemOf(error: unknown, missing: 'queue_not_found' | 'exchange
     case 405:
       return new Problem('resource_locked', `${capital(text.split('.')[0]!)}.`, options)
     case 406:
-      if (/rabbit_stream_queue/.test(text)) return streamQueue(options)
+      if (/rabbit_stream_queue/.test(text)) return streamQueueProblem(options)
       // Its consumer timeout: what the channel held goes back, and nobody asked for anything wrong.
       if (/^delivery acknowledgement .*timed out/i.test(text))
         return new Problem('broker_unavailable', 'RabbitMQ closed the channel after its consumer timeout.', options)
@@ -50,7 +50,7 @@ export function problemOf(error: unknown, missing: 'queue_not_found' | 'exchange
   return new Problem('internal_error', 'RabbitMQ answered something unexpected.', options)
 }
 
-export function streamQueue(options: { cause?: unknown } = {}): Problem {
+export function streamQueueProblem(options: { cause?: unknown } = {}): Problem {
   return new Problem(
     'stream_queue',
     'The queue is a RabbitMQ stream, which is read by offset: nothing is taken from it, so there is nothing to receive.',
@@ -70,7 +70,7 @@ export function isConnectionLoss(error: Error): boolean {
 }
 
 /** The broker let us log in but not into this vhost: missing or forbidden, which amqplib's words can't tell apart. */
-export function isVhostRefusal(error: Error): boolean {
+export function isVhostRefused(error: Error): boolean {
   return /Expected ConnectionOpenOk; got <ConnectionClose/.test(error.message)
 }
 

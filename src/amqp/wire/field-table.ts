@@ -23,7 +23,7 @@ export interface FieldTable {
 }
 
 class Unreadable extends Error {}
-const MAX_DEPTH = 64
+const MAX_DECODED_DEPTH = 64
 
 /**
  * Reads the fields of one encoded table (the bytes after its length). What it can't read (an unknown type tag, a length that
@@ -38,21 +38,21 @@ export function decodeFields(bytes: Buffer): FieldTable {
 }
 
 function decodeTable(bytes: Buffer, start: number, end: number, depth: number): FieldTable {
-  if (depth > MAX_DEPTH || end > bytes.length) throw new Unreadable()
+  if (depth > MAX_DECODED_DEPTH || end > bytes.length) throw new Unreadable()
   const table: FieldTable = Object.create(null)
   const cursor = { at: start }
   while (cursor.at < end) {
     const length = bytes.readUInt8(cursor.at)
     const name = bytes.toString('utf8', cursor.at + 1, cursor.at + 1 + length)
     cursor.at += 1 + length
-    table[name] = decodeValue(bytes, cursor, depth)
+    table[name] = decodeField(bytes, cursor, depth)
   }
   if (cursor.at !== end) throw new Unreadable()
   return table
 }
 
 // Type tags as RabbitMQ uses them: https://www.rabbitmq.com/amqp-0-9-1-errata#section_3
-function decodeValue(bytes: Buffer, cursor: { at: number }, depth: number): FieldValue {
+function decodeField(bytes: Buffer, cursor: { at: number }, depth: number): FieldValue {
   const tag = bytes.readUInt8(cursor.at++)
   const at = cursor.at
   switch (tag) {
@@ -76,10 +76,10 @@ function decodeValue(bytes: Buffer, cursor: { at: number }, depth: number): Fiel
     case 0x41: {
       // A, array
       const end = skipBlock(bytes, cursor)
-      if (depth >= MAX_DEPTH || end > bytes.length) throw new Unreadable()
+      if (depth >= MAX_DECODED_DEPTH || end > bytes.length) throw new Unreadable()
       const values: FieldValue[] = []
       const inner = { at: at + 4 }
-      while (inner.at < end) values.push(decodeValue(bytes, inner, depth + 1))
+      while (inner.at < end) values.push(decodeField(bytes, inner, depth + 1))
       if (inner.at !== end) throw new Unreadable()
       return values
     }

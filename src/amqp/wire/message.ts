@@ -24,7 +24,7 @@ export interface Properties {
 }
 
 /** A message to publish. Everything in it has passed the validator; it always has a message id. */
-export interface OutgoingMessage {
+export interface PublishMessage {
   /** `''` is the default exchange. */
   exchange: string
   routingKey: string
@@ -33,7 +33,7 @@ export interface OutgoingMessage {
 }
 
 /** A message that was delivered. */
-export interface IncomingMessage {
+export interface ReceivedMessage {
   exchange: string
   routingKey: string
   redelivered: boolean
