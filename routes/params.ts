@@ -1,7 +1,7 @@
 // What several doors read from a request in the same way.
 
 import type { Identity } from '../src/access/identity.js'
-import type { Vhosts } from '../src/amqp/vhost.js'
+import type { Vhosts } from '../src/amqp/vhosts.js'
 import type { FieldTable } from '../src/amqp/wire/field-table.js'
 import { isReserved } from '../src/amqp/wire/reserved.js'
 import { MAX_DELAY_MS, MIN_DELAY_MS } from '../src/delay/levels.js'

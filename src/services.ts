@@ -1,7 +1,7 @@
 // Everything behind the routes, put together once per app.
 
 import { Authentication } from './access/authenticator.js'
-import { Vhosts } from './amqp/vhost.js'
+import { Vhosts } from './amqp/vhosts.js'
 import { waitQuietly } from './amqp/wire/deadline.js'
 import { brokerCertificates } from './config/certificates.js'
 import type { Config } from './config/index.js'

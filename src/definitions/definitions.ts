@@ -2,7 +2,7 @@
 // that every instance reads, and each may append to (docs/decisions/0010-definitions-in-a-log.md).
 
 import { randomUUID } from 'node:crypto'
-import type { Vhosts } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import { within } from '../amqp/wire/deadline.js'
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'

@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto'
 import type { Delivery } from '../amqp/consume/delivery.js'
-import type { Vhosts } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import { DEFINITIONS_QUEUE } from '../amqp/wire/reserved.js'
 import { Problem } from '../problems.js'
 import type { LogRecord } from './state.js'

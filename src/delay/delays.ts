@@ -3,7 +3,7 @@
 
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
-import type { Vhosts } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'

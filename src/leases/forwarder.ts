@@ -1,7 +1,8 @@
 // Carries commands to the instance that holds the leases: straight to the address that it advertises, where it does, or else
 // through RabbitMQ, which alone can say that an owner is gone. Tells of a settle no more than is known.
 
-import type { Vhost, Vhosts } from '../amqp/vhost.js'
+import type { Vhost } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'

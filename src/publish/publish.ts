@@ -2,7 +2,7 @@
 
 import { admit } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
-import type { Vhosts } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
 import type { Delays } from '../delay/delays.js'
 import { Problem } from '../problems.js'

@@ -2,7 +2,7 @@
 
 import { admit } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
-import type { Vhosts } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import { breaksStreams } from '../amqp/wire/crash-guards.js'
 import type { Properties, ReceivedMessage } from '../amqp/wire/message.js'
 import type { Metrics } from '../metrics.js'

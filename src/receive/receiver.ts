@@ -2,7 +2,8 @@
 
 import type { Delivery } from '../amqp/consume/delivery.js'
 import { giveBack, type Interrupt } from '../amqp/consume/receive.js'
-import type { Vhost, Vhosts } from '../amqp/vhost.js'
+import type { Vhost } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import type { Login } from '../amqp/wire/connection.js'
 import type { Config } from '../config/index.js'
 import type { Leases } from '../leases/leases.js'

@@ -3,7 +3,7 @@
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
 import { giveBack } from '../amqp/consume/receive.js'
-import type { Vhosts } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import type { Login } from '../amqp/wire/connection.js'
 import type { FieldValue } from '../amqp/wire/field-table.js'
 import type { Config } from '../config/index.js'

@@ -2,7 +2,7 @@
 // expects the last one, so that of two instances one is told that it is the owner no more.
 
 import { Rights } from '../access/rights.js'
-import type { Vhosts } from '../amqp/vhost.js'
+import type { Vhosts } from '../amqp/vhosts.js'
 import { type Config, longestLease } from '../config/index.js'
 import type { Definition, Definitions } from '../definitions/definitions.js'
 import { type Backoff, waitAfter } from '../lib/backoff.js'
