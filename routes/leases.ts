@@ -58,7 +58,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
       },
     },
     async (request, reply) => {
-      await one(request, { id: request.params.id, op: 'settle', verdict: 'ack' })
+      await one(request, { id: request.params.id, op: 'settle', action: 'ack' })
       return reply.code(204).send(null)
     },
   )
@@ -137,7 +137,7 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
         extend?: { id: string; lease?: string | number }[]
       }
       const commands: LeaseCommand[] = [
-        ...(body.ack ?? []).map((id) => ({ id, op: 'settle' as const, verdict: 'ack' as const })),
+        ...(body.ack ?? []).map((id) => ({ id, op: 'settle' as const, action: 'ack' as const })),
         ...(body.nack ?? []).map((item, index) => nack(item, `/body/nack/${index}`)),
         ...(body.extend ?? []).map((item, index) => extension(item.id, item, `/body/extend/${index}/lease`)),
       ]
@@ -162,9 +162,9 @@ interface NackItem {
 
 function nack({ id, requeue = true, delay: text }: NackItem, pointer: string): LeaseCommand {
   const delay = delayOf(text, `${pointer}/delay`)
-  if (delay === undefined) return { id, op: 'settle', verdict: requeue ? 'requeue' : 'reject' }
+  if (delay === undefined) return { id, op: 'settle', action: requeue ? 'requeue' : 'reject' }
   if (!requeue) throw invalidRequest(`${pointer}/delay`, 'is for messages that go back to their queue')
-  return { id, op: 'settle', verdict: 'later', delay }
+  return { id, op: 'settle', action: 'later', delay }
 }
 
 function extension(id: string, { lease }: { lease?: string | number }, pointer: string): LeaseCommand {
@@ -176,7 +176,7 @@ const SETTLED_STATUS = { ack: 'acked', requeue: 'nacked', reject: 'nacked', late
 function settleResult(command: LeaseCommand, result: LeaseResult) {
   const { id } = command
   if (result.ok) {
-    const status = command.op === 'settle' ? SETTLED_STATUS[command.verdict] : 'extended'
+    const status = command.op === 'settle' ? SETTLED_STATUS[command.action] : 'extended'
     return { id, status, ...(command.op === 'extend' && result.view && { expires_at: result.view.expires_at }) }
   }
   const { code, detail } = result

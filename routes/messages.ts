@@ -7,7 +7,7 @@ import { ExchangeNameSchema, QueueNameSchema, queryDuration, strict } from '../o
 import { MessageHeadersSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishToExchange, publishToQueue, read } from '../src/access/requirements.js'
-import { Interrupt } from '../src/amqp/consume/receive.js'
+import { ReceiveAbort } from '../src/amqp/consume/receive.js'
 import { messageToJson } from '../src/messages/json.js'
 import { readProperties, writeProperties } from '../src/messages/raw.js'
 import { invalidRequest } from '../src/problems.js'
@@ -212,20 +212,20 @@ function prefersRaw(accept: string | undefined): boolean {
 }
 
 function clientOf(reply: FastifyReply): ReceiveClient {
-  const interrupt = new Interrupt()
+  const abort = new ReceiveAbort()
   let onEnd: ((written: boolean) => void) | undefined
   let ended = false
   const end = (written: boolean) => {
     if (ended) return
     ended = true
-    if (!written) interrupt.fire('client_gone')
+    if (!written) abort.abort('client_gone')
     onEnd?.(written)
   }
   // An answer whose socket is taken away "finishes" too; only the socket tells that its bytes were thrown away.
   reply.raw.once('finish', () => end(!reply.raw.req.socket.destroyed))
   reply.raw.once('close', () => end(false))
   return {
-    interrupt,
+    abort,
     onEnd: (listener) => {
       onEnd = listener
     },

@@ -30,7 +30,7 @@ export interface Gauges {
   retryPolicies: () => number
   redrives: () => number
   /** Delayed messages, by the queue in which they wait. */
-  delayed: () => Promise<{ queue: string; count: number }[]>
+  delayed: () => readonly { queue: string; count: number }[]
 }
 
 export function createMetrics() {

@@ -45,25 +45,16 @@ export interface Services {
 /** @throws ConfigError where files that the configuration names have mistakes */
 export function createServices(config: Config, log: Log): Services {
   brokerCertificates(config)
-  let vhosts: Vhosts
-  const access = new Authentication({ config, log, onGone: (login) => vhosts.drop(login) })
+  const authentication = new Authentication({ config, log })
   const metrics = createMetrics()
-  let delays: Delays
   const instances = config.ADVERTISE_URL === undefined ? undefined : new Instances(config, log, metrics)
-  let policies: RetryPolicies
-  const leases = new Leases({
-    config,
-    metrics,
-    log,
-    vhosts: () => vhosts,
-    republishLater: (delayed, delay) => delays.publish(delayed, delay),
-    askDirectly: instances && ((...what) => instances.ask(...what)),
-    decideRetry: (vhost, queue, delivery) => policies.decide(vhost, queue, delivery),
-  })
-  vhosts = new Vhosts({ config, log, metrics, onCommand: (command) => leases.runEncoded(command) })
+  const vhosts = new Vhosts({ config, log, metrics })
+  authentication.onUserGone((login) => vhosts.drop(login))
   const definitions = new Definitions({ config, log, vhosts })
-  policies = new RetryPolicies(definitions)
-  delays = new Delays({ log, metrics, vhosts })
+  const policies = new RetryPolicies(definitions)
+  const delays = new Delays({ log, metrics, vhosts })
+  const leases = new Leases({ config, log, metrics, vhosts, policies, delays, instances })
+  vhosts.serve((command) => leases.runEncoded(command))
   const redrives = new Redrives({ config, log, metrics, vhosts, definitions })
   const receiver = new Receiver({ config, metrics, vhosts, leases })
   const streams = new Streams({ config, metrics, vhosts, leases })
@@ -86,14 +77,14 @@ export function createServices(config: Config, log: Log): Services {
     remembered: () => leases.rememberedCount,
     definitionsKnown: () => definitions.known,
     retryPolicies: () => policies.count,
-    delayed: () => delays.waiting(),
+    delayed: () => delays.waiting,
   })
 
   const services: Services = {
     config,
     log,
     metrics,
-    authentication: access,
+    authentication,
     vhosts,
     definitions,
     policies,
@@ -105,7 +96,7 @@ export function createServices(config: Config, log: Log): Services {
     streams,
     push,
     draining: false,
-    notReady: () => (services.draining ? 'shutting down' : (brokerReason(vhosts) ?? access.notReady)),
+    notReady: () => (services.draining ? 'shutting down' : (brokerReason(vhosts) ?? authentication.notReady)),
     drain: () => {
       services.draining = true
       receiver.drain()
@@ -113,7 +104,7 @@ export function createServices(config: Config, log: Log): Services {
       void redrives.close()
     },
     close: async () => {
-      access.close()
+      authentication.close()
       instances?.close()
       await waitQuietly(config.BROKER_TIMEOUT, push.close())
       await waitQuietly(config.BROKER_TIMEOUT, leases.close())

@@ -16,8 +16,6 @@ import type { ProtectedRoute } from './requirements.js'
 export interface AuthenticationOptions {
   config: Config
   log: Log
-  /** Told of a user whom RabbitMQ does not know any more, with AUTH=broker. */
-  onGone: (login: Login) => void
 }
 
 export class Authentication {
@@ -32,12 +30,17 @@ export class Authentication {
   readonly #what: string
 
   /** @throws ConfigError with every mistake in the files that the configuration names */
-  constructor({ config, log, onGone }: AuthenticationOptions) {
+  constructor({ config, log }: AuthenticationOptions) {
     this.isOpen = isOpen(config.AUTH)
     if (config.AUTH.includes('keys')) this.#keys = readKeys(config.API_KEYS_FILE, log)
     if (config.AUTH.includes('jwt')) this.#tokens = readTokens(config, log)
-    if (config.AUTH.includes('broker')) this.#logins = new BrokerUsers(config, onGone)
+    if (config.AUTH.includes('broker')) this.#logins = new BrokerUsers(config)
     this.#what = [this.#keys && 'key', this.#tokens && 'token'].filter(Boolean).join(' or ')
+  }
+
+  /** Calls the listener with every user that RabbitMQ no longer accepts, with AUTH=broker. */
+  onUserGone(listener: (login: Login) => void): void {
+    this.#logins?.onGone(listener)
   }
 
   /** Why it can't be told who somebody is; undefined where it can. */

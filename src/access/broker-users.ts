@@ -36,7 +36,7 @@ interface KnownUser {
 
 export class BrokerUsers {
   readonly #config: Config
-  readonly #onGone: (login: Login) => void
+  #onGone: ((login: Login) => void) | undefined
   /** In order of their last use. */
   readonly #known = new Map<string, KnownUser>()
   /** Until when credentials are refused unasked. */
@@ -45,10 +45,13 @@ export class BrokerUsers {
   readonly #checking = new Map<string, Promise<Identity>>()
   #checks = 0
 
-  /** @param onGone told of a login that RabbitMQ does not take any more */
-  constructor(config: Config, onGone: (login: Login) => void) {
+  constructor(config: Config) {
     this.#config = config
-    this.#onGone = onGone
+  }
+
+  /** Sets who is told about a login that RabbitMQ no longer accepts. */
+  onGone(listener: (login: Login) => void): void {
+    this.#onGone = listener
   }
 
   /**
@@ -160,7 +163,7 @@ export class BrokerUsers {
         }
         known.gone = true
         if (this.#known.get(login.key) === known) this.#known.delete(login.key)
-        this.#onGone(login)
+        this.#onGone?.(login)
       })
       .catch(() => {
         known.unanswered = true

@@ -8,23 +8,26 @@ import { type ReceiveChannel, SharedReceive } from './consume/shared-receive.js'
 import { Publisher } from './publish/publisher.js'
 import { RpcClient } from './publish/rpc-client.js'
 import { Topology } from './topology.js'
-import type { ConsumeMessage } from './wire/amqplib.js'
 import type { BrokerConnection, Login, Role } from './wire/connection.js'
 import { breaksErrorText } from './wire/crash-guards.js'
+import type { ReceivedMessage } from './wire/message.js'
+
+/** Answers a command that another instance sent to leases held here. */
+export type CommandHandler = (command: Buffer) => Promise<Buffer>
 
 export interface VhostOptions {
   config: Config
   log: Log
   metrics: Metrics
   vhost: string
-  /** Answers a command that another instance sent to the leases held in this vhost. */
-  onCommand: (command: Buffer) => Promise<Buffer>
-  /** As LeaseConnection has it. */
+  onCommand: CommandHandler
+  /** The instance's name, and whether this vhost's connections answer commands to it; undefined without AUTH=broker. */
   instance?: { name: string; answers: boolean } | undefined
-  /** Whose connections they are; the gateway's own user's where there is none. */
+  /** The RabbitMQ user whose connections they are; the gateway's own user if absent. */
   login?: Login | undefined
 }
 
+/** The connections of one vhost, for one user. */
 export class Vhost {
   readonly name: string
   readonly login: Login | undefined
@@ -33,9 +36,10 @@ export class Vhost {
   readonly sharedReceive: SharedReceive
   /** Calls for clients. */
   readonly rpc: RpcClient
-  /** Calls between instances: apart from the clients', whose requests can close a channel. */
+  /** Calls between instances: apart from the clients' calls, which can close a channel. */
   readonly #control: RpcClient
-  readonly leaseConnections: LeaseConnection[]
+  readonly leaseConnections: readonly LeaseConnection[]
+  /** Milliseconds since 1970. */
   lastUsed = Date.now()
   #holders = 0
   readonly #options: VhostOptions
@@ -62,17 +66,17 @@ export class Vhost {
           vhost,
           login,
           instance: instance && { ...instance, answers: instance.answers && n === 0 },
-          onCommand: (message) => void this.#command(message),
+          onCommand: (command) => void this.#answer(command),
         }),
     )
   }
 
-  /** Receives that run, leases that are held and whoever has to come back keep the connections from being let go. */
+  /** Whether running receives, held leases or `hold()` keep the connections open. */
   get inUse(): boolean {
     return this.#holders > 0 || this.leaseConnections.some(({ busy }) => busy > 0)
   }
 
-  /** Keeps the connections until the function that it returns is called, once. */
+  /** Keeps the connections open until the returned function is called, once. */
   hold(): () => void {
     this.#holders++
     return () => {
@@ -91,47 +95,47 @@ export class Vhost {
   }
 
   /**
-   * A channel to receive from that queue, from the least busy connection that is up, and the epoch it belongs to.
-   * @throws Problem as LeaseConnection.take()
+   * A channel to receive from the queue, of the least busy connection that is up.
+   * @throws Problem broker_unavailable, broker_timeout, too_many_waiters, too_many_leases, queue_not_found
    */
   async takeReceiveChannel(queue: string): Promise<ReceiveChannel> {
     if (breaksErrorText(this.name, queue)) await this.topology.lookUpQueue(queue)
-    let [best] = this.leaseConnections
-    for (const other of this.leaseConnections) if (rank(other) < rank(best!)) best = other
-    const channel = await best!.takeChannel()
-    return { channel, epoch: best!.epoch, brokerVersion: best!.connection.brokerVersion }
+    const best = this.leaseConnections.reduce((one, other) => (rank(other) < rank(one) ? other : one))
+    const channel = await best.takeChannel()
+    return { channel, epoch: best.epoch, brokerVersion: best.connection.brokerVersion }
   }
 
-  /** Before a publish to an exchange over whose absence the connection would break. @throws Problem exchange_not_found */
+  /** Looks an exchange up if a publish to a missing one of that name would end the connection. @throws Problem exchange_not_found */
   async ensureExchangeExists(name: string): Promise<void> {
     if (breaksErrorText(this.name, name)) await this.topology.lookUpExchange(name)
   }
 
-  /** Whether the epoch is, or was, one of this instance's. */
+  /** Whether the epoch is, or was, one of this vhost's connections here. */
   knows(epoch: string): boolean {
     return this.leaseConnections.some((connection) => connection.knows(epoch))
   }
 
   /**
-   * Sends a command to the instance that owns an epoch and resolves with its answer.
-   * @throws Problem unroutable: the epoch is dead, and its leases with it; anything else: it can't be reached just now
+   * Sends a command to the instance that holds the leases of an epoch, and resolves with its answer.
+   * @param timeout milliseconds to wait for the answer
+   * @throws Problem unroutable: the epoch is over, and its leases are gone; any other: the instance cannot be reached
    */
   async sendCommand(epoch: string, command: Buffer, timeout: number): Promise<Buffer> {
     const call = { exchange: '', routingKey: controlQueue(epoch), body: command, timeout }
-    return (await this.#control.call(call)).content
+    return (await this.#control.call(call)).body
   }
 
+  /** Gives back what the leases hold, and closes the connections. */
   async close(): Promise<void> {
-    // Leases first: their channels give back what they hold.
     await Promise.all(this.leaseConnections.map((connection) => connection.close()))
     await Promise.all([this.publisher.close(), this.topology.close()])
   }
 
-  async #command(message: ConsumeMessage): Promise<void> {
+  async #answer(command: ReceivedMessage): Promise<void> {
     try {
-      await this.#control.reply(message, await this.#options.onCommand(message.content))
+      await this.#control.reply(command, await this.#options.onCommand(command.body))
     } catch (error) {
-      this.#options.log.warn({ err: error }, 'a command from another instance was not answered')
+      this.#options.log.warn({ err: error }, 'command of another instance could not be answered')
     }
   }
 }

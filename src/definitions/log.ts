@@ -2,6 +2,7 @@
 // where it begins by now.
 
 import { randomUUID } from 'node:crypto'
+import { Consumer } from '../amqp/consume/consumer.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import { DEFINITIONS_QUEUE } from '../amqp/wire/reserved.js'
@@ -47,25 +48,27 @@ export class DefinitionsLog {
     return (await this.#publish({ id, type: 'mark' })) ? id : undefined
   }
 
-  /** Reads from the beginning until the channel or the connection is closed, and then rejects with why. */
-  async follow(reader: Reader): Promise<void> {
-    const { channel } = await this.#vhosts.default.takeReceiveChannel(DEFINITIONS_QUEUE)
-    const closed = new Promise<void>((resolve) => {
-      channel.onClosed = resolve
+  /** Reads the log from its beginning, and goes on with every new record. Never resolves. @throws Problem why the reading ended */
+  async follow(reader: Reader): Promise<never> {
+    const place = await this.#vhosts.default.takeReceiveChannel(DEFINITIONS_QUEUE)
+    const { channel } = place
+    let onEnd = (_reason: Problem): void => undefined
+    const ended = new Promise<never>((_, reject) => {
+      onEnd = reject
     })
-    this.#end = () => void channel.close()
+    ended.catch(() => undefined) // if the consumer does not even start, its own problem is the one to tell
+    const onDelivery = (delivery: Delivery) => {
+      readRecord(delivery, reader)
+      channel.ackUpTo(delivery)
+    }
+    const options = { queue: DEFINITIONS_QUEUE, tag: DEFINITIONS_TAG, prefetch: LOG_PREFETCH, offset: 'first' }
+    const consumer = await Consumer.start(place, { ...options, onDelivery, onEnd })
+    this.#end = () => onEnd(new Problem('shutting_down', 'The gateway is shutting down.'))
     try {
-      await channel.consume(DEFINITIONS_QUEUE, { tag: DEFINITIONS_TAG, prefetch: LOG_PREFETCH, offset: 'first' }, (delivery) => {
-        if (!delivery) return void channel.close()
-        readRecord(delivery, reader)
-        channel.ackUpTo(delivery)
-      })
-      await closed
-      throw channel.failure()
+      return await ended
     } finally {
       this.#end = undefined
-      void channel.close()
-      channel.received()
+      void consumer.close()
     }
   }
 

@@ -1,8 +1,9 @@
-// Delayed messages: on their way into the queues where they wait, and out of them to where they were meant to go. All of them
-// wait in the gateway's own vhost, since every instance has that open, and each of them delivers what is due.
+// Delayed messages: their way into the queues where they wait, and out of them to their targets. They all wait in the gateway's
+// own vhost, which every instance has open, and every instance delivers what is due.
 
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Consumer } from '../amqp/consume/consumer.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
-import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
 import type { Log } from '../lib/log.js'
@@ -11,93 +12,126 @@ import { Problem } from '../problems.js'
 import { type Delayed, undeliverable, unwrap, wrap } from './envelope.js'
 import { DUE_QUEUE, LEVELS, levelName, levelPath, levelTime, patternsOf, UNDELIVERABLE_QUEUE } from './levels.js'
 
-/** Due messages that are being delivered at the same time. */
+/** The most due messages that are delivered at the same time. */
 const DUE_PREFETCH = 200
-/** Milliseconds between two looks for due messages, where there never were any: each leaves a line in RabbitMQ's log. */
+/** Between looks for the queue of due messages if it does not exist: each look leaves a line in RabbitMQ's log. */
 const DUE_POLL_INTERVAL_MS = 60_000
-/** Where the broker can't be reached just now. */
+/** Between attempts if the broker cannot be reached. */
 const RETRY_CONSUME_MS = 1000
-/** After which a message is tried again whose target had no room for it, or could not be asked. */
+/** After this time a message is tried again whose target had no room for it. */
 const POSTPONE_MS = 5000
+/** Waiting messages are counted this often while delays are in use, and sooner after a change. */
+const COUNT_INTERVAL_MS = 10_000
+const COUNT_TICK_MS = 1000
 
-/** Waits for a confirm of a quorum of nodes, and is dead-lettered with one: no crash loses what waits. */
+/** Quorum queues, and dead-lettering that waits for a confirm: no crash of a node loses a waiting message. */
 const QUORUM_ARGUMENTS = { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 }
 const LEVEL_ARGUMENTS = { ...QUORUM_ARGUMENTS, 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' }
 
+/** Messages that wait in one queue. */
+export interface WaitingCount {
+  queue: string
+  count: number
+}
+
+/** Publishes delayed messages, and delivers those that are due. */
 export class Delays {
   readonly #log: Log
   readonly #metrics: Metrics
   readonly #vhosts: Vhosts
-  /** How many levels are known to be there, from the lowest on; -1: not even the queue of what is due. */
+  /** How many levels are known to exist, from the lowest; -1 if not even the queue of due messages is. */
   #levels = -1
   #building: Promise<void> = Promise.resolve()
-  #channel: DeliveryChannel | undefined
+  #consumer: Consumer | undefined
   #timer: NodeJS.Timeout | undefined
-  #looking = false
+  #starting = false
   #delivering = 0
   #closed = false
   #idle: (() => void) | undefined
+  #waiting: WaitingCount[] = []
+  #countedAt = 0
+  #hasChanged = false
+  #counting = false
+  readonly #countTicks: NodeJS.Timeout
 
   constructor(options: { log: Log; metrics: Metrics; vhosts: Vhosts }) {
     this.#log = options.log
     this.#metrics = options.metrics
     this.#vhosts = options.vhosts
+    this.#countTicks = setInterval(() => void this.#count(), COUNT_TICK_MS)
     this.#scheduleConsume(0)
   }
 
   /**
-   * Makes of a message the one that is to be published in its place, in the gateway's own vhost, and sees that its way is there.
-   * The target is not looked up.
-   * @param delay milliseconds, from SHORTEST_DELAY to LONGEST_DELAY
-   * @throws Problem broker_unavailable, access_refused…: as a declaration
+   * Publishes a message that reaches its target after the delay. Resolves when RabbitMQ has confirmed it. The target is not
+   * looked up.
+   * @param delay milliseconds, from MIN_DELAY_MS to MAX_DELAY_MS
+   * @throws Problem broker_unavailable, broker_blocked, access_refused, overloaded, publish_rejected: not stored;
+   *   publish_outcome_unknown, broker_timeout: unknown
    */
-  async wrap(delayed: Delayed, delay: number): Promise<PublishMessage> {
-    const { top, routingKey } = levelPath(delay)
-    if (top >= this.#levels) await this.#build(top + 1)
-    return wrap(delayed, levelName(top), routingKey)
+  async publish(delayed: Delayed, delay: number): Promise<void> {
+    const message = await this.#wrap(delayed, delay)
+    if (!(await this.#vhosts.default.publisher.publish(message))) throw this.#queuesLost()
+  }
+
+  /** Publishes a delayed message and does not wait for its confirm. @throws Problem the codes of `publish()` that mean "not stored" */
+  async publishUnconfirmed(delayed: Delayed, delay: number): Promise<void> {
+    await this.#vhosts.default.publisher.publishUnconfirmed(await this.#wrap(delayed, delay))
   }
 
   /**
-   * Publishes a message so that it comes after the delay. Resolves when it is safe.
-   * @throws as wrap() and Publisher.publish()
+   * For callers that publish many delayed messages: waits until there is room, and resolves once the message is written.
+   * @param wanted asked before the message is written; false gives it up
+   * @returns the promise of `publish()`
+   * @throws Problem overloaded: it was given up; and the codes of `publish()` that mean "not stored"
    */
-  async publish(delayed: Delayed, delay: number): Promise<void> {
-    const message = await this.wrap(delayed, delay)
-    if (!(await this.#vhosts.default.publisher.publish(message))) throw this.lost()
+  async publishWhenRoom(delayed: Delayed, delay: number, wanted: () => boolean): Promise<{ confirmed: Promise<boolean> }> {
+    const { confirmed } = await this.#vhosts.default.publisher.publishWhenRoom(await this.#wrap(delayed, delay), wanted)
+    const safe = confirmed.then((routed) => {
+      if (routed) return true
+      throw this.#queuesLost()
+    })
+    return { confirmed: safe }
   }
 
-  /** Tells that a message found no way in: somebody has deleted it. @returns the problem to answer */
-  lost(): Problem {
-    this.#levels = -1
-    return new Problem('broker_unavailable', 'The queues for delayed messages went away, and are made anew. It was not stored.')
+  /** How many messages wait, by queue, as counted within the last seconds. Empty if delays were never used. */
+  get waiting(): readonly WaitingCount[] {
+    return this.#waiting
   }
 
-  /** How many messages wait, by queue. Empty where none ever did. */
-  async waiting(): Promise<{ queue: string; count: number }[]> {
-    if (this.#levels < 0) return []
-    const queues = [DUE_QUEUE, UNDELIVERABLE_QUEUE, ...Array.from({ length: this.#levels }, (_, level) => levelName(level))]
-    const { topology } = this.#vhosts.default
-    const counts = queues.map(async (queue) => ({ queue, count: (await topology.lookUpQueue(queue)).messageCount }))
-    return (await Promise.allSettled(counts)).flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
-  }
-
-  /** Lets no more in, and resolves when what is being delivered has arrived or gone back. */
+  /** Stops consuming. Resolves when the messages that are being delivered have arrived or gone back. */
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
-    const channel = this.#channel
-    if (!channel) return
-    await channel.cancel(DELAY_TAG).catch(() => undefined)
+    clearInterval(this.#countTicks)
+    const consumer = this.#consumer
+    if (!consumer) return
+    await consumer.cancel()
     if (this.#delivering > 0) {
       await new Promise<void>((resolve) => {
         this.#idle = resolve
       })
     }
-    await channel.close()
+    await consumer.close()
   }
 
-  /** Declares what is missing, the lowest first, so that no message finds a level whose next one is not there yet. */
-  #build(levels: number): Promise<void> {
+  /** The message to publish in place of a delayed one, after its way through the levels is declared. */
+  async #wrap(delayed: Delayed, delay: number): Promise<PublishMessage> {
+    const { top, routingKey } = levelPath(delay)
+    if (top >= this.#levels) await this.#declareLevels(top + 1)
+    this.#hasChanged = true
+    return wrap(delayed, levelName(top), routingKey)
+  }
+
+  /** A delayed message found no queue: somebody has deleted them. */
+  #queuesLost(): Problem {
+    this.#levels = -1
+    const detail = 'The queues of delayed messages were deleted, and are declared again. The message was not stored.'
+    return new Problem('broker_unavailable', detail)
+  }
+
+  /** Declares missing levels, the lowest first, so that no message reaches a level whose next one does not exist yet. */
+  #declareLevels(levels: number): Promise<void> {
     const building = this.#building.then(async () => {
       if (levels <= this.#levels) return
       for (let level = Math.max(0, this.#levels); level < levels; level++) {
@@ -127,50 +161,70 @@ export class Delays {
     return building
   }
 
+  /** Counts what waits, on one channel, so that no scrape of the metrics has to ask RabbitMQ. */
+  async #count(): Promise<void> {
+    const isDue = this.#hasChanged || Date.now() - this.#countedAt >= COUNT_INTERVAL_MS
+    if (this.#levels < 0 || !isDue || this.#counting) return
+    this.#counting = true
+    this.#hasChanged = false
+    const queues = [DUE_QUEUE, UNDELIVERABLE_QUEUE, ...Array.from({ length: this.#levels }, (_, level) => levelName(level))]
+    try {
+      const counts: WaitingCount[] = []
+      await this.#vhosts.default.topology.setUp('the counts of delayed messages', async (channel) => {
+        for (const queue of queues) counts.push({ queue, count: (await channel.checkQueue(queue)).messageCount })
+      })
+      this.#waiting = counts
+    } catch (error) {
+      this.#log.debug({ err: error }, 'delayed messages could not be counted')
+    } finally {
+      this.#countedAt = Date.now()
+      this.#counting = false
+    }
+  }
+
   #scheduleConsume(after: number): void {
-    if (this.#closed || this.#channel) return
+    if (this.#closed || this.#consumer) return
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => void this.#consume(), after)
   }
 
   async #consume(): Promise<void> {
-    if (this.#looking || this.#channel) return
-    this.#looking = true
-    let channel: DeliveryChannel | undefined
+    if (this.#starting || this.#consumer) return
+    this.#starting = true
+    let consumer: Consumer | undefined
     try {
-      ;({ channel } = await this.#vhosts.default.takeReceiveChannel(DUE_QUEUE))
-      const of = channel
-      channel.onClosed = () => this.#ended(of)
-      await channel.consume(DUE_QUEUE, { tag: DELAY_TAG, prefetch: DUE_PREFETCH }, (delivery) => {
-        if (delivery) void this.#deliver(delivery)
-        else void of.close()
+      consumer = await Consumer.start(await this.#vhosts.default.takeReceiveChannel(DUE_QUEUE), {
+        queue: DUE_QUEUE,
+        tag: DELAY_TAG,
+        prefetch: DUE_PREFETCH,
+        onDelivery: (delivery) => void this.#deliver(delivery),
+        onEnd: () => this.#ended(consumer),
       })
-      this.#channel = channel
-      if (this.#levels < 0) await this.#explore()
+      this.#consumer = consumer
+      if (this.#levels < 0) await this.#findLevels()
       if (this.#closed) await this.close()
     } catch (error) {
-      void channel?.close()
-      const problem = channel?.closed ? channel.failure() : error
-      // Nobody has made it yet, or the gateway's user has no right to such queues and does without.
-      const isMissing = problem instanceof Problem && ['queue_not_found', 'access_refused'].includes(problem.code)
+      // Nobody has used delays yet, or the gateway's user may not have such queues.
+      const isMissing = error instanceof Problem && ['queue_not_found', 'access_refused'].includes(error.code)
       this.#scheduleConsume(isMissing ? DUE_POLL_INTERVAL_MS : RETRY_CONSUME_MS)
     } finally {
-      this.#looking = false
+      this.#starting = false
     }
-    if (channel?.closed) this.#ended(channel)
+    if (consumer?.ended) this.#ended(consumer)
   }
 
-  /** Finds the levels that others have made. */
-  async #explore(): Promise<void> {
+  /** Finds the levels that other instances have declared. */
+  async #findLevels(): Promise<void> {
     const { topology } = this.#vhosts.default
     let level = 0
     while (level < LEVELS && (await topology.lookUpQueue(levelName(level)).catch(() => undefined))) level++
     this.#levels = Math.max(this.#levels, level)
   }
 
-  #ended(channel: DeliveryChannel): void {
-    if (this.#channel !== channel) return
-    this.#channel = undefined
+  #ended(consumer: Consumer | undefined): void {
+    if (!consumer || this.#consumer !== consumer || this.#closed) return
+    this.#consumer = undefined
+    void consumer.close()
     this.#scheduleConsume(RETRY_CONSUME_MS)
   }
 
@@ -180,11 +234,12 @@ export class Delays {
       await this.#publishDue(delivery)
       delivery.channel.settle(delivery, 'ack')
     } catch (error) {
-      // Neither there nor safe elsewhere: it stays due.
-      this.#log.warn({ err: error, message_id: delivery.properties.messageId }, 'a delayed message could not be delivered yet')
-      await new Promise((resolve) => setTimeout(resolve, RETRY_CONSUME_MS))
+      // It is neither at its target nor safe elsewhere, so it stays due.
+      this.#log.warn({ err: error, message_id: delivery.properties.messageId }, 'delayed message could not be delivered')
+      await sleep(RETRY_CONSUME_MS)
       delivery.channel.settle(delivery, 'requeue')
     } finally {
+      this.#hasChanged = true
       if (--this.#delivering === 0) this.#idle?.()
     }
   }
@@ -193,14 +248,14 @@ export class Delays {
     const delayed = unwrap(properties, body, this.#vhosts.username)
     if (!delayed) {
       const message = { exchange: '', routingKey, body, properties: { ...properties, messageId: properties.messageId as string } }
-      return this.#park({ vhost: this.#vhosts.defaultName, message }, 'It was no delayed message.')
+      return this.#park({ vhost: this.#vhosts.defaultName, message }, 'It is not a delayed message.')
     }
     const { message } = delayed
     try {
       const vhost = await this.#vhosts.get(delayed.vhost)
       await vhost.ensureExchangeExists(message.exchange)
       if (await vhost.publisher.publish(message)) this.#metrics.delayed('delivered')
-      else await this.#park(delayed, message.exchange === '' ? 'There is no such queue.' : 'No queue is bound for it.')
+      else await this.#park(delayed, message.exchange === '' ? 'The queue does not exist.' : 'No queue is bound for it.')
     } catch (error) {
       if (!(error instanceof Problem)) throw error
       if (UNDELIVERABLE_CODES.includes(error.code)) return this.#park(delayed, error.message)
@@ -210,15 +265,16 @@ export class Delays {
     }
   }
 
+  /** Keeps a message that has no target in the queue of undeliverable messages, with the reason. */
   async #park(delayed: Delayed, reason: string): Promise<void> {
     if (!(await this.#vhosts.default.publisher.publish(undeliverable(delayed, reason)))) {
       this.#levels = -1
-      await this.#build(1)
-      throw this.lost()
+      await this.#declareLevels(1)
+      throw this.#queuesLost()
     }
     const { vhost, message } = delayed
     const { exchange, routingKey } = message
-    this.#log.warn({ vhost, exchange, routing_key: routingKey, reason }, `a delayed message is kept in ${UNDELIVERABLE_QUEUE}`)
+    this.#log.warn({ vhost, exchange, routing_key: routingKey, reason }, `delayed message moved to ${UNDELIVERABLE_QUEUE}`)
     this.#metrics.delayed('undeliverable')
   }
 }

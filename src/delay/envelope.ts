@@ -2,7 +2,8 @@
 // messages on their way through queues, so all of that travels in one header of its own.
 
 import type { FieldTable } from '../amqp/wire/field-table.js'
-import { DELAYED_HEADER, type Properties, type PublishMessage } from '../amqp/wire/message.js'
+import type { Properties, PublishMessage } from '../amqp/wire/message.js'
+import { DELAYED_HEADER } from '../amqp/wire/reserved.js'
 import { UNDELIVERABLE_QUEUE } from './levels.js'
 
 const UNDELIVERABLE_HEADER = 'gateway-undeliverable'

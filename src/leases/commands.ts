@@ -1,5 +1,5 @@
-// What one may ask of leases, one form for everywhere: from a client, and from instance to instance. Always a list, since a
-// list that travels and is confirmed together costs as much as one.
+// What can be asked of leases, in one form for clients and for other instances. Commands always come in lists, since a list that
+// travels and is confirmed together costs as much as a single command.
 
 import type { Disposition } from '../amqp/consume/delivery.js'
 import type { ProblemCode } from '../problems.js'
@@ -7,11 +7,14 @@ import type { CopyChanges } from './settlements.js'
 import type { Lease } from './table.js'
 
 export type LeaseCommand =
-  | { id: string; op: 'settle'; verdict: Disposition }
-  | { id: string; op: 'settle'; verdict: 'later' /** milliseconds until it comes again */; delay: number; changes?: CopyChanges }
-  | { id: string; op: 'extend' /** milliseconds; absent: as long as it was leased for */; lease?: number }
+  | { id: string; op: 'settle'; action: Disposition }
+  /** `delay`: milliseconds until the message comes again. */
+  | { id: string; op: 'settle'; action: 'later'; delay: number; changes?: CopyChanges }
+  /** `lease`: milliseconds from now; absent: the duration that it was leased for. */
+  | { id: string; op: 'extend'; lease?: number }
   | { id: string; op: 'get' }
 
+/** An open lease, as clients see it. */
 export interface LeaseView {
   id: string
   queue: string
@@ -22,19 +25,24 @@ export interface LeaseView {
   delivery_count?: number
 }
 
-/** The result of one command: done, or why not. */
+/** The result of one command: success, or the problem. */
 export type LeaseResult = { ok: true; view?: LeaseView } | { ok: false; code: ProblemCode; detail: string }
 
+/** A command that failed. */
 export const failedResult = (code: ProblemCode, detail: string): LeaseResult => ({ ok: false, code, detail })
 
 const LEASE_GONE =
-  'The lease ran out, or the instance, the connection or the queue behind it is gone; the message is back in its queue, if that is there.'
+  'The lease expired, or its instance, connection or queue is gone. If the queue still exists, the message is back in it.'
+/** The lease is over. */
 export const goneResult = (): LeaseResult => failedResult('lease_gone', LEASE_GONE)
+/** The connection was lost before RabbitMQ confirmed the settle. */
 export const settleOutcomeUnknown = (): LeaseResult =>
-  failedResult('settle_outcome_unknown', 'The connection went away before RabbitMQ was known to have taken the settle.')
-export const conflictResult = (): LeaseResult => failedResult('already_settled', 'The lease was settled in another way already.')
+  failedResult('settle_outcome_unknown', 'The connection was lost before RabbitMQ was known to have taken the settle. Ask again.')
+/** The lease was settled in another way. */
+export const conflictResult = (): LeaseResult =>
+  failedResult('already_settled', 'The lease was already settled in another way.')
 
-/** What is told of an open lease. */
+/** An open lease, as clients see it. */
 export function viewOf({ id, queue, vhost, leasedAt, expiresAt, delivery }: Lease): LeaseView {
   const { messageId } = delivery.properties
   const { deliveryCount: count } = delivery

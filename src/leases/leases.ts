@@ -1,12 +1,11 @@
-// The entrance to leases: makes them of deliveries, and carries commands to whoever holds them, here or at another instance.
+// The entrance to leases: makes leases of deliveries, and carries commands to the instance that holds them, this one or another.
 
-import type { Delivery } from '../amqp/consume/delivery.js'
+import type { Delivery, DeliveryHolder } from '../amqp/consume/delivery.js'
 import { giveBack } from '../amqp/consume/receive.js'
 import type { Vhost } from '../amqp/vhost.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import type { Login } from '../amqp/wire/connection.js'
 import { type Config, longestLease } from '../config/index.js'
-import type { Log } from '../lib/log.js'
 import { formatDuration } from '../lib/units.js'
 import { Problem } from '../problems.js'
 import {
@@ -18,35 +17,43 @@ import {
   settleOutcomeUnknown,
   viewOf,
 } from './commands.js'
-import { type AskDirectly, Forwarder, type LeaseHolder } from './forwarder.js'
+import { Forwarder, type ForwarderOptions, type LeaseHolder } from './forwarder.js'
 import { LeaseIds, loginDigest } from './id.js'
 import { Settlements, type SettlementsOptions } from './settlements.js'
 import { type Lease, LeaseTable } from './table.js'
 
-/** Whose commands they are. */
+/** On whose behalf commands run. */
 export interface Caller {
-  /** The only vhost whose leases are meant, where the request named one. */
+  /** The only vhost whose leases may be named, if the request names one. */
   vhost?: string | undefined
-  /** Whether he may read a queue, and so settle its leases; absent: every one. */
+  /** Whether the caller may read a queue, and so settle its leases; absent: every queue. */
   mayRead?: (vhost: string, queue: string) => boolean
-  /** He is somebody whom RabbitMQ knows: then the leases are his that he received himself. */
+  /** A RabbitMQ user: they may settle only the leases that they received themselves. */
   login?: Login | undefined
 }
 
-export interface LeasesOptions extends SettlementsOptions {
-  config: Config
-  log: Log
-  /** Looked up late: the vhosts in turn answer other instances' commands through these leases. */
-  vhosts: () => Vhosts
-  askDirectly?: AskDirectly | undefined
+export type LeasesOptions = ForwarderOptions & SettlementsOptions
+
+/** What to lease, and for how long. */
+export interface NewLeases {
+  vhost: Vhost
+  queue: string
+  epoch: string
+  deliveries: Delivery[]
+  /** Milliseconds that each lease lasts. */
+  duration: number
+  /** When the receive began, in milliseconds since 1970: RabbitMQ's consumer timeout may have started then. */
+  receivedAt: number
 }
 
+/** The leases of this instance, and the way to those of the others. */
 export class Leases {
   readonly #config: Config
-  readonly #vhosts: () => Vhosts
+  readonly #vhosts: Vhosts
   readonly #forwarder: Forwarder
   readonly #ids: LeaseIds
   readonly #table: LeaseTable
+  /** Milliseconds that a lease may last with all its extensions. */
   readonly #longest: number
   readonly #settlements: Settlements
 
@@ -59,52 +66,43 @@ export class Leases {
     this.#table = new LeaseTable({
       metrics: options.metrics,
       maxRemembered: options.config.REMEMBERED_SETTLES,
-      onExpired: (lease) => this.#settlements.settlementOf(lease, { verdict: 'requeue' }),
+      onExpired: (lease) => this.#settlements.settlementOf(lease, { action: 'requeue' }),
     })
     this.#longest = longestLease(options.config)
   }
 
+  /** How many leases this instance holds. */
   get open(): number {
     return this.#table.size
   }
 
-  /** Settled leases whose settle is remembered. */
+  /** How many settled leases are remembered, so that the same settle again succeeds. */
   get rememberedCount(): number {
     return this.#table.rememberedCount
   }
 
-  /** @throws Problem too_many_leases */
-  requireRoom(max: number): void {
-    const refusal = this.roomProblem(max)
-    if (refusal) throw refusal
+  /** @throws Problem too_many_leases: there is no room for this many more */
+  requireRoom(more: number): void {
+    const problem = this.roomProblem(more)
+    if (problem) throw problem
   }
 
-  /** Why there is no room for so many more; undefined where there is. */
+  /** The problem if there is no room for this many more leases. */
   roomProblem(more: number): Problem | undefined {
     if (this.#table.size + more <= this.#config.MAX_LEASES) return undefined
-    return new Problem('too_many_leases', `This instance holds as many leases as it may (${this.#config.MAX_LEASES}).`)
+    return new Problem('too_many_leases', `This instance already holds the most leases it may (MAX_LEASES ${this.#config.MAX_LEASES}).`)
   }
 
-  /**
-   * Leases of what was just delivered. They count from now.
-   * @param receivedAt when the receive began: the broker's clock for them may have started then
-   */
-  create(
-    { name: vhost, login }: Vhost,
-    queue: string,
-    epoch: string,
-    deliveries: Delivery[],
-    duration: number,
-    receivedAt: number,
-  ): Lease[] {
+  /** Leases deliveries, from now on. */
+  create({ vhost: { name: vhost, login }, queue, epoch, deliveries, duration, receivedAt }: NewLeases): Lease[] {
     const now = Date.now()
-    const owner = login && loginDigest(login.subject)
+    const receivedBy = login && loginDigest(login.subject)
     return deliveries.map((delivery) => {
       const lease: Lease = {
-        id: this.#ids.create(epoch, vhost, queue, owner),
+        id: this.#ids.create(epoch, vhost, queue, receivedBy),
         vhost,
         queue,
-        receivedBy: owner,
+        receivedBy,
         delivery,
         leasedAt: now,
         expiresAt: now + duration,
@@ -119,89 +117,96 @@ export class Leases {
     })
   }
 
+  /** Whether the lease is still held here. */
   isOpen(lease: Lease): boolean {
     return this.#table.get(lease.id) === lease
   }
 
-  /** Ends leases whose deliveries the caller gives back itself: of those that are still active. */
+  /** Ends the leases that are still active and returns their deliveries, which the caller gives back. */
   takeBack(leases: Lease[]): Delivery[] {
     return this.#table.takeBack(leases)
   }
 
-  /** Gives leases of one receive back whose answer did not reach the client. */
+  /** Gives the leases of a receive back whose response did not reach the client. Resolves when RabbitMQ has the messages. */
   async release(leases: Lease[], brokerVersion: string): Promise<void> {
     await giveBack(this.#table.takeBack(leases), brokerVersion)
   }
 
-  /** Tells that a queue was deleted: its leases are over. */
+  /** Ends the leases of a queue that was deleted. */
   queueDeleted(vhost: string, queue: string): void {
     this.#table.loseQueue(vhost, queue)
   }
 
   /**
-   * Carries the commands out, each on its own, and resolves with a result each, in order. Success is told only after the
-   * broker has taken it. Never throws for a single command's sake.
+   * Runs commands, each on its own, here or at the instances that hold the leases. Resolves with a result for each, in order; a
+   * success means that RabbitMQ has taken it. Never throws over a single command.
    */
-  async run(commands: LeaseCommand[], { vhost, mayRead, login }: Caller = {}): Promise<LeaseResult[]> {
-    const results: LeaseResult[] = new Array(commands.length)
+  async run(commands: LeaseCommand[], caller: Caller = {}): Promise<LeaseResult[]> {
+    const results = new Array<LeaseResult>(commands.length)
     const here: number[] = []
     const elsewhere = new Map<string, LeaseHolder & { indexes: number[] }>()
-    const asker = login && loginDigest(login.subject)
     for (const [index, { id }] of commands.entries()) {
-      const lease = this.#table.get(id)
-      const parsed = lease ? undefined : this.#ids.read(id)
-      const named = lease ?? parsed
-      const leasedIn = named?.vhost ?? this.#vhosts().defaultName
-      if (!named || (vhost !== undefined && vhost !== leasedIn)) {
-        results[index] = failedResult('lease_not_found', 'No lease ever had that id here.')
-      } else if (named.receivedBy !== asker) {
-        results[index] = failedResult(
-          'access_refused',
-          'The lease is of somebody else: only who received the message may settle it.',
-        )
-      } else if (mayRead && !mayRead(leasedIn, named.queue)) {
-        // Before it is known whether the lease is still there, and the same at every instance.
-        results[index] = failedResult('access_refused', "This wants `read` on the lease's queue.")
-      } else if (!parsed || this.#table.remembered(id) || this.#vhosts().knows(parsed.epoch, leasedIn)) {
-        here.push(index)
-      } else {
-        const { epoch, url } = parsed
-        const ofLogin = parsed.receivedBy !== undefined
-        const owner = elsewhere.get(epoch) ?? { vhost: leasedIn, epoch, ofLogin, url, indexes: [] }
-        owner.indexes.push(index)
-        elsewhere.set(epoch, owner)
+      const found = this.#locate(id, caller)
+      if ('problem' in found) results[index] = found.problem
+      else if (!found.holder) here.push(index)
+      else {
+        const holder = elsewhere.get(found.holder.epoch) ?? { ...found.holder, indexes: [] }
+        holder.indexes.push(index)
+        elsewhere.set(holder.epoch, holder)
       }
     }
-    const local = this.#runHere(here.map((index) => commands[index]!))
-    const remote = [...elsewhere.values()].map(async ({ indexes, ...owner }) => {
-      const answers = await this.#forwarder.forward(
-        owner,
-        indexes.map((index) => commands[index]!),
-      )
-      for (const [n, index] of indexes.entries()) results[index] = answers[n]!
-    })
-    const done = await local
-    for (const [n, index] of here.entries()) results[index] = done[n]!
+    const of = (indexes: number[]) => indexes.flatMap((index) => commands[index] ?? [])
+    const take = (indexes: number[], answers: LeaseResult[]) => {
+      for (const [n, index] of indexes.entries()) results[index] = answers[n] ?? goneResult()
+    }
+    const local = this.#runHere(of(here))
+    const remote = [...elsewhere.values()].map(async ({ indexes, ...holder }) =>
+      take(indexes, await this.#forwarder.forward(holder, of(indexes))),
+    )
+    take(here, await local)
     await Promise.all(remote)
     return results
   }
 
-  /** Answers commands that came from another instance. */
+  /** Answers commands that came from another instance: for leases held here only, since no command is passed on twice. */
   async runEncoded(message: Buffer): Promise<Buffer> {
     const { commands } = JSON.parse(message.toString('utf8')) as { commands: LeaseCommand[] }
-    // Only what is held here: a command is never passed on a second time.
     return Buffer.from(JSON.stringify({ results: await this.#runHere(commands) }))
   }
 
   /** Gives everything back, in order of delivery, and stops. */
   async close(): Promise<void> {
-    const channels = new Map<unknown, Delivery[]>()
+    const byChannel = new Map<DeliveryHolder, Delivery[]>()
     for (const delivery of this.#table.takeBack(this.#table.all())) {
-      channels.set(delivery.channel, [...(channels.get(delivery.channel) ?? []), delivery])
+      const others = byChannel.get(delivery.channel)
+      if (others) others.push(delivery)
+      else byChannel.set(delivery.channel, [delivery])
     }
-    const { brokerVersion } = this.#vhosts().default.leaseConnections[0]!.connection
-    await Promise.all([...channels.values()].map((deliveries) => giveBack(deliveries, brokerVersion)))
+    const brokerVersion = this.#vhosts.default.leaseConnections[0]?.connection.brokerVersion ?? ''
+    await Promise.all([...byChannel.values()].map((deliveries) => giveBack(deliveries, brokerVersion)))
     this.#table.close()
+  }
+
+  /** Where the lease is held (undefined: here), or why the caller may not have it. */
+  #locate(id: string, { vhost, mayRead, login }: Caller): { holder: LeaseHolder | undefined } | { problem: LeaseResult } {
+    const lease = this.#table.get(id)
+    const parsed = lease ? undefined : this.#ids.read(id)
+    const named = lease ?? parsed
+    const leasedIn = named?.vhost ?? this.#vhosts.defaultName
+    if (!named || (vhost !== undefined && vhost !== leasedIn)) {
+      return { problem: failedResult('lease_not_found', 'No lease ever had this id.') }
+    }
+    if (named.receivedBy !== (login && loginDigest(login.subject))) {
+      const detail = 'The lease belongs to another user: only the user who received the message may settle it.'
+      return { problem: failedResult('access_refused', detail) }
+    }
+    // Refused before it is known whether the lease still exists, so that every instance answers the same.
+    if (mayRead && !mayRead(leasedIn, named.queue)) {
+      return { problem: failedResult('access_refused', "This requires `read` on the lease's queue.") }
+    }
+    if (!parsed || this.#table.remembered(id) || this.#vhosts.knows(parsed.epoch, leasedIn)) return { holder: undefined }
+    const { epoch, url, receivedBy } = parsed
+    return { holder: { vhost: leasedIn, epoch, ofLogin: receivedBy !== undefined, url } }
   }
 
   #runHere(commands: LeaseCommand[]): Promise<LeaseResult[]> {
@@ -221,30 +226,31 @@ export class Leases {
     }
   }
 
-  /** The same settle again is what it was; another one is a conflict; what was unknown is over by now. */
+  /** The same settle again has the same result, another one is a conflict, and a lease whose outcome was unknown is gone. */
   #over(command: LeaseCommand): LeaseResult {
     const remembered = this.#table.remembered(command.id)
     if (remembered?.outcome !== 'settled' || command.op === 'get') return goneResult()
-    return command.op === 'settle' && command.verdict === remembered.action ? { ok: true } : conflictResult()
+    return command.op === 'settle' && command.action === remembered.action ? { ok: true } : conflictResult()
   }
 
   async #settle(lease: Lease, command: LeaseCommand & { op: 'settle' }): Promise<LeaseResult> {
-    const { verdict } = command
-    if (lease.settling && lease.settling.wish !== verdict) return conflictResult()
+    const { action } = command
+    if (lease.settling && lease.settling.action !== action) return conflictResult()
     try {
       const settling =
-        lease.settling?.outcome ?? this.#table.settle(lease, verdict, this.#settlements.settlementOf(lease, command))
+        lease.settling?.outcome ?? this.#table.settle(lease, action, this.#settlements.settlementOf(lease, command))
       return (await settling) === 'settled' ? { ok: true } : settleOutcomeUnknown()
     } catch (error) {
       if (!(error instanceof Problem)) throw error
-      return failedResult(error.code, `The lease goes on: its message could not be put aside. ${error.message}`)
+      return failedResult(error.code, `The lease stays open: the message could not be published for later. ${error.message}`)
     }
   }
 
   #extend(lease: Lease, duration: number): LeaseResult {
     const end = Date.now() + duration
     if (end > lease.lastEnd) {
-      const detail = `In all a lease can last ${formatDuration(this.#longest)}, until ${new Date(lease.lastEnd).toISOString()}. It still ends when it did.`
+      const lastEnd = new Date(lease.lastEnd).toISOString()
+      const detail = `With all extensions a lease lasts at most ${formatDuration(this.#longest)}, here until ${lastEnd}. Its end did not change.`
       return failedResult('max_lease_exceeded', detail)
     }
     this.#table.extend(lease, end)

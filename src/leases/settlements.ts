@@ -1,66 +1,70 @@
-// What RabbitMQ is told of a leased message that its client settles, or whose lease ran out: what was asked for, or what the
-// retry policy of its queue makes of it. A message that is to come again later is acknowledged, and a copy takes its place.
+// How a leased message is settled: as its client asked, or as the retry policy of its queue decides. A message that comes again
+// later is acknowledged, and a copy takes its place.
 
 import { randomUUID } from 'node:crypto'
-import { ATTEMPTS_HEADER, DELIVERIES_HEADER, type Delivery, type Disposition, QUEUE_HEADER } from '../amqp/consume/delivery.js'
+import type { Disposition } from '../amqp/consume/delivery.js'
 import type { FieldTable } from '../amqp/wire/field-table.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
+import { ATTEMPTS_HEADER, DELIVERIES_HEADER, QUEUE_HEADER } from '../amqp/wire/reserved.js'
+import type { Delays } from '../delay/delays.js'
 import type { Metrics } from '../metrics.js'
+import type { RetryPolicies } from '../retry/policies.js'
 import type { Lease, Settlement } from './table.js'
 
-/** Sees that a message comes to its queue after so many milliseconds. Resolves when it is safe. @throws Problem */
-export type RepublishLater = (copy: { vhost: string; message: PublishMessage }, delay: number) => Promise<void>
-
-/** What becomes of a message that comes back: again after so many milliseconds, to the dead letters, or nothing. */
-export type RetryDecision = { again: number } | 'dead_letter' | 'discard'
-
-/** What is different about the copy of a message that is to come again. */
+/** What is different about the copy of a message that comes again. */
 export interface CopyChanges {
-  /** Failed attempts by now; absent: as many as before. */
+  /** Failed deliveries to a subscription's endpoint so far; absent: no change. */
   attempts?: number
-  /** For a message that has none; absent: a new one. */
+  /** For a message that has no id; absent: a new UUID. */
   messageId?: string
 }
 
+/** What a client asks for: a disposition, or that the message comes again after `delay` milliseconds. */
+export type SettleRequest = { action: Disposition } | { action: 'later'; delay: number; changes?: CopyChanges }
+
 export interface SettlementsOptions {
   metrics: Metrics
-  republishLater: RepublishLater
-  /** What the policy of its queue makes of a message that comes back; undefined where there is none. */
-  decideRetry: (vhost: string, queue: string, delivery: Delivery) => RetryDecision | undefined
+  delays: Delays
+  policies: RetryPolicies
 }
 
+/** Decides how leases are settled. */
 export class Settlements {
-  readonly #options: SettlementsOptions
+  readonly #metrics: Metrics
+  readonly #delays: Delays
+  readonly #policies: RetryPolicies
 
-  constructor(options: SettlementsOptions) {
-    this.#options = options
+  constructor({ metrics, delays, policies }: SettlementsOptions) {
+    this.#metrics = metrics
+    this.#delays = delays
+    this.#policies = policies
   }
 
-  /** Of a message that goes back to its queue the policy decides. A copy, where there is one, is on its way when this returns. */
-  settlementOf(
-    lease: Lease,
-    wish: { verdict: Disposition } | { verdict: 'later'; delay: number; changes?: CopyChanges },
-  ): Settlement {
-    if (wish.verdict === 'later') return this.#republish(lease, wish.delay, wish.changes)
-    const { decideRetry: fate, metrics } = this.#options
-    const decided = wish.verdict === 'requeue' ? fate(lease.vhost, lease.queue, lease.delivery) : undefined
-    if (decided === undefined) return { verdict: wish.verdict }
-    if (typeof decided === 'object') {
-      metrics.retried('again')
-      return this.#republish(lease, decided.again)
+  /**
+   * What to tell RabbitMQ. The queue's retry policy decides about a message that goes back to its queue. If a copy takes the
+   * message's place, its publish has begun when this returns.
+   */
+  settlementOf(lease: Lease, request: SettleRequest): Settlement {
+    if (request.action === 'later') return this.#republish(lease, request.delay, request.changes)
+    const decision =
+      request.action === 'requeue' ? this.#policies.decide(lease.vhost, lease.queue, lease.delivery) : undefined
+    if (decision === undefined) return { disposition: request.action }
+    if (typeof decision === 'object') {
+      this.#metrics.retried('again')
+      return this.#republish(lease, decision.again)
     }
-    metrics.retried(decided)
-    return { verdict: decided === 'discard' ? 'ack' : 'reject' }
+    this.#metrics.retried(decision)
+    return { disposition: decision === 'discard' ? 'ack' : 'reject' }
   }
 
   #republish(lease: Lease, delay: number, changes?: CopyChanges): Settlement {
-    return { verdict: 'ack', copied: this.#options.republishLater(copyOf(lease, changes), delay) }
+    return { disposition: 'ack', copied: this.#delays.publish(copyOf(lease, changes), delay) }
   }
 }
 
 /**
- * The message as it is to come again, counting its deliveries on: to this queue alone. The others that `CC` named have had it,
- * and whoever gives it back may have no right to them.
+ * The copy, with its counts continued. It goes to this queue alone: queues that `CC` named have had the message, and the
+ * client that gives it back may have no right to publish to them.
  */
 function copyOf(
   { vhost, queue, delivery }: Lease,

@@ -1,11 +1,11 @@
-// The leases held by this instance, and what became of those it has settled. Every transition is synchronous, and this is the
-// only place that makes one:
+// The leases held by this instance, and the outcome of those it has settled. Every transition is synchronous and made here:
 //
 //   ACTIVE ── settle ──▶ SETTLING ── barrier ──▶ settled (remembered)
 //     │ └ extend ┘           └─ channel or connection gone ──▶ unknown (remembered, then gone)
 //     ├─ time is up ──▶ expired: requeued
 //     └─ channel, connection or queue gone ──▶ lost
 
+import { FifoMap } from 'toad-cache'
 import type { Delivery, Disposition } from '../amqp/consume/delivery.js'
 import type { Metrics } from '../metrics.js'
 
@@ -13,29 +13,29 @@ export interface Lease {
   readonly id: string
   readonly vhost: string
   readonly queue: string
-  /** ownerDigest() of the login that received it; undefined where that was the gateway's own user. */
+  /** `loginDigest()` of the RabbitMQ user that received it; undefined for the gateway's own user. */
   readonly receivedBy: string | undefined
   readonly delivery: Delivery
-  /** All times in milliseconds since 1970. */
+  /** Milliseconds since 1970, as all times here. */
   readonly leasedAt: number
   expiresAt: number
-  /** The end of every extension: the broker's consumer timeout less a minute. */
+  /** No extension goes beyond this time: RabbitMQ's consumer timeout less a minute. */
   readonly lastEnd: number
-  /** What it was leased for; an extension without a time takes the same. */
+  /** Milliseconds that it was leased for. An extension without a duration takes the same. */
   readonly duration: number
-  /** Set once a settle was written to the broker. */
-  settling: { wish: SettleAction; outcome: Promise<SettleOutcome> } | undefined
-  /** Called once, when the lease is over, however it ended. */
+  /** Set once a settle has begun. */
+  settling: { action: SettleAction; outcome: Promise<SettleOutcome> } | undefined
+  /** Called once when the lease is over, however it ended. */
   onEnd: (() => void) | undefined
   slot: number
 }
 
-/** What a client asks for. What RabbitMQ is told may be another verdict, where a retry policy says so. */
+/** What a client asks for. A retry policy may turn it into another disposition. */
 export type SettleAction = Disposition | 'later'
 
-/** How to settle a message: with a word to RabbitMQ, and before it a copy that takes its place, where there is one. */
+/** How a message is settled: with a disposition, after a copy that takes its place is safe, if there is one. */
 export interface Settlement {
-  verdict: Disposition
+  disposition: Disposition
   /** Resolves when the copy is safe. */
   copied?: Promise<void>
 }
@@ -47,34 +47,41 @@ interface RememberedSettle {
   at: number
 }
 
-/** Leases end within this many milliseconds of their time. */
+/** Leases expire at most this many milliseconds late. */
 const EXPIRY_TICK_MS = 100
 const REMEMBER_SETTLE_MS = 5 * 60_000
 
+/** The state of every lease held here. */
 export class LeaseTable {
   readonly #metrics: Metrics
-  readonly #maxRemembered: number
   readonly #onExpired: (lease: Lease) => Settlement
   readonly #leases = new Map<string, Lease>()
-  /** Leases by the tick in which they end: one timer for all, and an extension is a move. */
+  /** Leases by the tick in which they expire: one timer for all, and an extension is a move. */
   readonly #slots = new Map<number, Set<Lease>>()
   /** In order of settling. */
-  readonly #remembered = new Map<string, RememberedSettle>()
+  readonly #remembered: FifoMap<RememberedSettle>
+  readonly #remembers: boolean
   #lastSlot = slotOf(Date.now())
   readonly #ticks: NodeJS.Timeout
 
-  /** @param options.onExpired what becomes of a message whose lease ran out */
+  /**
+   * @param options.maxRemembered how many settles are remembered; the oldest is forgotten first
+   * @param options.onExpired how to settle the message of an expired lease
+   */
   constructor(options: { metrics: Metrics; maxRemembered: number; onExpired: (lease: Lease) => Settlement }) {
     this.#metrics = options.metrics
     this.#onExpired = options.onExpired
-    this.#maxRemembered = options.maxRemembered
+    this.#remembered = new FifoMap(options.maxRemembered)
+    this.#remembers = options.maxRemembered > 0 // for the map, 0 is no limit
     this.#ticks = setInterval(() => this.#tick(), EXPIRY_TICK_MS)
   }
 
+  /** How many leases are held. */
   get size(): number {
     return this.#leases.size
   }
 
+  /** How many settles are remembered. */
   get rememberedCount(): number {
     return this.#remembered.size
   }
@@ -89,7 +96,7 @@ export class LeaseTable {
     return this.#leases.get(id)
   }
 
-  /** What became of a lease that is over, for five minutes. */
+  /** How a lease was settled, for five minutes after. */
   remembered(id: string): RememberedSettle | undefined {
     return this.#remembered.get(id)
   }
@@ -101,15 +108,15 @@ export class LeaseTable {
   }
 
   /**
-   * Writes the verdict to the broker. Resolves after the channel's barrier. Where the message comes again as a copy, it is acknowledged once that is safe: a crash in between makes
-   * two of it, and never none. Where there is no copy the lease goes on as it was.
-   * @throws what `copied` is rejected with
+   * Settles a lease. Resolves after the channel's barrier. If a copy takes the message's place, the message is acknowledged once
+   * the copy is safe: a crash in between leaves two messages, and never none. If the copy fails, the lease goes on.
+   * @throws what `copied` rejects with
    */
-  settle(lease: Lease, wish: SettleAction, { verdict, copied }: Settlement): Promise<SettleOutcome> {
+  settle(lease: Lease, action: SettleAction, { disposition, copied }: Settlement): Promise<SettleOutcome> {
     this.#unschedule(lease)
     const outcome = copied
       ? copied.then(
-          () => this.#write(lease, wish, verdict),
+          () => this.#write(lease, action, disposition),
           (error) => {
             lease.settling = undefined
             if (lease.delivery.channel.closed) this.#lost(lease)
@@ -117,19 +124,19 @@ export class LeaseTable {
             throw error
           },
         )
-      : this.#write(lease, wish, verdict)
-    lease.settling = { wish, outcome }
+      : this.#write(lease, action, disposition)
+    lease.settling = { action, outcome }
     return outcome
   }
 
-  /** Ends leases before their time, to give their deliveries back: those of them that are still active, in the order given. */
+  /** Ends the leases that are still active, in the order given, and returns their deliveries. */
   takeBack(leases: Lease[]): Delivery[] {
     const active = leases.filter((lease) => this.#leases.get(lease.id) === lease && !lease.settling)
     for (const lease of active) this.#remove(lease)
     return active.map(({ delivery }) => delivery)
   }
 
-  /** The queue was deleted, its messages with it. */
+  /** Ends the leases of a queue that was deleted together with its messages. */
   loseQueue(vhost: string, queue: string): void {
     for (const lease of this.#leases.values()) {
       if (lease.vhost !== vhost || lease.queue !== queue || lease.settling) continue
@@ -138,28 +145,30 @@ export class LeaseTable {
     }
   }
 
+  /** Every lease, in order of its creation. */
   all(): Lease[] {
     return [...this.#leases.values()]
   }
 
+  /** Stops the expiry timer. */
   close(): void {
     clearInterval(this.#ticks)
   }
 
-  #write(lease: Lease, wish: SettleAction, verdict: Disposition): Promise<SettleOutcome> {
-    if (!lease.delivery.channel.settle(lease.delivery, verdict)) return Promise.resolve(this.#ended(lease, wish, 'unknown'))
+  #write(lease: Lease, action: SettleAction, disposition: Disposition): Promise<SettleOutcome> {
+    if (!lease.delivery.channel.settle(lease.delivery, disposition))
+      return Promise.resolve(this.#ended(lease, action, 'unknown'))
     return lease.delivery.channel.barrier().then(
-      () => this.#ended(lease, wish, 'settled'),
-      () => this.#ended(lease, wish, 'unknown'),
+      () => this.#ended(lease, action, 'settled'),
+      () => this.#ended(lease, action, 'unknown'),
     )
   }
 
-  #ended(lease: Lease, wish: SettleAction, outcome: SettleOutcome): SettleOutcome {
+  #ended(lease: Lease, action: SettleAction, outcome: SettleOutcome): SettleOutcome {
     this.#forget(lease)
     if (outcome === 'unknown') this.#metrics.settled('unknown')
-    else this.#metrics.settled(wish === 'ack' ? 'acked' : 'nacked')
-    this.#remembered.set(lease.id, { action: wish, outcome, at: Date.now() })
-    if (this.#remembered.size > this.#maxRemembered) this.#remembered.delete(this.#remembered.keys().next().value!)
+    else this.#metrics.settled(action === 'ack' ? 'acked' : 'nacked')
+    if (this.#remembers) this.#remembered.set(lease.id, { action, outcome, at: Date.now() })
     return outcome
   }
 
@@ -182,7 +191,7 @@ export class LeaseTable {
   }
 
   #schedule(lease: Lease): void {
-    // Never into a slot that has passed already, whose turn would not come again.
+    // Never into a slot that has passed: its turn would not come again.
     lease.slot = Math.max(slotOf(lease.expiresAt) + 1, this.#lastSlot + 1)
     const slot = this.#slots.get(lease.slot)
     if (slot) slot.add(lease)
@@ -208,20 +217,21 @@ export class LeaseTable {
       }
     }
     this.#lastSlot = Math.max(this.#lastSlot, current)
-    for (const [id, { at }] of this.#remembered) {
-      if (now - at < REMEMBER_SETTLE_MS) break
+    for (const id of this.#remembered.keys() as Iterable<string>) {
+      const settle = this.#remembered.get(id)
+      if (settle && now - settle.at < REMEMBER_SETTLE_MS) break
       this.#remembered.delete(id)
     }
   }
 
-  #giveBack({ delivery }: Lease, { verdict, copied }: Settlement): void {
+  #giveBack({ delivery }: Lease, { disposition, copied }: Settlement): void {
     if (copied) {
       copied.then(
-        () => delivery.channel.settle(delivery, verdict),
+        () => delivery.channel.settle(delivery, disposition),
         () => delivery.channel.settle(delivery, 'requeue'),
       )
     } else {
-      delivery.channel.settle(delivery, verdict)
+      delivery.channel.settle(delivery, disposition)
     }
   }
 }

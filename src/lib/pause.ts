@@ -1,11 +1,16 @@
-// The pause of a loop that looks again and again, which something that happens meanwhile may end.
+// A wait that an event may end early, without losing an event that comes just before the wait begins.
 
+/** For a loop that looks at its state again and again, and sleeps in between until something changes. */
 export class Pause {
   #isAwake = false
   #end: (() => void) | undefined
 
-  /** Resolves after so many milliseconds (undefined: never by itself), or when it is ended, or at once where that came before. */
-  async take(milliseconds: number | undefined): Promise<void> {
+  /**
+   * Waits until `end()` is called, at most `milliseconds` (undefined: no limit). If `end()` was called since the last wait, it
+   * returns at once.
+   * @returns whether it was ended, rather than timed out
+   */
+  async take(milliseconds?: number): Promise<boolean> {
     if (!this.#isAwake) {
       await new Promise<void>((resolve) => {
         const timer = milliseconds === undefined ? undefined : setTimeout(resolve, milliseconds)
@@ -15,11 +20,13 @@ export class Pause {
         }
       })
     }
+    const wasEnded = this.#isAwake
     this.#isAwake = false
     this.#end = undefined
+    return wasEnded
   }
 
-  /** Ends the rest that is under way, or else the next one. */
+  /** Ends the current wait, or the next one if none is running. */
   end(): void {
     this.#isAwake = true
     this.#end?.()

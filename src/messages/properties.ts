@@ -3,7 +3,8 @@
 // over what this lets through.
 
 import type { FieldTable } from '../amqp/wire/field-table.js'
-import { DELAYED_HEADER, type Properties } from '../amqp/wire/message.js'
+import type { Properties } from '../amqp/wire/message.js'
+import { DELAYED_HEADER } from '../amqp/wire/reserved.js'
 import { isReserved } from '../amqp/wire/reserved.js'
 import type { FieldError } from '../problems.js'
 

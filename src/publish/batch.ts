@@ -5,6 +5,7 @@ import { admit } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
 import type { Vhost } from '../amqp/vhost.js'
 import type { Vhosts } from '../amqp/vhosts.js'
+import { unroutedProblem } from '../amqp/wire/errors.js'
 import type { Config } from '../config/index.js'
 import type { Delays } from '../delay/delays.js'
 import { MAX_DELAY_MS, MIN_DELAY_MS } from '../delay/levels.js'
@@ -114,15 +115,8 @@ export class Batch {
   async #write({ message, delay }: BatchMessage): Promise<{ confirmed: Promise<boolean> }> {
     const { wanted } = this.#request
     if (delay === undefined) return this.#vhost.publisher.publishWhenRoom(message, wanted)
-    const { vhosts, delays } = this.#services
     checkDelay(this.#request.author, message)
-    const waiting = await delays.wrap({ vhost: this.#vhost.name, message }, delay)
-    const { confirmed } = await vhosts.default.publisher.publishWhenRoom(waiting, wanted)
-    const safe = confirmed.then((isSafe) => {
-      if (isSafe) return true
-      throw delays.lost()
-    })
-    return { confirmed: safe }
+    return this.#services.delays.publishWhenRoom({ vhost: this.#vhost.name, message }, delay, wanted)
   }
 
   /** Lets the vhost go. */
@@ -135,7 +129,7 @@ export class Batch {
     try {
       return (await confirmed)
         ? this.#result(index, 'confirmed', entry)
-        : this.#result(index, 'unroutable', entry, this.#unroutable(entry))
+        : this.#result(index, 'unroutable', entry, unroutedProblem(entry.message, this.#vhost.name))
     } catch (error) {
       return this.#failed(index, entry, error)
     }
@@ -157,12 +151,6 @@ export class Batch {
     const author = this.#request.author.current()
     if (!author) throw new Problem('unauthorized', 'The credentials of the request are over.')
     return author
-  }
-
-  #unroutable({ message: { exchange, routingKey } }: BatchMessage): Problem {
-    return exchange === ''
-      ? new Problem('queue_not_found', `There is no queue '${routingKey}'. The message was not stored.`)
-      : new Problem('unroutable', `No queue is bound to exchange '${exchange}' for that message. It was not stored.`)
   }
 
   #result(index: number, status: BatchStatus, { id, message }: Partial<BatchMessage>, problem?: Problem): BatchResult {

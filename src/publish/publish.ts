@@ -1,8 +1,9 @@
-// Publishing to a queue or an exchange: what the broker's word on a message means to who asked.
+// Publishing one message to a queue or an exchange: what RabbitMQ's answer means to the caller.
 
 import { admit } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
 import type { Vhosts } from '../amqp/vhosts.js'
+import { unroutedProblem } from '../amqp/wire/errors.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
 import type { Delays } from '../delay/delays.js'
 import { Problem } from '../problems.js'
@@ -25,8 +26,11 @@ export interface Receipt {
 }
 
 /**
- * Publishes one message, checked before.
- * @throws Problem as Publisher.publish(), queue_not_found, unroutable, access_refused
+ * Publishes one message, whose properties have passed the validator. Resolves after RabbitMQ's confirm, or with `confirm: false`
+ * once the message is written.
+ * @throws Problem queue_not_found, exchange_not_found, unroutable, vhost_not_found, access_refused, invalid_message,
+ *   message_too_large, publish_rejected, broker_unavailable, broker_blocked, overloaded: not stored;
+ *   publish_outcome_unknown, broker_timeout: unknown
  */
 export async function publish(
   { vhosts, delays }: { vhosts: Vhosts; delays: Delays },
@@ -41,13 +45,12 @@ export async function publish(
     checkDelay(author, message)
     if (unrouted === 'queue_not_found') await vhost.topology.lookUpQueue(message.routingKey)
     else if (message.exchange !== '') await vhost.topology.lookUpExchange(message.exchange)
-    const waiting = await delays.wrap({ vhost: vhost.name, message }, delay)
-    const { publisher } = vhosts.default
-    if (confirm && !(await publisher.publish(waiting))) throw delays.lost()
-    if (!confirm) await publisher.publishUnconfirmed(waiting)
+    const delayed = { vhost: vhost.name, message }
+    if (confirm) await delays.publish(delayed, delay)
+    else await delays.publishUnconfirmed(delayed, delay)
     return { message_id: messageId, ...(confirm && { routed: true }) }
   }
-  // A copy that CC or BCC routes would hide from `mandatory` that the queue itself is missing.
+  // If CC or BCC routes a copy, `mandatory` does not show that the queue itself is missing.
   if (unrouted === 'queue_not_found' && headers && (headers['CC'] || headers['BCC']))
     await vhost.topology.lookUpQueue(message.routingKey)
   if (!confirm) {
@@ -55,15 +58,7 @@ export async function publish(
     return { message_id: messageId }
   }
   const routed = await vhost.publisher.publish(message)
-  if (!routed && unrouted === 'queue_not_found') {
-    throw new Problem(
-      'queue_not_found',
-      `There is no queue '${message.routingKey}' in vhost '${vhost.name}'. The message was not stored.`,
-    )
-  }
-  if (!routed && unrouted === 'unroutable') {
-    throw new Problem('unroutable', `No queue is bound to exchange '${message.exchange}' for that message. It was not stored.`)
-  }
+  if (!routed && unrouted !== 'accept') throw unroutedProblem(message, vhost.name)
   return { message_id: messageId, routed }
 }
 

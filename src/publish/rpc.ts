@@ -4,6 +4,7 @@ import { admit } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import { breaksStreams } from '../amqp/wire/crash-guards.js'
+import { unroutedProblem } from '../amqp/wire/errors.js'
 import type { Properties, ReceivedMessage } from '../amqp/wire/message.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
@@ -40,21 +41,12 @@ export async function call(vhosts: Vhosts, metrics: Metrics, request: RpcRequest
   try {
     const reply = await vhost.rpc.call({ exchange, routingKey, body, properties, timeout })
     metrics.called('replied')
-    const received = reply.properties as Properties
-    return {
-      exchange: reply.fields.exchange,
-      routingKey: reply.fields.routingKey,
-      redelivered: reply.fields.redelivered,
-      // On the wire the correlation id was ours.
-      properties: { ...received, correlationId: properties.correlationId },
-      body: reply.content,
-    }
+    // On the wire the correlation id was the gateway's.
+    return { ...reply, properties: { ...reply.properties, correlationId: properties.correlationId } }
   } catch (error) {
     const problem = error instanceof Problem ? error : undefined
     metrics.called(problem?.code === 'rpc_timeout' ? 'timeout' : 'failed')
-    if (problem?.code === 'unroutable' && exchange === '') {
-      throw new Problem('queue_not_found', `There is no queue '${routingKey}' in vhost '${vhost.name}'.`)
-    }
+    if (problem?.code === 'unroutable') throw unroutedProblem(request, vhost.name)
     throw error
   }
 }

@@ -123,7 +123,7 @@ export class Deliverer {
         told.delivered++
         this.#count(verdict.kind)
         if (verdict.kind === 'accepted') this.#hold(lease)
-        else this.#run({ id: lease.id, op: 'settle', verdict: 'ack' }) // the next one need not wait for that
+        else this.#run({ id: lease.id, op: 'settle', action: 'ack' }) // the next one need not wait for that
         return
       case 'slowed': {
         const rest = flow.slowed(verdict.rest)
@@ -207,7 +207,7 @@ export class Deliverer {
   async #settle(lease: Lease, verdict: 'ack' | 'requeue' | 'reject'): Promise<void> {
     // Of a subscription that is deleted nothing is given up: its messages are the queue's again.
     const as = this.#options.isDeleted() ? 'requeue' : verdict
-    await this.#options.leases.run([{ id: lease.id, op: 'settle', verdict: as }])
+    await this.#options.leases.run([{ id: lease.id, op: 'settle', action: as }])
   }
 
   /**
@@ -219,7 +219,7 @@ export class Deliverer {
     if (isDeleted()) return this.#settle(lease, 'requeue')
     const delay = Math.max(MIN_DELAY_MS, wait)
     for (;;) {
-      const [result] = await leases.run([{ id: lease.id, op: 'settle', verdict: 'later', delay, changes }])
+      const [result] = await leases.run([{ id: lease.id, op: 'settle', action: 'later', delay, changes }])
       if (result!.ok || this.#closed || !leases.isOpen(lease)) return
       log.warn({ vhost, subscription: name, reason: result!.detail }, 'a message could not be put aside yet')
       await leases.run([{ id: lease.id, op: 'extend', lease: HELD_LEASE_MS }])

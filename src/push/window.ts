@@ -5,9 +5,11 @@
 //     ▲                                                     ▲─────────────── it fails ────────┤
 //     └───────────────────────────────────────────────────────────────────── it succeeds ─────┘
 
+import { type Backoff, waitAfter } from '../lib/backoff.js'
+
 const FAILURES_TO_OPEN = 3
-const FIRST_OPEN_MS = 1000
-const MAX_OPEN_MS = 60_000
+/** How long an endpoint that is down is left alone. */
+const OPEN_BACKOFF: Backoff = { initial: 1000, factor: 2, max: 60_000, jitter: 0 }
 
 export class DeliveryWindow {
   #limit: number
@@ -91,7 +93,7 @@ export class DeliveryWindow {
   #rest(asked: number | undefined): number {
     // Several answers of the same moment are one.
     const going = this.restUntil
-    const rest = asked ?? (going === undefined ? Math.min(MAX_OPEN_MS, FIRST_OPEN_MS * 2 ** this.#rests++) : going - this.#now())
+    const rest = asked ?? (going === undefined ? waitAfter(++this.#rests, OPEN_BACKOFF) : going - this.#now())
     this.#restUntil = Math.max(this.#restUntil, this.#now() + rest)
     return rest
   }

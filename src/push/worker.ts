@@ -2,7 +2,7 @@
 // says. It is a client of leases and receives like any other, so that a message that it holds is a lease like any other, and
 // whatever happens to this process gives it back to the queue.
 
-import { Interrupt } from '../amqp/consume/receive.js'
+import { ReceiveAbort } from '../amqp/consume/receive.js'
 import { longestLease } from '../config/index.js'
 import { waitAfter } from '../lib/backoff.js'
 import { Pause } from '../lib/pause.js'
@@ -42,7 +42,7 @@ export class Worker {
   /** Why it paused itself, until its definition says so too, or another one. */
   #pausedBecause: string | undefined
   /** The receive that waits, and how many messages it may come back with. */
-  #poll: { interrupt: Interrupt; max: number } | undefined
+  #poll: { abort: ReceiveAbort; max: number } | undefined
   /** In a row: receives that failed. */
   #troubles = 0
   #ended = false
@@ -100,7 +100,7 @@ export class Worker {
     const isElsewhere = before.url !== subscription.url
     if (isElsewhere || (before.paused && !subscription.paused)) this.#window.reset()
     if (isElsewhere || before.concurrency !== subscription.concurrency) void this.#deliverer.replaceEndpoint()
-    this.#poll?.interrupt.fire('client_gone')
+    this.#poll?.abort.abort('superseded')
     this.#wake()
   }
 
@@ -149,14 +149,13 @@ export class Worker {
   async #pull(free: number): Promise<boolean> {
     const { config, receiver } = this.#options
     const { queue, timeout } = this.#subscription
-    const interrupt = new Interrupt()
-    this.#poll = { interrupt, max: free }
+    const abort = new ReceiveAbort()
+    this.#poll = { abort, max: free }
     try {
       const lease = Math.min(longestLease(config), Math.max(MIN_LEASE_MS, timeout + LEASE_MARGIN_MS))
       const wait = this.#troubles > 0 ? SHORT_POLL_MS : LONG_POLL_MS
       const request = { vhost: this.vhost, queue, ack: 'manual' as const, max: free, wait, lease }
-      const client = { interrupt, internal: true, onEnd: (listener: (written: boolean) => void) => listener(true) }
-      const received = await receiver.receive(request, client, (messages: Received) => messages)
+      const received = await receiver.receive(request, { abort }, (messages: Received) => messages)
       this.#troubles = 0
       for (const { delivery, lease } of received ?? []) void this.#deliverer.deliver(delivery, lease!)
     } catch (error) {
@@ -181,7 +180,7 @@ export class Worker {
 
   /** Something is different: ends the rest, or the next one where none is under way, and a receive that may get too much. */
   #wake(): void {
-    if (this.#poll && this.#poll.max > this.#free()) this.#poll.interrupt.fire('client_gone')
+    if (this.#poll && this.#poll.max > this.#free()) this.#poll.abort.abort('superseded')
     this.#pause.end()
   }
 }

@@ -1,7 +1,7 @@
-// Receiving, from the request to the moment when the answer has reached the client or is known not to.
+// Receiving, from the request until the response has reached the client, or is known not to.
 
 import type { Delivery } from '../amqp/consume/delivery.js'
-import { giveBack, type Interrupt } from '../amqp/consume/receive.js'
+import { giveBack, type ReceiveAbort } from '../amqp/consume/receive.js'
 import type { Vhost } from '../amqp/vhost.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import type { Login } from '../amqp/wire/connection.js'
@@ -12,7 +12,9 @@ import type { AckMode, Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 
 export interface ReceiveRequest {
+  /** The connection's own vhost if undefined. */
   vhost: string | undefined
+  /** The RabbitMQ user to receive as; the gateway's own user if absent. */
   login?: Login | undefined
   queue: string
   ack: AckMode
@@ -24,25 +26,28 @@ export interface ReceiveRequest {
   lease: number
 }
 
-/** What a receive got: each delivery with its lease, where it has one. */
+/** The messages of a receive, each with its lease if it has one. */
 export type Received = { delivery: Delivery; lease: Lease | undefined }[]
 
-/** A client that waits for the answer to its receive. */
+/** Who waits for the messages. */
 export interface ReceiveClient {
-  /** Fired when the client goes away while the receive runs. */
-  interrupt: Interrupt
-  /** Calls back once, when the answer has been written out, or when the client went away before. */
-  onEnd: (listener: (written: boolean) => void) => void
-  /** The gateway's own, which counts for no limit on receives that wait, and in no metric of receives. */
-  internal?: boolean
+  /** Fired when the messages are no longer wanted, or the gateway drains. */
+  abort: ReceiveAbort
+  /**
+   * Calls back once: with true when the response has been written out, with false if the client went away before. Absent for a
+   * part of the gateway, which has the messages as soon as `form` returns; such a receive counts for no limit on waiting
+   * receives, and in no metric of receives.
+   */
+  onEnd?: (listener: (written: boolean) => void) => void
 }
 
+/** Runs the receives of this instance. */
 export class Receiver {
   readonly #config: Config
   readonly #metrics: Metrics
   readonly #vhosts: Vhosts
   readonly #leases: Leases
-  readonly #running = new Set<Interrupt>()
+  readonly #running = new Set<ReceiveAbort>()
   #waiting = 0
   #draining = false
 
@@ -53,83 +58,87 @@ export class Receiver {
     this.#leases = options.leases
   }
 
+  /** Whether no new receives are started, since the gateway shuts down. */
   get isDraining(): boolean {
     return this.#draining
   }
 
+  /** How many receives of clients wait, or may wait, for a message. */
   get waiting(): number {
     return this.#waiting
   }
 
   /**
-   * Takes messages and forms the answer of them. Whatever does not reach the client goes back to the queue, in order: when
-   * `form` throws, when the client goes away while it waits, and when it goes away before the answer is written out.
-   * @returns what `form` made; undefined where the client is gone
-   * @throws Problem too_many_leases, too_many_waiters, shutting_down, and what receive() throws
+   * Takes messages and forms the response. Messages that do not reach the client go back to the queue, in order: if `form`
+   * throws, if the client goes away while it waits, or if it goes away before the response is written out.
+   * @returns what `form` returned; undefined if the messages are no longer wanted
+   * @throws Problem too_many_leases, too_many_waiters, shutting_down, queue_not_found, stream_queue, resource_locked,
+   *   access_refused, vhost_not_found, broker_unavailable, broker_timeout, and what `form` throws
    */
   async receive<T>(request: ReceiveRequest, client: ReceiveClient, form: (received: Received) => T): Promise<T | undefined> {
     if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no receives.')
     if (request.ack === 'manual') this.#leases.requireRoom(request.max)
-    const waits = request.wait > 0 && !client.internal
+    const waits = request.wait > 0 && client.onEnd !== undefined
     if (waits && this.#waiting >= this.#config.MAX_WAITERS) {
-      throw new Problem('too_many_waiters', `As many receives wait as may (${this.#config.MAX_WAITERS}).`)
+      throw new Problem('too_many_waiters', `The most receives that may wait are waiting (MAX_WAITERS ${this.#config.MAX_WAITERS}).`)
     }
     if (waits) this.#waiting++
-    this.#running.add(client.interrupt)
+    this.#running.add(client.abort)
     try {
       const vhost = await this.#vhosts.get(request.vhost, request.login)
       return await this.#take(vhost, request, client, form)
     } finally {
-      this.#running.delete(client.interrupt)
+      this.#running.delete(client.abort)
       if (waits) this.#waiting--
     }
   }
 
-  /** From now on nothing is received; those who wait are answered with what they have. */
+  /** Starts no more receives. Those that wait return what they have. */
   drain(): void {
     this.#draining = true
-    for (const interrupt of this.#running) interrupt.fire('draining')
+    for (const abort of this.#running) abort.abort('draining')
   }
 
   async #take<T>(
     vhost: Vhost,
     request: ReceiveRequest,
-    client: ReceiveClient,
+    { abort, onEnd }: ReceiveClient,
     form: (received: Received) => T,
   ): Promise<T | undefined> {
     const { queue, ack, max, wait } = request
     const receivedAt = Date.now()
-    const { interrupt } = client
-    const options = { queue, max, until: receivedAt + wait, maxBytes: this.#config.MAX_RESPONSE_SIZE, interrupt }
-    // A look gives back what it saw in its order, and so has a channel of its own.
-    const shares = max === 1 && ack !== 'requeue'
-    const { deliveries, epoch, brokerVersion } = await (shares
-      ? vhost.sharedReceive.one(options)
-      : vhost.sharedReceive.alone(options))
+    const options = { queue, max, until: receivedAt + wait, maxBytes: this.#config.MAX_RESPONSE_SIZE, abort }
+    // ack=requeue gives its messages back in order, so it has a channel of its own.
+    const isShared = max === 1 && ack !== 'requeue'
+    const { sharedReceive } = vhost
+    const batch = await (isShared ? sharedReceive.receiveOne(options) : sharedReceive.receiveAlone(options))
+    const { deliveries, epoch, brokerVersion } = batch
     if (deliveries.length > 0) await countFirst(vhost, queue, deliveries)
-    if (interrupt.reason === 'client_gone') {
+    if (abort.isUnwanted) {
       await giveBack(deliveries, brokerVersion)
       return undefined
     }
-    // Others that ran at the same time may have taken the room that there was.
-    const refusal = ack === 'manual' ? this.#leases.roomProblem(deliveries.length) : undefined
-    if (refusal) {
+    // Receives that ran at the same time may have used up the room.
+    const full = ack === 'manual' ? this.#leases.roomProblem(deliveries.length) : undefined
+    if (full) {
       await giveBack(deliveries, brokerVersion)
-      throw refusal
+      throw full
     }
-    const leases = ack === 'manual' ? this.#leases.create(vhost, queue, epoch, deliveries, request.lease, receivedAt) : []
+    const { lease: duration } = request
+    const leases =
+      ack === 'manual' ? this.#leases.create({ vhost, queue, epoch, deliveries, duration, receivedAt }) : []
     const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
-    let answer: T
+    let response: T
     try {
-      answer = form(deliveries.map((delivery, index) => ({ delivery, lease: leases[index] })))
+      response = form(deliveries.map((delivery, index) => ({ delivery, lease: leases[index] })))
     } catch (error) {
       await back()
       throw error
     }
     if (ack === 'requeue') await giveBack(deliveries, brokerVersion)
-    else client.onEnd((written) => this.#ended(ack, deliveries, written, back))
-    if (!client.internal) this.#metrics.received(ack, deliveries.length)
-    return answer
+    else onEnd?.((written) => this.#ended(ack, deliveries, written, back))
+    if (onEnd) this.#metrics.received(ack, deliveries.length)
+    return response
   }
 
   #ended(ack: AckMode, deliveries: Delivery[], written: boolean, back: () => Promise<void>): void {
@@ -138,7 +147,7 @@ export class Receiver {
   }
 }
 
-/** A quorum queue writes its count from the second delivery on, so a first one has none to show: its type tells. */
+/** A quorum queue writes its count from the second delivery on. A first delivery has none, so the queue's type tells. */
 async function countFirst(vhost: Vhost, queue: string, deliveries: Delivery[]): Promise<void> {
   const first = deliveries.filter((delivery) => delivery.deliveryCount === undefined && !delivery.redelivered)
   if (first.length === 0 || (await vhost.topology.queueTypes.recentType(queue)) !== 'quorum') return

@@ -1,8 +1,11 @@
-// A consumer for as long as a client's connection is open: what it can read is written, what it doesn't settle goes back.
+// A consumer for as long as a client's connection is open. Messages are written as fast as the client reads; those that it does
+// not settle go back.
 
+import { Consumer } from '../amqp/consume/consumer.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
-import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
-import { giveBack } from '../amqp/consume/receive.js'
+import type { QueueType } from '../amqp/consume/queue-types.js'
+import type { ReceiveChannel } from '../amqp/consume/shared-receive.js'
+import type { Vhost } from '../amqp/vhost.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import type { Login } from '../amqp/wire/connection.js'
 import type { FieldValue } from '../amqp/wire/field-table.js'
@@ -14,31 +17,32 @@ import { invalidRequest, Problem } from '../problems.js'
 import type { Received } from './receiver.js'
 
 export interface StreamRequest {
+  /** The connection's own vhost if undefined. */
   vhost: string | undefined
+  /** The RabbitMQ user to consume as; the gateway's own user if absent. */
   login?: Login | undefined
   queue: string
-  /** undefined: manual, or auto for a RabbitMQ stream, which knows nothing else. */
+  /** Undefined: manual, or auto for a RabbitMQ stream, which knows nothing else. */
   ack: 'manual' | 'auto' | undefined
-  /** 1 to 1000 unsettled messages at once. */
+  /** The most unsettled messages at a time, 1 to 1000. */
   prefetch: number
   /** Milliseconds that each lease lasts. */
   lease: number
-  /** Where to begin in a RabbitMQ stream, as the broker takes it. */
+  /** Where to begin in a RabbitMQ stream, in AMQP's form. */
   offset: FieldValue | undefined
 }
 
 /** Where a stream's messages go. One write at a time, so that a client that stops reading costs its prefetch and no more. */
 export interface Sink {
-  /** Writes messages in one piece; `flushed` is called when the client's socket has taken them. */
+  /** Writes messages in one piece. Calls `flushed` when the client's socket has taken them. */
   write: (messages: Received, flushed: () => void) => void
   /** Tells the client why the stream ends, and ends it. */
   end: (reason: Problem) => void
-  /** Ends it without a word: the client does not read. */
+  /** Ends it at once: the client does not read. */
   cut: () => void
 }
 
-let streamTags = 0
-
+/** The open streams of this instance. */
 export class Streams {
   readonly #config: Config
   readonly #metrics: Metrics
@@ -54,19 +58,20 @@ export class Streams {
     this.#leases = options.leases
   }
 
+  /** How many streams are open. */
   get open(): number {
     return this.#open.size
   }
 
   /**
-   * Starts to consume. Resolves when the broker has accepted the consumer; nothing is written before start() is called.
-   * @throws Problem queue_not_found, invalid_request (an offset for a queue that is no stream), too_many_waiters,
-   *   too_many_leases…
+   * Starts to consume. Resolves when RabbitMQ has accepted the consumer. Nothing is written before `start()`.
+   * @throws Problem queue_not_found, invalid_request (an offset for a queue that is not a stream), too_many_waiters,
+   *   too_many_leases, shutting_down, access_refused, resource_locked, vhost_not_found, broker_unavailable, broker_timeout
    */
   async consume(request: StreamRequest): Promise<MessageStream> {
     if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no streams.')
     if (this.#open.size >= this.#config.MAX_STREAMS) {
-      throw new Problem('too_many_waiters', `As many streams are open as may (${this.#config.MAX_STREAMS}).`)
+      throw new Problem('too_many_waiters', `The most streams that may be open are open (MAX_STREAMS ${this.#config.MAX_STREAMS}).`)
     }
     const vhost = await this.#vhosts.get(request.vhost, request.login)
     const type = await vhost.topology.queueTypes.currentType(request.queue)
@@ -75,27 +80,14 @@ export class Streams {
     if (isStream && request.ack === 'manual') throw invalidRequest('/query/ack', 'must be auto for a RabbitMQ stream')
     const manual = !isStream && request.ack !== 'auto'
     if (manual) this.#leases.requireRoom(request.prefetch)
-    const { channel, epoch, brokerVersion } = await vhost.takeReceiveChannel(request.queue)
-    const stream = new MessageStream({
-      channel,
-      isStream,
-      counts: type === 'quorum',
-      manual,
-      patience: request.lease,
-      brokerVersion,
-      prefetch: request.prefetch,
-      lease: (delivery, receivedAt) =>
-        this.#leases.create(vhost, request.queue, epoch, [delivery], request.lease, receivedAt)[0]!,
-      leases: this.#leases,
-      metrics: this.#metrics,
-      onEnd: () => this.#open.delete(stream),
-    })
+    const options = { vhost, request, type, manual, leases: this.#leases, metrics: this.#metrics }
+    const stream = new MessageStream({ ...options, onEnd: () => this.#open.delete(stream) })
     this.#open.add(stream)
-    await stream.consume(request.queue, isStream ? (request.offset ?? 'next') : undefined)
+    await stream.consume(await vhost.takeReceiveChannel(request.queue).catch((error) => stream.fail(error)))
     return stream
   }
 
-  /** Ends every stream, with the reason. */
+  /** Ends every stream, and tells the clients why. */
   drain(): void {
     this.#draining = true
     const reason = new Problem('shutting_down', 'The gateway is shutting down. Connect again: another instance serves.')
@@ -103,25 +95,23 @@ export class Streams {
   }
 }
 
-interface StreamParts {
-  channel: DeliveryChannel
-  isStream: boolean
-  /** Whether the queue counts deliveries: it does so from the second on, so that a first one has to be told apart. */
-  counts: boolean
+interface MessageStreamOptions {
+  vhost: Vhost
+  request: StreamRequest
+  type: QueueType
+  /** Whether each message has a lease; otherwise it is acknowledged once the socket has taken it. */
   manual: boolean
-  /** Milliseconds after which leases that the client has not even read are over, and it is given up. */
-  patience: number
-  brokerVersion: string
-  prefetch: number
-  lease: (delivery: Delivery, receivedAt: number) => Lease
   leases: Leases
   metrics: Metrics
   onEnd: () => void
 }
 
+let streamTags = 0
+
+/** One client's stream. */
 export class MessageStream {
-  readonly #parts: StreamParts
-  readonly #tag = `gateway.stream.${++streamTags}`
+  readonly #options: MessageStreamOptions
+  #consumer: Consumer | undefined
   #sink: Sink | undefined
   /** Delivered and not written: never more than the prefetch. */
   #waiting: { delivery: Delivery; at: number }[] = []
@@ -131,32 +121,35 @@ export class MessageStream {
   #scheduled = false
   #ended = false
 
-  constructor(parts: StreamParts) {
-    this.#parts = parts
+  constructor(options: MessageStreamOptions) {
+    this.#options = options
   }
 
-  async consume(queue: string, offset: FieldValue | undefined): Promise<void> {
-    const { channel, prefetch } = this.#parts
-    channel.onClosed = () => this.end(channel.failure())
-    const onDelivery = (delivery: Delivery | null) => {
-      if (delivery) {
-        if (this.#parts.counts && !delivery.redelivered) delivery.deliveryCount ??= 1
-        this.#waiting.push({ delivery, at: Date.now() })
-        this.#schedule()
-      } else {
-        this.end(new Problem('queue_not_found', `The queue '${queue}' was deleted, or its node went away.`))
-      }
+  /** Starts the consumer on a channel. Resolves when RabbitMQ has accepted it. @throws Problem: the stream is over then */
+  async consume(place: ReceiveChannel): Promise<void> {
+    const { request, type } = this.#options
+    const { queue, prefetch } = request
+    const offset = type === 'stream' ? (request.offset ?? 'next') : undefined
+    // A quorum queue counts from the second delivery on, so the first is counted here.
+    const counts = type === 'quorum'
+    const onDelivery = (delivery: Delivery) => {
+      if (counts && !delivery.redelivered) delivery.deliveryCount ??= 1
+      this.#waiting.push({ delivery, at: Date.now() })
+      this.#schedule()
     }
-    try {
-      await channel.consume(queue, { tag: this.#tag, prefetch, offset }, onDelivery)
-    } catch (error) {
-      this.#ended = true
-      this.#parts.onEnd()
-      const problem = error instanceof Problem ? error : channel.failure()
-      void channel.close()
-      channel.received()
-      throw problem
-    }
+    const tag = `gateway.stream.${++streamTags}`
+    const onEnd = (reason: Problem) => this.end(reason)
+    this.#consumer = await Consumer.start(place, { queue, tag, prefetch, offset, onDelivery, onEnd }).catch((error) =>
+      this.fail(error),
+    )
+    if (this.#ended) await this.#close(this.#consumer)
+  }
+
+  /** Ends a stream that could not start. */
+  fail(error: unknown): never {
+    this.#ended = true
+    this.#options.onEnd()
+    throw error
   }
 
   /** Begins to write. */
@@ -165,36 +158,34 @@ export class MessageStream {
     this.#schedule()
   }
 
-  /** Ends the stream: the client went away (no reason), or has to be told why. Everything unsettled goes back at once. */
+  /**
+   * Ends the stream. Everything unsettled goes back at once.
+   * @param reason what to tell the client; absent if the client went away
+   */
   end(reason?: Problem): void {
     if (this.#ended) return
     this.#ended = true
     clearTimeout(this.#stalled)
-    this.#parts.onEnd()
+    this.#options.onEnd()
     if (reason) this.#sink?.end(reason)
-    void this.#close()
+    if (this.#consumer) void this.#close(this.#consumer)
   }
 
-  async #close(): Promise<void> {
-    const { channel, isStream, leases, brokerVersion } = this.#parts
-    channel.onClosed = undefined
-    if (isStream) {
-      await channel.close() // a stream takes nothing back
-    } else if (!channel.closed) {
-      await channel.cancel(this.#tag).catch(() => channel.close())
+  async #close(consumer: Consumer): Promise<void> {
+    const { type, leases, manual } = this.#options
+    if (type === 'stream') {
+      await consumer.close() // a stream takes nothing back
+    } else {
+      await consumer.cancel()
       const held = [...leases.takeBack(this.#open), ...this.#waiting.map(({ delivery }) => delivery)]
-      // What was written with ack=auto and not taken by the socket is held by nobody else.
-      for (const delivery of channel.unsettled()) if (!held.includes(delivery) && !this.#parts.manual) held.push(delivery)
-      await giveBack(
-        held.sort((a, b) => a.tag - b.tag),
-        brokerVersion,
-      )
+      // With ack=auto nobody else holds what was written and not taken by the socket.
+      if (!manual) for (const delivery of consumer.channel.unsettled()) if (!held.includes(delivery)) held.push(delivery)
+      await consumer.release(held.sort((a, b) => a.tag - b.tag))
     }
     this.#waiting = []
-    channel.received()
   }
 
-  /** One write a turn, for all that came in it. */
+  /** One write a turn, for all messages that came in it. */
   #schedule(): void {
     if (this.#scheduled || this.#writing || !this.#sink || this.#waiting.length === 0) return
     this.#scheduled = true
@@ -205,25 +196,35 @@ export class MessageStream {
   }
 
   #flush(): void {
-    if (this.#ended || this.#writing || !this.#sink || this.#waiting.length === 0) return
-    const { manual, lease, leases, metrics, prefetch, channel } = this.#parts
+    const consumer = this.#consumer
+    if (this.#ended || this.#writing || !this.#sink || !consumer || this.#waiting.length === 0) return
+    const { manual, leases, metrics, request } = this.#options
+    if (this.#open.length > 2 * request.prefetch) this.#open = this.#open.filter((one) => leases.isOpen(one))
     const batch = this.#waiting
     this.#waiting = []
-    const messages = batch.map(({ delivery, at }) => ({ delivery, lease: manual ? lease(delivery, at) : undefined }))
-    if (manual) {
-      if (this.#open.length > 2 * prefetch) this.#open = this.#open.filter((one) => leases.isOpen(one))
-      this.#open.push(...messages.map((message) => message.lease!))
-    }
+    const messages = batch.map(({ delivery, at }) => ({
+      delivery,
+      lease: manual ? this.#lease(consumer, delivery, at) : undefined,
+    }))
     metrics.received(manual ? 'manual' : 'auto', messages.length)
     this.#writing = true
-    // It would hold messages for as long as it likes: the broker sends it again what ran out.
-    if (manual) this.#stalled = setTimeout(() => this.#giveUp(), this.#parts.patience)
+    // A client that does not read would hold its messages: after the lease's time they are over, and the stream ends.
+    if (manual) this.#stalled = setTimeout(() => this.#giveUp(), request.lease)
     this.#sink.write(messages, () => {
       clearTimeout(this.#stalled)
       this.#writing = false
-      if (!manual && !this.#ended) channel.ackUpTo(batch.at(-1)!.delivery)
+      const last = batch.at(-1)
+      if (!manual && !this.#ended && last) consumer.channel.ackUpTo(last.delivery)
       this.#schedule()
     })
+  }
+
+  #lease({ epoch }: Consumer, delivery: Delivery, receivedAt: number): Lease | undefined {
+    const { vhost, request, leases } = this.#options
+    const { queue, lease: duration } = request
+    const [lease] = leases.create({ vhost, queue, epoch, deliveries: [delivery], duration, receivedAt })
+    if (lease) this.#open.push(lease)
+    return lease
   }
 
   #giveUp(): void {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { giveBack, Interrupt } from '../../src/amqp/consume/receive.js'
+import { giveBack, ReceiveAbort } from '../../src/amqp/consume/receive.js'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 
@@ -20,7 +20,7 @@ async function filled(payloads: string[], type = 'classic'): Promise<string> {
 const atOnce = (queue: string, count: number, wait = 0) =>
   Promise.all(
     Array.from({ length: count }, () =>
-      vhost.sharedReceive.one({ queue, max: 1, until: Date.now() + wait, maxBytes: 1000, interrupt: new Interrupt() }),
+      vhost.sharedReceive.receiveOne({ queue, max: 1, until: Date.now() + wait, maxBytes: 1000, abort: new ReceiveAbort() }),
     ),
   )
 const texts = (takens: Awaited<ReturnType<typeof atOnce>>) =>
@@ -74,7 +74,7 @@ describe('receives that come at the same moment', () => {
     const missing = freshName('missing')
     const refused = await Promise.allSettled(
       Array.from({ length: 3 }, () =>
-        vhost.sharedReceive.one({ queue: missing, max: 1, until: 0, maxBytes: 1, interrupt: new Interrupt() }),
+        vhost.sharedReceive.receiveOne({ queue: missing, max: 1, until: 0, maxBytes: 1, abort: new ReceiveAbort() }),
       ),
     )
     for (const outcome of refused) assert.equal(outcome.status === 'rejected' && outcome.reason.code, 'queue_not_found')
@@ -100,6 +100,7 @@ describe('receives that come at the same moment', () => {
     const { channel } = a!
     for (const delivery of [d!, a!, b!]) channel.settle(delivery, 'ack') // a and b in one frame, d alone
     await channel.barrier()
+    assert.ok(channel instanceof DeliveryChannel)
     assert.deepEqual(channel.unsettled(), [c, e])
     channel.settle(c!, 'ack')
     channel.settle(e!, 'requeue')

@@ -92,7 +92,7 @@ describe('the documents', () => {
       remembered: none,
       definitionsKnown: () => true,
       retryPolicies: none,
-      delayed: async () => [],
+      delayed: () => [],
     })
     createPushMetrics(metrics.registry, () => [])
     const names = metrics.registry.getMetricsAsArray().map(({ name }) => name)

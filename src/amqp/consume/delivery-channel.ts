@@ -1,5 +1,5 @@
-// A channel that receives and holds what is not settled yet. It is the one place that sends delivery tags: only tags it
-// holds, each once, since an unknown tag makes the broker close the channel and requeue everything on it.
+// A channel that receives and holds what is not settled yet. Only this file sends delivery tags: only tags it holds, each once,
+// since RabbitMQ closes a channel over an unknown tag and requeues everything on it.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Log } from '../../lib/log.js'
@@ -8,26 +8,27 @@ import type { Channel, ChannelModel, ConsumeMessage } from '../wire/amqplib.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
 import type { FieldValue } from '../wire/field-table.js'
-import { Delivery, type Disposition } from './delivery.js'
+import { Delivery, type DeliveryHolder, type Disposition } from './delivery.js'
 
 export interface DeliveryChannelHooks {
   log: Log
   /** BROKER_TIMEOUT, in milliseconds. */
   timeout: number
-  /** Holds nothing, receives nothing, waits for nothing: may be used for the next receive. */
+  /** Called when the channel holds nothing, receives nothing and waits for nothing: the next receive may use it. */
   onIdle: (channel: DeliveryChannel) => void
   onClosed: (channel: DeliveryChannel) => void
 }
 
-export class DeliveryChannel {
+/** Consumes on one AMQP channel, holds the deliveries, and settles them with barriers. */
+export class DeliveryChannel implements DeliveryHolder {
   closed = false
-  /** Called once, when the channel closes while a receive waits on it. */
+  /** Called once if the channel closes during a receive. */
   onClosed: (() => void) | undefined
   readonly #channel: Channel
   readonly #hooks: DeliveryChannelHooks
-  /** By their tags, which grow from one to the next. */
+  /** By tag, in order of delivery. */
   readonly #held = new Map<number, Delivery>()
-  /** Tags of what is acknowledged and not written yet. */
+  /** Tags that are acknowledged and not written yet. */
   #acked: number[] = []
   #failure: Error | undefined
   #prefetch = 0
@@ -44,10 +45,11 @@ export class DeliveryChannel {
     channel.on('error', (error: Error) => {
       this.#failure = error
     })
-    channel.on('handler-error' as 'error', (error: Error) => hooks.log.error({ err: error }, 'a delivery callback failed'))
+    channel.on('handler-error' as 'error', (error: Error) => hooks.log.error({ err: error }, 'delivery callback failed'))
     channel.on('close', () => this.#loseAll())
   }
 
+  /** Opens a channel. @throws Problem broker_timeout, and what amqplib rejects with if the connection is gone */
   static async open(model: ChannelModel, hooks: DeliveryChannelHooks): Promise<DeliveryChannel> {
     return new DeliveryChannel(await within(hooks.timeout, 'channel.open', model.createChannel()), hooks)
   }
@@ -57,17 +59,17 @@ export class DeliveryChannel {
     return this.#held.size
   }
 
-  /** Whether somebody waits for the broker to take a verdict: if the channel closed now, he would never know. */
+  /** Whether a caller waits for RabbitMQ to take a settle. If the channel closed now, the outcome would stay unknown. */
   get isAwaited(): boolean {
     return this.#running !== undefined || this.#next !== undefined
   }
 
-  /** What is not settled, in the order of its delivery. */
+  /** The deliveries that are not settled, in order of delivery. */
   unsettled(): Delivery[] {
     return [...this.#held.values()]
   }
 
-  /** Why the channel is closed, as a problem. */
+  /** Why the channel is closed. */
   failure(): Problem {
     return this.#failure
       ? brokerProblem(this.#failure)
@@ -75,9 +77,10 @@ export class DeliveryChannel {
   }
 
   /**
-   * Starts a consumer that gets `prefetch` unsettled deliveries at most.
-   * @param offset where to begin in a RabbitMQ stream; undefined for every other queue, and then a stream is refused
-   * @param onDelivery called with each; with null when the broker ends the consumer (its queue was deleted)
+   * Starts a consumer that gets at most `prefetch` unsettled deliveries. Resolves once RabbitMQ has accepted it.
+   * @param offset where to begin in a RabbitMQ stream; undefined for every other queue, and a stream is refused then
+   * @param onDelivery called with each delivery; with null if RabbitMQ ends the consumer (its queue was deleted)
+   * @throws Problem broker_timeout, and what amqplib rejects with: see `failure()` for the reason
    */
   async consume(
     queue: string,
@@ -94,13 +97,13 @@ export class DeliveryChannel {
       if (delivery) this.#held.set(delivery.tag, delivery)
       onDelivery(delivery)
     }
-    // A stream refuses the argument, with an error of this channel alone; to every other queue 0 is what it would be anyway.
+    // A stream refuses this argument with an error of this channel alone; for every other queue 0 is the default.
     const args = offset === undefined ? { 'x-priority': 0 } : { 'x-stream-offset': offset }
     const options = { consumerTag: tag, arguments: args }
     await within(this.#hooks.timeout, 'basic.consume', this.#channel.consume(queue, consumer, options))
   }
 
-  /** Ends the consumer. Nothing is delivered to it once this has resolved; what is written meanwhile comes after it. */
+  /** Ends the consumer. After it has resolved nothing more is delivered. Settles written in between come after the cancel. */
   async cancel(tag: string): Promise<void> {
     this.#calls++
     try {
@@ -111,32 +114,35 @@ export class DeliveryChannel {
     }
   }
 
-  /** How many messages the queue has for consumers. */
+  /** How many messages of the queue are ready for consumers. */
   async messageCount(queue: string): Promise<number> {
     return (await within(this.#hooks.timeout, 'queue.declare', this.#channel.checkQueue(queue))).messageCount
   }
 
-  /** The receive is over: from here on the channel only holds what it delivered. */
+  /** Ends a receive: from now on the channel only holds its deliveries, and is idle once they are settled. */
   received(): void {
     this.#receiving = false
     this.onClosed = undefined
     this.#reportIfIdle()
   }
 
-  /** Tells the broker the verdict. It is on its way, not yet taken: see barrier(). False where the delivery is held no more. */
-  settle(delivery: Delivery, verdict: Disposition): boolean {
+  /**
+   * Writes a disposition. RabbitMQ has taken it once `barrier()` resolves.
+   * @returns false if the delivery is no longer held
+   */
+  settle(delivery: Delivery, disposition: Disposition): boolean {
     if (this.closed || this.#closing || !this.#held.delete(delivery.tag)) return false
-    if (verdict === 'ack') {
+    if (disposition === 'ack') {
       if (this.#acked.push(delivery.tag) === 1) setImmediate(() => this.#flush())
     } else {
-      // Later, so that a barrier for this verdict comes first: nobody else's receive may stand between the two.
+      // Not before the next turn: the barrier of this settle must come first, with no other receive between the two.
       if (this.#held.size === 0) setImmediate(() => this.#reportIfIdle())
-      return this.#tell((channel) => channel.nack(asMessage(delivery.tag), false, verdict === 'requeue'))
+      return this.#write((channel) => channel.nack(asMessage(delivery.tag), false, disposition === 'requeue'))
     }
     return true
   }
 
-  /** Acknowledges everything held up to and with this delivery, at once. */
+  /** Acknowledges everything held up to and including this delivery. */
   ackUpTo(last: Delivery): void {
     if (!this.#held.has(last.tag)) return
     for (const held of this.#held.values()) if (held.tag <= last.tag) this.settle(held, 'ack')
@@ -150,11 +156,11 @@ export class DeliveryChannel {
     let last = 0
     for (const tag of this.#held.keys()) last = Math.max(last, tag)
     this.#held.clear()
-    this.#tell((channel) => channel.nack(asMessage(last), true, true))
+    this.#write((channel) => channel.nack(asMessage(last), true, true))
     setImmediate(() => this.#reportIfIdle())
   }
 
-  /** Writes what was acknowledged in this turn: in one frame for all that came before everything that is still held. */
+  /** Writes the acks of this turn: one frame for all tags below the oldest one still held, one frame each for the rest. */
   #flush(): void {
     if (this.#acked.length === 0) return
     const tags = this.#acked.sort((a, b) => a - b)
@@ -162,38 +168,38 @@ export class DeliveryChannel {
     const oldest = this.#held.keys().next().value ?? Number.POSITIVE_INFINITY
     const together = tags.filter((tag) => tag < oldest)
     const last = together.at(-1)
-    this.#tell((channel) => {
+    this.#write((channel) => {
       if (last !== undefined) channel.ack(asMessage(last), together.length > 1)
       for (const tag of tags.slice(together.length)) channel.ack(asMessage(tag))
     })
     this.#reportIfIdle()
   }
 
-  #tell(tell: (channel: Channel) => void): boolean {
+  #write(write: (channel: Channel) => void): boolean {
     try {
-      tell(this.#channel)
+      write(this.#channel)
       return true
     } catch {
       return false // the channel is closing: its 'close' event follows
     }
   }
 
-  /** Stops holding a delivery whose queue is known to be deleted, without a word to the broker. */
+  /** Stops holding a delivery whose queue is known to be deleted, without telling RabbitMQ. */
   forget(delivery: Delivery): void {
     this.#held.delete(delivery.tag)
     this.#reportIfIdle()
   }
 
   /**
-   * Resolves once the broker has taken every verdict written so far: a round trip (basic.qos) on this very channel, shared
-   * by all who wait at the same time.
-   * @throws where the channel closed, or did not answer in time and was given up: the verdicts' fate is not known.
+   * Resolves once RabbitMQ has taken every settle written so far. It is a round trip (basic.qos) on this channel, which RabbitMQ
+   * handles in order; callers that wait at the same time share one.
+   * @throws if the channel closed, or did not answer in time and was closed: the outcome of the settles is unknown
    */
   async barrier(): Promise<void> {
     this.#calls++
     try {
-      // What else is settled in this turn of the event loop shares the round, and what is while one runs shares the next.
-      this.#next ??= (this.#running ?? nextTurn()).then(() => this.#round())
+      // Settles of the same turn share this round trip; settles that come while one runs share the next.
+      this.#next ??= (this.#running ?? nextTurn()).then(() => this.#roundTrip())
       await this.#next
     } finally {
       this.#calls--
@@ -201,7 +207,7 @@ export class DeliveryChannel {
     }
   }
 
-  #round(): Promise<void> {
+  #roundTrip(): Promise<void> {
     this.#next = undefined
     this.#flush()
     const round = within(this.#hooks.timeout, 'basic.qos', this.#channel.prefetch(Math.max(1, this.#prefetch))).then(
@@ -218,7 +224,7 @@ export class DeliveryChannel {
     return round
   }
 
-  /** Closes the channel; everything held goes back to its queue, in its old order. Resolves when the broker has said so. */
+  /** Closes the channel. RabbitMQ returns everything held to its queue, in the old order. Resolves when RabbitMQ has answered. */
   async close(): Promise<void> {
     if (this.closed || this.#closing) return
     this.#flush()

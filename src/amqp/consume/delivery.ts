@@ -1,38 +1,50 @@
-// One message that came and is not settled, and what its headers tell of the times it came before.
+// A delivered message that is not settled yet, and what its headers say about earlier deliveries.
 
 import type { ConsumeMessage } from '../wire/amqplib.js'
 import type { Properties, ReceivedMessage } from '../wire/message.js'
-import type { DeliveryChannel } from './delivery-channel.js'
+import { ATTEMPTS_HEADER, DELIVERIES_HEADER, QUEUE_HEADER } from '../wire/reserved.js'
 
-/** What the broker is told of a delivery: done, back to its queue, or away to the dead-letter exchange. */
+/** What RabbitMQ is told about a delivery: done, back to its queue, or rejected to the dead-letter exchange. */
 export type Disposition = 'ack' | 'requeue' | 'reject'
 
-/** Of a message that is a copy of one that was given back: how often that was delivered, */
-export const DELIVERIES_HEADER = 'x-gateway-delivery-count'
-/** how often in vain to a subscription's endpoint, */
-export const ATTEMPTS_HEADER = 'x-gateway-attempts'
-/** and from which queue. In another one, as among the dead letters, both begin anew. */
-export const QUEUE_HEADER = 'x-gateway-queue'
+/** The channel that holds deliveries until they are settled. */
+export interface DeliveryHolder {
+  readonly closed: boolean
+  /** How many deliveries are not settled. */
+  readonly held: number
+  /** Whether a caller waits for RabbitMQ to take a settle. */
+  readonly isAwaited: boolean
+  /** Writes a disposition. Returns false if the delivery is no longer held. */
+  settle(delivery: Delivery, disposition: Disposition): boolean
+  /** Stops holding a delivery without telling RabbitMQ. */
+  forget(delivery: Delivery): void
+  /** Gives everything back to its queue, in one frame. */
+  requeueAll(): void
+  /** Resolves once RabbitMQ has taken every settle written so far; rejects if that cannot be known. */
+  barrier(): Promise<void>
+  close(): Promise<void>
+}
 
 const EMPTY_BODY = Buffer.alloc(0)
 
 /** One message, delivered and not settled. */
 export class Delivery implements ReceivedMessage {
-  readonly channel: DeliveryChannel
+  readonly channel: DeliveryHolder
+  /** The delivery tag. Tags grow from one delivery of a channel to the next. */
   readonly tag: number
   readonly exchange: string
   readonly routingKey: string
   readonly redelivered: boolean
   properties: Properties
   body: Buffer
-  /** 1 at the first delivery; undefined where nobody counts. */
+  /** 1 at the first delivery; undefined if neither RabbitMQ nor the gateway counts. */
   deliveryCount: number | undefined
-  /** How often it was tried in vain before to be delivered to a subscription's endpoint. */
+  /** How many earlier deliveries to a subscription's endpoint failed. */
   attempts = 0
-  /** Called once if the channel closes first: the broker has requeued the message, or will. */
+  /** Called once if the channel closes first: RabbitMQ has requeued the message, or will. */
   onLost: (() => void) | undefined
 
-  constructor(channel: DeliveryChannel, message: ConsumeMessage) {
+  constructor(channel: DeliveryHolder, message: ConsumeMessage) {
     const { fields, properties, content } = message
     this.channel = channel
     this.tag = fields.deliveryTag
@@ -41,21 +53,21 @@ export class Delivery implements ReceivedMessage {
     this.redelivered = fields.redelivered
     this.properties = properties as Properties
     this.body = content
-    // Deliveries before this one: RabbitMQ 4.3 counts all of them in x-acquired-count, and only failed ones in x-delivery-count.
+    // RabbitMQ 4.3 counts all earlier deliveries in x-acquired-count, and only failed ones in x-delivery-count.
     const { headers } = this.properties
-    // At the first delivery neither is this queue's: a dead letter has what another queue counted.
+    // On a first delivery neither belongs to this queue: a dead letter still carries the count of the queue it died in.
     const earlier = this.redelivered ? (headers?.['x-acquired-count'] ?? headers?.['x-delivery-count']) : undefined
-    // A copy comes to its queue by the default exchange, and nowhere else with that queue's name.
+    // A copy reaches its queue through the default exchange, and only in that queue does the queue's name match.
     const isCopy = headers !== undefined && this.exchange === '' && headers[QUEUE_HEADER] === this.routingKey
     const before = isCopy ? headers[DELIVERIES_HEADER] : undefined
     const attempts = isCopy ? headers[ATTEMPTS_HEADER] : undefined
     if (typeof attempts === 'number' && attempts > 0) this.attempts = attempts
     if (typeof earlier === 'number') this.deliveryCount = earlier + 1
     else if (typeof before === 'number') this.deliveryCount = this.redelivered ? 2 : 1
-    if (typeof before === 'number') this.deliveryCount! += before
+    if (typeof before === 'number' && this.deliveryCount !== undefined) this.deliveryCount += before
   }
 
-  /** Lets its content go, where it is only to be held and given back. */
+  /** Frees the content of a delivery that is only held, to be given back later. */
   empty(): void {
     this.properties = {}
     this.body = EMPTY_BODY

@@ -1,22 +1,23 @@
 // A connection that receives and settles, and never publishes: under a memory or disk alarm RabbitMQ stops reading from every
-// connection that publishes, and with it their acks. One incarnation of it is an epoch, which lease ids name; the epoch's
-// control queue lives on this same connection, so that it is gone exactly when the epoch's leases are.
+// connection that publishes, and their acks would wait too.
 
 import { randomBytes } from 'node:crypto'
+import { FifoMap } from 'toad-cache'
 import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import type { ChannelModel, ConsumeMessage } from '../wire/amqplib.js'
 import { BrokerConnection, type Login } from '../wire/connection.js'
 import { within } from '../wire/deadline.js'
+import { type ReceivedMessage, receivedMessage } from '../wire/message.js'
 import { DeliveryChannel } from './delivery-channel.js'
 
 const MAX_IDLE_CHANNELS = 64
-/** So many are known to be over without asking RabbitMQ. */
+/** How many past epochs are remembered. Their leases are known to be gone without asking RabbitMQ. */
 export const MAX_PAST_EPOCHS = 1000
 export const EPOCH_BYTES = 8
 
-/** A name that nothing else ever had. */
+/** A random name for an epoch or an instance, which nothing else ever had. */
 export const newEpoch = (): string => randomBytes(EPOCH_BYTES).toString('base64url')
 
 /** The name of the queue through which other instances reach the leases of an epoch. */
@@ -26,22 +27,26 @@ export interface LeaseConnectionOptions {
   config: Config
   log: Log
   vhost: string
-  /** A command from another instance for the leases of this connection. */
-  onCommand: (message: ConsumeMessage) => void
+  /** Called with a command from another instance for the leases of this connection. */
+  onCommand: (command: ReceivedMessage) => void
   /**
-   * Names the instance. Its control queue is for leases on connections of other users, who may declare none: a connection
-   * with a login has the instance's name for its epoch, and `answers` the gateway's own connection that has the queue.
+   * The instance's name, if there are leases on connections of RabbitMQ users. Those users may not declare queues, so their
+   * connections use the instance's name as epoch, and the one connection with `answers` consumes the instance's control queue.
    */
   instance?: { name: string; answers: boolean } | undefined
+  /** The RabbitMQ user that the connection belongs to; the gateway's own user if absent. */
   login?: Login | undefined
 }
 
+/**
+ * A broker connection with its pool of channels. Each incarnation of it is an epoch, which lease ids name; the epoch's control
+ * queue is exclusive to this connection, so that the queue is gone exactly when the leases are.
+ */
 export class LeaseConnection {
   readonly connection: BrokerConnection
-  /** Names this incarnation; a new one at every reconnect. */
+  /** Names this incarnation; a new name at every reconnect, empty while there is no connection. */
   epoch = ''
-  /** Earlier incarnations, whose leases are gone. */
-  readonly #past = new Set<string>()
+  readonly #past = new FifoMap<true>(MAX_PAST_EPOCHS)
   readonly #options: LeaseConnectionOptions
   #idle: DeliveryChannel[] = []
   #open = new Set<DeliveryChannel>()
@@ -60,44 +65,46 @@ export class LeaseConnection {
     })
   }
 
-  /** Whether the epoch is or was one of this connection's: then nobody else knows more of its leases. */
+  /** Whether the epoch is or was one of this connection. If so, no other instance knows more about its leases. */
   knows(epoch: string): boolean {
-    return this.epoch === epoch || this.#past.has(epoch)
+    return this.epoch === epoch || this.#past.get(epoch) === true
   }
 
-  /** This incarnation and earlier ones. */
+  /** This epoch and the remembered earlier ones. */
   get epochs(): string[] {
-    return [this.epoch, ...this.#past].filter(Boolean)
+    return [this.epoch, ...(this.#past.keys() as Iterable<string>)].filter(Boolean)
   }
 
-  /** Channels in use or being opened: what decides where the next receive goes. */
+  /** Channels in use or being opened. The next receive goes to the connection with the fewest. */
   get busy(): number {
     return this.#open.size - this.#idle.length + this.#opening
   }
 
+  /** Open channels, idle ones included. */
   get channels(): number {
     return this.#open.size
   }
 
+  /** Whether AMQP_CHANNELS channels are in use. */
   get full(): boolean {
     return this.busy >= this.#options.config.AMQP_CHANNELS
   }
 
   /**
-   * A channel for one receive: one that rests, or a new one. It comes back by itself when it holds nothing any more.
+   * An idle channel or a new one, for one receive. It returns to the pool by itself once it holds nothing.
    * @throws Problem broker_unavailable, broker_timeout, too_many_waiters, too_many_leases
    */
   async takeChannel(): Promise<DeliveryChannel> {
     const model = await this.connection.ready()
-    const resting = this.#idle.pop()
-    if (resting) return resting
-    if (this.full) throw this.#refusal()
+    const idle = this.#idle.pop()
+    if (idle) return idle
+    if (this.full) throw this.#fullProblem()
     this.#opening++
     try {
       const channel = await DeliveryChannel.open(model, {
         log: this.#options.log,
         timeout: this.#options.config.BROKER_TIMEOUT,
-        onIdle: (idle) => this.#returnChannel(idle),
+        onIdle: (opened) => this.#returnChannel(opened),
         onClosed: (closed) => this.#dropChannel(closed),
       })
       this.#open.add(channel)
@@ -110,17 +117,18 @@ export class LeaseConnection {
     }
   }
 
+  /** Closes all channels, which gives back what they hold, and then the connection. */
   async close(): Promise<void> {
     await Promise.all([...this.#open].map((channel) => channel.close()))
     await this.connection.close()
   }
 
-  #refusal(): Problem {
+  #fullProblem(): Problem {
     let holding = 0
     for (const channel of this.#open) if (channel.held > 0) holding++
     return holding * 2 > this.#open.size
-      ? new Problem('too_many_leases', 'Too many receives hold open leases on this instance.')
-      : new Problem('too_many_waiters', 'Too many receives wait on this instance.')
+      ? new Problem('too_many_leases', 'Too many receives hold open leases on this instance. Settle some, or try again later.')
+      : new Problem('too_many_waiters', 'Too many receives wait on this instance. Try again later.')
   }
 
   #returnChannel(channel: DeliveryChannel): void {
@@ -139,24 +147,24 @@ export class LeaseConnection {
     this.#reset()
     const { log, config, onCommand, instance, login } = this.#options
     if (login) {
-      this.epoch = instance!.name
+      this.epoch = instance?.name ?? ''
       return
     }
     const epoch = newEpoch()
     const channel = await within(config.BROKER_TIMEOUT, 'channel.open', model.createChannel())
-    channel.on('error', (error: Error) => log.warn({ err: error }, 'the control channel failed'))
-    channel.on('handler-error' as 'error', (error: Error) => log.error({ err: error }, 'a control callback failed'))
-    // Without its control queue the epoch would look dead from outside while its leases live: then rather let both go.
+    channel.on('error', (error: Error) => log.warn({ err: error }, 'control channel failed'))
+    channel.on('handler-error' as 'error', (error: Error) => log.error({ err: error }, 'control callback failed'))
+    // Without its control queue the epoch would look dead to other instances while its leases live, so both must go.
     channel.on('close', () => this.connection.destroy('the control channel closed'))
     const answer = (message: ConsumeMessage | null) => {
-      if (message) onCommand(message)
+      if (message) onCommand(receivedMessage(message))
       else this.connection.destroy('the control queue was deleted')
     }
     const name = controlQueue(epoch)
     await channel.assertQueue(name, { exclusive: true, autoDelete: true, durable: false })
     await channel.consume(name, answer, { noAck: true })
     if (instance?.answers) {
-      // Not exclusive: the last incarnation's may still be there when this one comes.
+      // Not exclusive: the queue of the last incarnation may still exist when this one comes up.
       const queue = controlQueue(instance.name)
       await channel.assertQueue(queue, { autoDelete: true, durable: false })
       await channel.consume(queue, answer, { noAck: true })
@@ -165,8 +173,7 @@ export class LeaseConnection {
   }
 
   #reset(): void {
-    if (this.epoch && !this.#options.login) this.#past.add(this.epoch)
-    if (this.#past.size > MAX_PAST_EPOCHS) this.#past.delete(this.#past.values().next().value!)
+    if (this.epoch && !this.#options.login) this.#past.set(this.epoch, true)
     this.epoch = ''
     this.#idle = []
     this.#open.clear()

@@ -1,6 +1,7 @@
-// What kind of queue a name stands for. AMQP has no question for it, but a consumer with an argument that only streams know
-// is refused by every other queue with its type's name, before it could take a message.
+// The type of a queue. AMQP has no question for it, but a consumer with an argument that only streams know is refused by every
+// other queue with an error that names the queue's type, before it could take a message.
 
+import { LruMap } from 'toad-cache'
 import { Problem } from '../../problems.js'
 import type { Channel } from '../wire/amqplib.js'
 
@@ -9,14 +10,15 @@ export type QueueType = 'classic' | 'quorum' | 'stream' | 'other'
 const REMEMBER_TYPE_MS = 10 * 60_000
 const MAX_REMEMBERED_TYPES = 10_000
 
+/** The types of a vhost's queues, remembered for ten minutes. */
 export class QueueTypes {
   readonly #ask: (queue: string, work: (channel: Channel) => Promise<unknown>) => Promise<unknown>
   readonly #check: (queue: string) => Promise<unknown>
-  readonly #known = new Map<string, { type: Promise<QueueType | undefined>; at: number }>()
+  readonly #known = new LruMap<Promise<QueueType | undefined>>(MAX_REMEMBERED_TYPES, REMEMBER_TYPE_MS)
 
   /**
-   * @param ask runs its work on a scratch channel, since the answer mostly closes the channel; rejects with problems
-   * @param check rejects where there is no such queue
+   * @param ask runs its work on a scratch channel, which the answer mostly closes; rejects with a Problem
+   * @param check rejects if the queue does not exist
    */
   constructor(
     ask: (queue: string, work: (channel: Channel) => Promise<unknown>) => Promise<unknown>,
@@ -26,22 +28,21 @@ export class QueueTypes {
     this.#check = check
   }
 
-  /** The type, as it was within the last ten minutes; undefined where the broker didn't say. */
+  /** The type, no more than ten minutes old; undefined if RabbitMQ could not tell. Never rejects. */
   recentType(queue: string): Promise<QueueType | undefined> {
     const known = this.#known.get(queue)
-    if (known && Date.now() - known.at < REMEMBER_TYPE_MS) return known.type
+    if (known) return known
     const type = this.currentType(queue).catch(() => undefined)
-    this.#known.delete(queue)
-    this.#known.set(queue, { type, at: Date.now() })
-    if (this.#known.size > MAX_REMEMBERED_TYPES) this.#known.delete(this.#known.keys().next().value!)
+    this.#known.set(queue, type)
     return type
   }
 
+  /** Forgets the type of a queue that is declared or deleted. */
   forget(queue: string): void {
     this.#known.delete(queue)
   }
 
-  /** The type as it is now. @throws Problem queue_not_found, access_refused, broker_unavailable… */
+  /** Asks RabbitMQ for the type. @throws Problem queue_not_found, access_refused, broker_unavailable, broker_timeout */
   async currentType(queue: string): Promise<QueueType> {
     try {
       await this.#ask(queue, async (channel) => {
@@ -53,7 +54,7 @@ export class QueueTypes {
       if (!(error instanceof Problem) || error.code !== 'invalid_request') throw error
       const type = /queue type rabbit_(\w+)_queue/.exec(error.message)
       if (!type) {
-        // It broke down over the words of its refusal. That it is there is known by asking for it alone.
+        // RabbitMQ failed to write its refusal. A passive declare tells whether the queue exists.
         await this.#check(queue)
         return 'other'
       }

@@ -1,5 +1,6 @@
-// One receive: a consumer for as long as it takes, that never takes more than it may answer with and leaves nothing behind.
+// One receive: a consumer for as long as it takes, which never takes more messages than the response may hold and leaves none behind.
 
+import { Pause } from '../../lib/pause.js'
 import { Problem } from '../../problems.js'
 import { brokerProblem } from '../wire/errors.js'
 import type { Delivery } from './delivery.js'
@@ -9,39 +10,56 @@ export interface ReceiveOptions {
   queue: string
   /** 1 to 1000. */
   max: number
-  /** How long to wait for the first message, in milliseconds since 1970. */
+  /** Until when to wait for the first message, in milliseconds since 1970. */
   until: number
-  /** Bodies beyond this many bytes go back; the first message never does. */
+  /** Bodies beyond this many bytes in all go back; the first message never does. */
   maxBytes: number
-  interrupt: Interrupt
-  /** Told when it begins to wait, since nothing is there, and when it has waited. */
+  abort: ReceiveAbort
+  /** Called with 1 when the receive starts to wait because the queue is empty, and with -1 when it stops waiting. */
   onWait?: (change: 1 | -1) => void
 }
 
-/** Ends a waiting receive from outside: its client went away, or the gateway drains. */
-export class Interrupt {
-  reason: 'client_gone' | 'draining' | undefined
+/**
+ * Why a receive was ended from outside. `client_gone`: nobody reads the response. `superseded`: its caller no longer wants
+ * messages. `draining`: the gateway shuts down, and the receive returns what it has.
+ */
+export type AbortReason = 'client_gone' | 'superseded' | 'draining'
+
+/**
+ * Ends a waiting receive from outside. It has the vocabulary of AbortController, but for one listener: each receive makes one,
+ * and an AbortController costs twenty times the time and five times the memory.
+ */
+export class ReceiveAbort {
+  reason: AbortReason | undefined
   #listener: (() => void) | undefined
 
-  fire(reason: 'client_gone' | 'draining'): void {
+  /** The first reason counts. */
+  abort(reason: AbortReason): void {
     this.reason ??= reason
     this.#listener?.()
   }
 
-  listen(listener: (() => void) | undefined): void {
+  /** Sets the listener, in place of the one before; undefined removes it. */
+  onAbort(listener: (() => void) | undefined): void {
     this.#listener = listener
+  }
+
+  /** Whether the messages have nobody to go to. */
+  get isUnwanted(): boolean {
+    return this.reason === 'client_gone' || this.reason === 'superseded'
   }
 }
 
-/** Milliseconds for a queue that has messages to send the first. */
+/** How long the second look at a queue that has messages waits for the first of them. */
 const SECOND_LOOK_MS = 250
 
 let receiveTags = 0
 
 /**
- * Takes up to `max` messages, as soon as there is at least one, on a channel that nobody else receives on.
+ * Takes up to `max` messages, as soon as there is at least one, on a channel that no other receive uses. Resolves with an empty
+ * list if none came in time, or if the receive was aborted.
  * @throws Problem queue_not_found, stream_queue, resource_locked, access_refused, broker_unavailable, broker_timeout;
- *   the channel is then closed, or being closed, and whatever it had taken is back in the queue.
+ *   the channel is then closed, or closing, and everything it had taken is back in the queue
  */
 export async function receive(channel: DeliveryChannel, options: ReceiveOptions): Promise<Delivery[]> {
   try {
@@ -60,17 +78,15 @@ export async function receive(channel: DeliveryChannel, options: ReceiveOptions)
 
 async function collectDeliveries(
   channel: DeliveryChannel,
-  { queue, max, until, interrupt, onWait }: ReceiveOptions,
+  { queue, max, until, abort, onWait }: ReceiveOptions,
 ): Promise<Delivery[]> {
   const deliveries: Delivery[] = []
   let end = until
   let looked = false
   for (;;) {
     let ended = false
-    let wake: () => void = () => undefined
-    const awake = new Promise<void>((resolve) => {
-      wake = resolve
-    })
+    const pause = new Pause()
+    const wake = () => pause.end()
     const tag = `gateway.${++receiveTags}`
     channel.onClosed = wake
     await channel.consume(queue, { tag, prefetch: max }, (delivery) => {
@@ -78,35 +94,33 @@ async function collectDeliveries(
       else ended = true
       wake()
     })
-    const rest = end - Date.now()
-    if (rest > 0 && deliveries.length === 0 && !ended && !interrupt.reason) {
-      const timer = setTimeout(wake, rest)
-      interrupt.listen(wake)
+    const left = end - Date.now()
+    if (left > 0 && deliveries.length === 0 && !ended && !abort.reason) {
+      abort.onAbort(wake)
       onWait?.(1)
-      await awake
+      await pause.take(left)
       onWait?.(-1)
-      clearTimeout(timer)
-      interrupt.listen(undefined)
+      abort.onAbort(undefined)
     }
     if (channel.closed) throw channel.failure()
     if (!ended) {
       const cancelled = channel.cancel(tag)
-      // With its prefetch used up the consumer gets nothing more, and whatever settles one of these comes after the cancel:
-      // nobody has to wait for its answer. Should none come, the channel closes, as it does when it dies a moment later.
+      // A consumer whose prefetch is used up gets nothing more, and every settle of these messages comes after the cancel. So
+      // nobody waits for its answer. If none comes, the channel is closed, as if it had died a moment later.
       if (deliveries.length === max) {
         cancelled.catch(() => channel.close())
         return deliveries
       }
       await cancelled
-      if (deliveries.length > 0 || looked || interrupt.reason || (await channel.messageCount(queue)) === 0) return deliveries
-      // A busy quorum queue may not have sent what it has before the cancel: once more, with a little patience.
+      if (deliveries.length > 0 || looked || abort.reason || (await channel.messageCount(queue)) === 0) return deliveries
+      // A busy quorum queue may not have sent its messages before the cancel: look once more, and wait a little.
       looked = true
       end = Date.now() + SECOND_LOOK_MS
       continue
     }
-    // The broker ended the consumer: the queue was deleted, or its node went away. Asking again tells.
+    // RabbitMQ ended the consumer: the queue was deleted, or its node went away. Consuming again tells which.
     if (deliveries.length > 0)
-      throw new Problem('broker_unavailable', 'RabbitMQ ended the consumer: its queue was deleted, or has moved.')
+      throw new Problem('broker_unavailable', 'RabbitMQ ended the consumer: the queue was deleted or has moved to another node.')
   }
 }
 
@@ -122,27 +136,33 @@ function withinBytes(channel: DeliveryChannel, deliveries: Delivery[], maxBytes:
 }
 
 function channelProblem(channel: DeliveryChannel, error: unknown): Problem {
-  // The channel's own error has the reply code; what the call itself was rejected with may only say "channel closed".
+  // The channel's own error has the reply code; the call's rejection may only say "channel closed".
   if (channel.closed) return channel.failure()
   void channel.close()
   return brokerProblem(error)
 }
 
 /**
- * Gives messages back in the order of their delivery, and resolves when the broker has them.
- * RabbitMQ 3 puts what is nacked at the tail of a quorum queue, but what a closing channel held at its head, in order. RabbitMQ 4
- * puts many that are nacked one by one back in blocks of an order of its own, but all that one nack names in theirs.
+ * Gives messages back in order of delivery, and resolves when RabbitMQ has them. Never throws: a channel that dies gives them
+ * back as well.
+ *
+ * RabbitMQ 3 puts nacked messages at the tail of a quorum queue, but the messages of a closing channel at its head, in order.
+ * RabbitMQ 4 returns messages that are nacked one by one in blocks, each in an order of its own, but keeps the order of the
+ * messages of a single nack.
  */
 export async function giveBack(deliveries: Delivery[], brokerVersion: string): Promise<void> {
   const channel = deliveries[0]?.channel
   if (!channel || channel.closed) return
   const before = channel.held
   if (before === deliveries.length) {
-    if (brokerVersion.startsWith('3.') && !channel.isAwaited) return channel.close()
+    if (requeuesAtTail(brokerVersion) && !channel.isAwaited) return channel.close()
     channel.requeueAll()
   } else {
     for (const delivery of deliveries) channel.settle(delivery, 'requeue')
   }
   if (channel.held === before) return
-  await channel.barrier().catch(() => undefined) // a channel that died gave them back as well
+  await channel.barrier().catch(() => undefined)
 }
+
+/** Whether quorum queues of this broker put nacked messages at their tail, as those of RabbitMQ 3 do. */
+export const requeuesAtTail = (brokerVersion: string): boolean => brokerVersion.startsWith('3.')

@@ -1,77 +1,88 @@
-// Receives of one queue that come in the same turn of the event loop share a channel and a consumer: to begin and to end one
-// costs RabbitMQ, and the gateway, more than the message that it brings.
+// Receives of one message from the same queue that come in the same turn of the event loop share a channel and a consumer: to
+// start and to cancel a consumer costs RabbitMQ, and the gateway, more than the message it brings.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Delivery } from './delivery.js'
 import type { DeliveryChannel } from './delivery-channel.js'
 import type { QueueType } from './queue-types.js'
-import { Interrupt, type ReceiveOptions, receive } from './receive.js'
+import { ReceiveAbort, type ReceiveOptions, receive, requeuesAtTail } from './receive.js'
 
-/** So many go together at most: a channel that dies hurts no more. */
+/** The most receives that share a channel, so that a channel that dies takes few leases with it. */
 const MAX_SHARING = 32
-/** Of larger bodies no more than this is dealt out in a turn: their answers take memory until they are on their way. */
+/** The most bytes of bodies handed out in one turn: their responses take memory until they are written. */
 const MAX_BYTES_PER_TURN = 256 * 1024
 
-/** Where a receive goes to. */
+/** A channel to receive on, and its connection. */
 export interface ReceiveChannel {
   channel: DeliveryChannel
+  /** Names the incarnation of the connection. */
   epoch: string
   brokerVersion: string
 }
 
-/** What a receive got, and where it is held. */
+/** The result of a receive, and which connection holds it. */
 export interface ReceivedBatch extends Omit<ReceiveChannel, 'channel'> {
   deliveries: Delivery[]
 }
 
 interface PendingReceive {
   options: ReceiveOptions
-  resolve: (taken: ReceivedBatch | Promise<ReceivedBatch>) => void
+  resolve: (batch: ReceivedBatch | Promise<ReceivedBatch>) => void
   reject: (error: unknown) => void
 }
 
+/** The receives of one vhost. */
 export class SharedReceive {
   readonly #take: (queue: string) => Promise<ReceiveChannel>
   readonly #type: (queue: string) => Promise<QueueType | undefined>
+  /** Receives of this turn, by queue. */
   readonly #gathering = new Map<string, PendingReceive[]>()
-  /** How many wait for a message, by queue: where somebody does, there is none. */
+  /** How many receives wait for a message, by queue: a queue with waiting receives is empty. */
   readonly #waiting = new Map<string, number>()
 
-  /** @param take finds a channel; @param type tells what kind of queue it is, as far as is known */
+  /**
+   * @param take finds a channel for a receive
+   * @param type the type of a queue, if it is known
+   */
   constructor(take: (queue: string) => Promise<ReceiveChannel>, type: (queue: string) => Promise<QueueType | undefined>) {
     this.#take = take
     this.#type = type
   }
 
   /**
-   * As receive(), on a channel of its own, which holds nothing else: all of it can be given back in order.
-   * @throws Problem as receive() and LeaseConnection.take()
+   * Receives on a channel of its own, so that everything it holds can be given back in order. Resolves as soon as there is a
+   * message, or with none at the end of the wait.
+   * @throws Problem queue_not_found, stream_queue, resource_locked, access_refused, broker_unavailable, broker_timeout,
+   *   too_many_waiters, too_many_leases
    */
-  async alone(options: ReceiveOptions): Promise<ReceivedBatch> {
-    const { channel, ...place } = await this.#take(options.queue)
+  async receiveAlone(options: ReceiveOptions): Promise<ReceivedBatch> {
+    const { channel, ...connection } = await this.#take(options.queue)
     const onWait = (change: 1 | -1) => this.#count(options.queue, change)
-    return { deliveries: await receive(channel, { ...options, onWait }), ...place }
+    return { deliveries: await receive(channel, { ...options, onWait }), ...connection }
   }
 
-  /** As alone(), for a receive of one message, which may come on a channel with others'. */
-  one(options: ReceiveOptions): Promise<ReceivedBatch> {
-    // Whoever wants to wait does so behind those who wait already, without a look at what is not there.
-    if (this.#waiting.has(options.queue) && options.until > Date.now()) return this.alone(options)
+  /**
+   * Receives one message, perhaps on a channel that others share.
+   * @throws Problem the same codes as `receiveAlone()`
+   */
+  receiveOne(options: ReceiveOptions): Promise<ReceivedBatch> {
+    // The queue is empty if others wait for it already. A receive that may wait goes behind them, without a look at the queue.
+    if (this.#waiting.has(options.queue) && options.until > Date.now()) return this.receiveAlone(options)
     return new Promise((resolve, reject) => {
       const { queue } = options
-      const member: PendingReceive = { options, resolve, reject }
+      const pending: PendingReceive = { options, resolve, reject }
       const others = this.#gathering.get(queue)
       if (others && others.length < MAX_SHARING) {
-        others.push(member)
+        others.push(pending)
         return
       }
-      const members = [member]
-      this.#gathering.set(queue, members)
-      // What else comes from the network in this turn comes before.
+      const group = [pending]
+      this.#gathering.set(queue, group)
+      // setImmediate runs after the requests that the network brings in this turn.
       setImmediate(() => {
-        if (this.#gathering.get(queue) === members) this.#gathering.delete(queue)
-        if (members.length === 1) resolve(this.alone(options))
-        else void this.#together(queue, members)
+        if (this.#gathering.get(queue) === group) this.#gathering.delete(queue)
+        if (group.length === 1) resolve(this.receiveAlone(options))
+        else void this.#receiveTogether(queue, group)
       })
     })
   }
@@ -82,36 +93,36 @@ export class SharedReceive {
     else this.#waiting.delete(queue)
   }
 
-  /** Nobody waits for the others' messages: once there are some, those for whom there were none look again. */
-  async #together(queue: string, members: PendingReceive[]): Promise<void> {
+  /** Takes what is ready and hands it out. Receives that got nothing, although others did, try again on their own. */
+  async #receiveTogether(queue: string, group: PendingReceive[]): Promise<void> {
     try {
-      const { channel, ...place } = await this.#take(queue)
-      // RabbitMQ 3 puts what is given back to a quorum queue at its tail, unless its channel closes: nobody may share one.
-      if (place.brokerVersion.startsWith('3.') && (await this.#type(queue)) !== 'classic') {
+      const { channel, ...connection } = await this.#take(queue)
+      // Such a queue keeps the order of what is given back only if the channel closes, so nobody may share it.
+      if (requeuesAtTail(connection.brokerVersion) && (await this.#type(queue)) !== 'classic') {
         channel.received()
-        for (const { options, resolve } of members) resolve(this.alone(options))
+        for (const { options, resolve } of group) resolve(this.receiveAlone(options))
         return
       }
-      const options = { queue, max: members.length, until: 0, maxBytes: Number.POSITIVE_INFINITY, interrupt: new Interrupt() }
+      const options = { queue, max: group.length, until: 0, maxBytes: Number.POSITIVE_INFINITY, abort: new ReceiveAbort() }
       const deliveries = await receive(channel, options)
       const isEmpty = deliveries.length === 0
       let bytes = 0
-      for (const { options, resolve } of members) {
+      for (const { options, resolve } of group) {
         const delivery = deliveries.shift()
         if (delivery) {
-          resolve({ deliveries: [delivery], ...place })
+          resolve({ deliveries: [delivery], ...connection })
           bytes += delivery.body.length
           if (bytes > MAX_BYTES_PER_TURN) {
             bytes = 0
             await nextTurn()
             if (channel.closed) throw channel.failure()
           }
-        } else if (!isEmpty) resolve(this.one(options))
-        else if (options.until > Date.now()) resolve(this.alone(options))
-        else resolve({ deliveries: [], ...place })
+        } else if (!isEmpty) resolve(this.receiveOne(options))
+        else if (options.until > Date.now()) resolve(this.receiveAlone(options))
+        else resolve({ deliveries: [], ...connection })
       }
     } catch (error) {
-      for (const { reject } of members) reject(error)
+      for (const { reject } of group) reject(error)
     }
   }
 }

@@ -1,5 +1,5 @@
-// Messages over which RabbitMQ may break down get a connection of their own to lose: converting a decimal header for a stream
-// fails in every version we know (3.10 to 4.3), and ends the connection that published it with everything in flight there.
+// Messages that may end a whole connection are published over one of their own. Every known version of RabbitMQ (3.10 to 4.3)
+// fails to convert a decimal header for a stream, and closes the connection that published it with everything in flight on it.
 
 import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
@@ -9,18 +9,23 @@ import { BrokerConnection, type Login } from '../wire/connection.js'
 import type { PublishMessage } from '../wire/message.js'
 import { ExchangeConfirmChannel } from './confirm-channel.js'
 
+/** AMQP's reply code for an internal error of the broker. */
+const INTERNAL_ERROR = 541
+
 export interface PublisherOptions {
   config: Config
   log: Log
   metrics: Metrics
   vhost: string
+  /** The RabbitMQ user to publish as; the gateway's own user if absent. */
   login?: Login | undefined
 }
 
+/** Publishes risky messages one at a time, over a connection that nothing else uses and that is closed when none is left. */
 export class IsolatedPublisher {
   readonly #options: PublisherOptions
   #connection: BrokerConnection | undefined
-  /** One at a time, so that it is known which one the broker failed over. */
+  /** One message at a time, so that it is known which one made the broker fail. */
   #last: Promise<unknown> = Promise.resolve()
   #queued = 0
 
@@ -29,9 +34,10 @@ export class IsolatedPublisher {
   }
 
   /**
-   * Publishes one message, after those that came before it.
-   * @returns whether a queue took it
-   * @throws as Publisher.publish(), and Problem invalid_message: the broker failed over it, and it is not stored
+   * Publishes one message, after those that came before it, and waits for its confirm.
+   * @returns whether a queue took it; false if the exchange routed it to none
+   * @throws Problem invalid_message: RabbitMQ failed over the message, which is not stored; broker_unavailable,
+   *   exchange_not_found, access_refused, publish_rejected, publish_outcome_unknown
    */
   publish(message: PublishMessage): Promise<boolean> {
     this.#queued++
@@ -44,6 +50,7 @@ export class IsolatedPublisher {
     return done
   }
 
+  /** Closes the connection, if there is one. The next message opens another. */
   async close(): Promise<void> {
     const connection = this.#connection
     this.#connection = undefined
@@ -67,8 +74,8 @@ export class IsolatedPublisher {
       return routed
     } catch (error) {
       void this.close()
-      // Through a named exchange another queue may have it.
-      if (code !== 541 || message.exchange !== '') throw error
+      // A named exchange may have routed it to other queues as well: then nobody knows.
+      if (code !== INTERNAL_ERROR || message.exchange !== '') throw error
       throw new Problem('invalid_message', 'A RabbitMQ stream takes no decimal headers. The message was not stored.', {
         cause: error,
       })

@@ -1,8 +1,8 @@
-// Publishes with confirms and `mandatory`, always, and tells what is known: confirmed, unroutable, rejected, or unknown.
-// Exchanges have a confirm channel each, since a publish to one that is missing closes its channel and everything in flight there.
+// Publishes with confirms and `mandatory`, always, and reports what is known: confirmed, unroutable, rejected or unknown.
 
 import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
+import { Pause } from '../../lib/pause.js'
 import type { Metrics } from '../../metrics.js'
 import { Problem } from '../../problems.js'
 import type { ChannelModel } from '../wire/amqplib.js'
@@ -10,28 +10,30 @@ import { BrokerConnection } from '../wire/connection.js'
 import { breaksStreams } from '../wire/crash-guards.js'
 import type { PublishMessage } from '../wire/message.js'
 import { ExchangeConfirmChannel } from './confirm-channel.js'
+import { ExchangeChannels } from './exchange-channels.js'
 import { IsolatedPublisher, type PublisherOptions } from './isolated-publisher.js'
 
 const MAX_PUBLISH_CHANNELS = 256
 const CANARY_INTERVAL_MS = 1000
 const STALLED_AFTER_MS = 3000
-/** A channel that is silent for so long may be the only one: another one tells. */
+/** After this silence the default exchange's channel is replaced: perhaps only the channel is stuck, and another one will tell. */
 const REPLACE_CHANNEL_AFTER_MS = 6000
 
+/** The publishing connection of a vhost: a confirm channel for each exchange, and a bound on the bytes in flight. */
 export class Publisher {
   readonly connection: BrokerConnection
   readonly #config: Config
   readonly #metrics: Metrics
   readonly #log: Log
-  #channels = new Map<string, Promise<ExchangeConfirmChannel>>()
+  readonly #channels = new ExchangeChannels<ExchangeConfirmChannel>(MAX_PUBLISH_CHANNELS, (channel) => void channel.close())
   /** The default exchange's channel, which also carries the canary. */
   #default: ExchangeConfirmChannel | undefined
   #bytes = 0
   #incarnation = 0
-  /** Resolves when the last of those who publish many has written. */
+  /** Resolves when the last caller of `publishWhenRoom()` has written its message. */
   #turn: Promise<unknown> = Promise.resolve()
-  /** Makes the one whose turn it is look again. */
-  #wake = (): void => undefined
+  /** The wait for room of the caller whose turn it is. */
+  readonly #room = new Pause()
   readonly #isolated: IsolatedPublisher
   readonly #ticks: NodeJS.Timeout
   readonly #hasCanary: boolean
@@ -51,27 +53,27 @@ export class Publisher {
       onUp: (model) => this.#up(model),
       onDown: () => this.#renew(),
     })
-    // A user may have no right to publish to nowhere.
+    // A RabbitMQ user may lack the right to publish the canary.
     this.#hasCanary = options.login === undefined
     this.#ticks = setInterval(() => this.#tick(), CANARY_INTERVAL_MS)
   }
 
-  /** Whether the broker has not answered for some seconds, though the connection still stands. */
+  /** Whether RabbitMQ has not answered for some seconds, although the connection still stands. */
   get stalled(): boolean {
     return (this.#default?.silentFor ?? 0) > STALLED_AFTER_MS
   }
 
-  /** Bytes published that wait for their confirm. */
+  /** Bytes of bodies that were published and wait for their confirm. */
   get unconfirmedBytes(): number {
     return this.#bytes
   }
 
   /**
-   * Publishes one message and waits for what the broker says of it, PUBLISH_TIMEOUT at most.
-   * @returns whether a queue took it (false: the exchange routed it nowhere)
-   * @throws Problem broker_unavailable, broker_blocked, overloaded, exchange_not_found, access_refused: not stored;
-   *   publish_rejected: the broker nacked it; publish_outcome_unknown: no confirm came.
-   * @param options.counted false: the gateway's own, which stands in no metric
+   * Publishes one message and waits for its confirm, at most PUBLISH_TIMEOUT.
+   * @param options.counted false for messages of the gateway itself, which are in no metric
+   * @returns whether a queue took it; false if the exchange routed it to none
+   * @throws Problem broker_unavailable, broker_blocked, overloaded, exchange_not_found, access_refused, invalid_message,
+   *   message_too_large: not stored; publish_rejected: RabbitMQ nacked it; publish_outcome_unknown: no confirm came
    */
   async publish(message: PublishMessage, options?: { counted: boolean }): Promise<boolean> {
     if (breaksStreams(message.properties.headers)) return this.#isolated.publish(message)
@@ -80,24 +82,21 @@ export class Publisher {
   }
 
   /**
-   * As publish(), for those who publish many: waits until the message fits beside what is in flight, in turn with others who
-   * wait, and resolves once it is written.
-   * @param wanted asked before it is written, every second at least: false gives it up
-   * @throws Problem overloaded: it was given up; and as publish(), for what is known before the message is written
+   * For callers that publish many messages: waits until the message fits beside the bytes in flight, in turn with the other
+   * callers, and resolves once it is written. The confirm is in an object, since an async function would wait for it.
+   * @param wanted asked before the message is written, at least every second; false gives it up
+   * @returns the promise of `publish()`: whether a queue took it, or its problem
+   * @throws Problem overloaded: it was given up; broker_unavailable, broker_blocked, exchange_not_found, access_refused
    */
   async publishWhenRoom(message: PublishMessage, wanted: () => boolean): Promise<{ confirmed: Promise<boolean> }> {
     if (breaksStreams(message.properties.headers)) {
-      // These are in flight one at a time, so that waiting for one is waiting for room.
+      // These are in flight one at a time, so to wait for one is to wait for room.
       const confirmed = this.#isolated.publish(message)
       await confirmed.catch(() => undefined)
       return { confirmed }
     }
     const written = this.#turn.then(async () => {
-      while (wanted() && !this.#fits(message) && this.connection.state === 'up') {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve
-        })
-      }
+      while (wanted() && !this.#fits(message) && this.connection.state === 'up') await this.#room.take()
       if (!wanted()) throw new Problem('overloaded', 'The client did not wait until there was room. The message was not stored.')
       const channel = await this.#channelFor(message)
       return { confirmed: channel.publish(message) }
@@ -107,8 +106,8 @@ export class Publisher {
   }
 
   /**
-   * Writes one message to the connection and waits for nothing.
-   * @throws as publish(), for what is known before the message is written
+   * Writes one message to the connection and does not wait for its confirm.
+   * @throws Problem broker_unavailable, broker_blocked, overloaded, exchange_not_found, access_refused: not stored
    */
   async publishUnconfirmed(message: PublishMessage): Promise<void> {
     if (breaksStreams(message.properties.headers)) {
@@ -119,19 +118,24 @@ export class Publisher {
     channel.publish(message).catch(() => undefined)
   }
 
-  /** Forgets the exchange's channel, so that the next publish looks the exchange up again. */
+  /** Closes the exchange's channel, so that the next publish checks again whether the exchange exists. */
   async closeChannel(exchange: string): Promise<void> {
-    const channel = this.#channels.get(exchange)
-    this.#channels.delete(exchange)
-    await channel?.then(
-      (open) => open.close(),
+    await this.#channels.remove(exchange)?.then(
+      (channel) => channel.close(),
       () => undefined,
     )
   }
 
+  /** Closes the connection. Messages in flight become publish_outcome_unknown. */
   async close(): Promise<void> {
     clearInterval(this.#ticks)
     await Promise.all([this.connection.close(), this.#isolated.close()])
+  }
+
+  /** Resolves if messages can be published. @throws Problem broker_unavailable, broker_blocked */
+  async ready(): Promise<void> {
+    await this.connection.ready()
+    this.#requireUsable()
   }
 
   async #channelFor(message: PublishMessage): Promise<ExchangeConfirmChannel> {
@@ -140,20 +144,11 @@ export class Publisher {
     if (!this.#fits(message)) {
       throw new Problem('overloaded', 'Too many bytes wait for their confirms. The message was not stored.')
     }
-    const open = this.#channels.get(message.exchange)
-    if (open) return open
-    if (this.#channels.size >= MAX_PUBLISH_CHANNELS) this.#evict()
-    return this.#open(model, message.exchange)
+    return this.#channels.get(message.exchange, (closed) => this.#open(model, message.exchange, closed))
   }
 
   #fits({ body }: PublishMessage): boolean {
     return this.#bytes === 0 || this.#bytes + body.length <= this.#config.PUBLISH_BUFFER
-  }
-
-  /** Resolves once messages may be published. @throws Problem broker_unavailable, broker_blocked: none can be just now */
-  async ready(): Promise<void> {
-    await this.connection.ready()
-    this.#requireUsable()
   }
 
   #requireUsable(): ChannelModel {
@@ -161,7 +156,7 @@ export class Publisher {
     if (this.connection.state === 'blocked') {
       throw new Problem(
         'broker_blocked',
-        `RabbitMQ accepts no messages just now (${this.connection.reason}). The message was not stored.`,
+        `RabbitMQ currently accepts no messages (${this.connection.reason}). The message was not stored.`,
       )
     }
     if (this.stalled) {
@@ -170,80 +165,67 @@ export class Publisher {
     return model
   }
 
-  #open(model: ChannelModel, exchange: string): Promise<ExchangeConfirmChannel> {
+  async #open(model: ChannelModel, exchange: string, closed: () => void): Promise<ExchangeConfirmChannel> {
     const incarnation = this.#incarnation
-    const opening = ExchangeConfirmChannel.open(model, exchange, {
+    let channel: ExchangeConfirmChannel | undefined
+    channel = await ExchangeConfirmChannel.open(model, exchange, {
       config: this.#config,
       metrics: this.#metrics,
       log: this.#log,
       bytes: (change) => {
-        // A channel of an earlier incarnation has nothing to give back to this one's count.
+        // The count of an earlier incarnation started at zero again.
         if (this.#incarnation !== incarnation) return
         this.#bytes += change
-        if (change < 0) this.#wake()
+        if (change < 0) this.#room.end()
       },
       closed: () => {
-        if (this.#channels.get(exchange) !== opening) return // another one has its place already
-        this.#channels.delete(exchange)
-        if (exchange === '') this.#default = undefined
+        closed()
+        if (channel && this.#default === channel) this.#default = undefined
       },
     })
-    this.#channels.set(exchange, opening)
-    opening.then(
-      (channel) => {
-        if (exchange === '' && this.#incarnation === incarnation) this.#default = channel
-      },
-      () => {
-        if (this.#channels.get(exchange) === opening) this.#channels.delete(exchange)
-      },
-    )
-    return opening
+    if (exchange === '' && this.#incarnation === incarnation) this.#default = channel
+    return channel
   }
 
   async #up(model: ChannelModel): Promise<void> {
     this.#renew()
-    await this.#open(model, '')
+    await this.#channels.replace('', (closed) => this.#open(model, '', closed))
   }
 
   #renew(): void {
     this.#incarnation++
-    this.#channels = new Map()
+    this.#channels.reset()
     this.#default = undefined
     this.#bytes = 0
-    this.#wake()
-  }
-
-  /** The least recently opened exchange goes; its channel closes once nothing is in flight on it. */
-  #evict(): void {
-    const oldest = [...this.#channels.keys()].find((exchange) => exchange !== '')
-    if (oldest !== undefined) void this.closeChannel(oldest)
+    this.#room.end()
   }
 
   /**
-   * Opens the default exchange's channel anew where there is none, or where it has been silent for long: a broken queue can
-   * block a channel in RabbitMQ for good, while the broker is well. What was in flight on it is unknown.
+   * Opens another channel for the default exchange if there is none, or if it has been silent for long: a broken queue can block
+   * a channel inside RabbitMQ permanently, while the broker is well. Messages in flight on the old channel become unknown.
    */
   async #replaceDefault(): Promise<void> {
     if (this.#isReplacing) return
     this.#isReplacing = true
     const silent = this.#default
     try {
-      await this.#open(this.connection.model(), '')
-      if (silent) this.#log.warn({}, 'RabbitMQ did not answer on a channel that publishes: it has another one now')
+      const model = this.connection.model()
+      await this.#channels.replace('', (closed) => this.#open(model, '', closed))
+      if (silent) this.#log.warn({}, 'publish channel replaced: RabbitMQ did not answer on the old one')
       void silent?.close()
     } catch (error) {
-      this.#log.warn({ err: error }, 'no channel for publishing')
+      this.#log.warn({ err: error }, 'publish channel could not be opened')
     } finally {
       this.#isReplacing = false
     }
   }
 
   /**
-   * A connection hears of an alarm only when it publishes, and of a frozen broker only after three heartbeats. So one that
-   * is idle publishes a byte that goes nowhere every second.
+   * RabbitMQ tells a connection about an alarm only when the connection publishes, and a frozen broker shows only after missed
+   * heartbeats. So an idle connection publishes a byte that goes nowhere every second.
    */
   #tick(): void {
-    this.#wake()
+    this.#room.end()
     if (this.connection.state !== 'up' || !this.#hasCanary) return
     this.#default?.probe(CANARY_INTERVAL_MS)
     if (this.#default && this.#default.silentFor < REPLACE_CHANNEL_AFTER_MS) return

@@ -1,15 +1,16 @@
-// Calls over RabbitMQ's direct reply-to (https://www.rabbitmq.com/docs/direct-reply-to): one reply consumer on one channel
-// of the publish connection serves all calls, matched by a correlation id of our own.
+// Calls over RabbitMQ's direct reply-to (https://www.rabbitmq.com/docs/direct-reply-to): one reply consumer on a channel of the
+// publish connection serves all calls to an exchange, matched by a correlation id of ours.
 
 import { randomBytes } from 'node:crypto'
 import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
-import type { Channel, ChannelModel, ConsumeMessage } from '../wire/amqplib.js'
+import type { Channel, ChannelModel } from '../wire/amqplib.js'
 import type { BrokerConnection } from '../wire/connection.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
-import type { Properties } from '../wire/message.js'
+import { type Properties, type ReceivedMessage, receivedMessage } from '../wire/message.js'
+import { ExchangeChannels } from './exchange-channels.js'
 
 const REPLY_TO = 'amq.rabbitmq.reply-to'
 
@@ -18,25 +19,28 @@ export interface RpcCall {
   routingKey: string
   body: Buffer
   properties?: Properties
-  /** Milliseconds until the reply counts as lost; also the request's `expiration`, so that nobody does dead work. */
+  /** Milliseconds to wait for the reply; also the request's `expiration`, so that nobody works on a request that is given up. */
   timeout: number
 }
 
 interface PendingCall {
   channel: Channel
-  resolve: (reply: ConsumeMessage) => void
+  resolve: (reply: ReceivedMessage) => void
   reject: (problem: Problem) => void
   timer: NodeJS.Timeout
 }
 
 const MAX_RPC_CHANNELS = 64
+/** Between looks whether an evicted channel still has calls that wait for a reply. */
+const CLOSE_RETRY_MS = 1000
 
+/** Calls and replies over one broker connection. */
 export class RpcClient {
   readonly #connection: BrokerConnection
   readonly #config: Config
   readonly #log: Log
-  /** By exchange: a call to one that is missing closes its channel, and every call under way on it. */
-  readonly #channels = new Map<string, Promise<Channel>>()
+  /** A call to a missing exchange closes its channel, and fails every other call on it. */
+  readonly #channels = new ExchangeChannels<Channel>(MAX_RPC_CHANNELS, (channel) => this.#closeWhenIdle(channel))
   readonly #pending = new Map<string, PendingCall>()
 
   constructor(connection: BrokerConnection, config: Config, log: Log) {
@@ -45,16 +49,16 @@ export class RpcClient {
     this.#log = log
   }
 
-  /** Calls that wait for their reply. */
+  /** How many calls wait for their reply. */
   get pending(): number {
     return this.#pending.size
   }
 
   /**
-   * Publishes a request and resolves with its reply.
+   * Publishes a request and resolves with its reply. On the wire its correlation id is the client's own, so the reply has that one.
    * @throws Problem unroutable (no queue took the request), exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable
    */
-  async call({ exchange, routingKey, body, properties, timeout }: RpcCall): Promise<ConsumeMessage> {
+  async call({ exchange, routingKey, body, properties, timeout }: RpcCall): Promise<ReceivedMessage> {
     const channel = await this.#open(exchange)
     const id = randomBytes(12).toString('base64url')
     return new Promise((resolve, reject) => {
@@ -74,25 +78,18 @@ export class RpcClient {
     })
   }
 
-  /** Sends a reply to a request that came with `replyTo`. Not confirmed: a caller that gets none asks again. */
-  async reply(request: ConsumeMessage, body: Buffer): Promise<void> {
-    const { replyTo, correlationId } = request.properties
+  /** Publishes a reply to a request that came with `replyTo`. Not confirmed: a caller that gets no reply asks again. */
+  async reply({ properties: { replyTo, correlationId } }: ReceivedMessage, body: Buffer): Promise<void> {
     if (!replyTo) return
     const channel = await this.#open('')
-    channel.publish('', replyTo, body, { correlationId })
+    channel.publish('', replyTo, body, correlationId === undefined ? {} : { correlationId })
   }
 
   async #open(exchange: string): Promise<Channel> {
     const model = await this.#connection.ready()
-    if (this.#connection.state === 'blocked') throw new Problem('broker_blocked', 'RabbitMQ accepts no messages just now.')
-    const open = this.#channels.get(exchange)
-    if (open) return open
-    if (this.#channels.size >= MAX_RPC_CHANNELS) this.#evict()
-    const opening = this.#create(model, exchange, () => {
-      if (this.#channels.get(exchange) === opening) this.#channels.delete(exchange)
-    })
-    this.#channels.set(exchange, opening)
-    return opening
+    if (this.#connection.state === 'blocked')
+      throw new Problem('broker_blocked', 'RabbitMQ currently accepts no messages: a memory or disk alarm is set.')
+    return this.#channels.get(exchange, (closed) => this.#create(model, exchange, closed))
   }
 
   async #create(model: ChannelModel, exchange: string, closed: () => void): Promise<Channel> {
@@ -103,7 +100,7 @@ export class RpcClient {
       channel.on('error', (error: Error) => {
         failure = error
       })
-      channel.on('handler-error' as 'error', (error: Error) => this.#log.error({ err: error }, 'a reply callback failed'))
+      channel.on('handler-error' as 'error', (error: Error) => this.#log.error({ err: error }, 'reply callback failed'))
       channel.on('return', (message) => {
         this.#fail(String(message.properties.correlationId), new Problem('unroutable', 'No queue took the request.'))
       })
@@ -111,7 +108,8 @@ export class RpcClient {
         closed()
         this.#channelClosed(channel, failure)
       })
-      const consuming = channel.consume(REPLY_TO, (message) => message && this.#replied(message), { noAck: true })
+      const replied = (reply: ReceivedMessage) => this.#replied(reply)
+      const consuming = channel.consume(REPLY_TO, (message) => message && replied(receivedMessage(message)), { noAck: true })
       await within(BROKER_TIMEOUT, 'basic.consume', consuming)
       if (exchange !== '') await within(BROKER_TIMEOUT, 'exchange.declare', channel.checkExchange(exchange))
       return channel
@@ -121,7 +119,7 @@ export class RpcClient {
     }
   }
 
-  /** Only where one call alone was under way is it known whose the fault was. */
+  /** Only a call that was alone on its channel is known to have caused the close. */
   #channelClosed(channel: Channel, failure: Error | undefined): void {
     const ids = [...this.#pending].filter(([, pending]) => pending.channel === channel).map(([id]) => id)
     const known = ids.length === 1 && failure !== undefined
@@ -129,25 +127,19 @@ export class RpcClient {
     for (const id of ids) this.#fail(id, known ? brokerProblem(failure, 'exchange_not_found') : lost)
   }
 
-  #evict(): void {
-    const oldest = [...this.#channels.keys()].find((exchange) => exchange !== '')
-    if (oldest === undefined) return
-    const opening = this.#channels.get(oldest)
-    this.#channels.delete(oldest)
-    const close = (channel: Channel) => {
-      const busy = [...this.#pending.values()].some((pending) => pending.channel === channel)
-      if (busy) setTimeout(() => close(channel), 1000)
-      else void waitQuietly(this.#config.BROKER_TIMEOUT, channel.close())
-    }
-    opening?.then(close, () => undefined)
+  #closeWhenIdle(channel: Channel): void {
+    const busy = [...this.#pending.values()].some((pending) => pending.channel === channel)
+    if (busy) setTimeout(() => this.#closeWhenIdle(channel), CLOSE_RETRY_MS)
+    else void waitQuietly(this.#config.BROKER_TIMEOUT, channel.close())
   }
 
-  #replied(message: ConsumeMessage): void {
-    const pending = this.#pending.get(message.properties.correlationId)
-    if (!pending) return // it came too late
-    this.#pending.delete(message.properties.correlationId)
+  #replied(reply: ReceivedMessage): void {
+    const id = reply.properties.correlationId ?? ''
+    const pending = this.#pending.get(id)
+    if (!pending) return // it came after the timeout
+    this.#pending.delete(id)
     clearTimeout(pending.timer)
-    pending.resolve(message)
+    pending.resolve(reply)
   }
 
   #fail(id: string, problem: Problem): void {

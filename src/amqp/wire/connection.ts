@@ -5,6 +5,7 @@ import type { Socket } from 'node:net'
 import { hostname } from 'node:os'
 import { brokerCertificates } from '../../config/certificates.js'
 import type { BrokerAddress, Config } from '../../config/index.js'
+import { type Backoff, waitAfter } from '../../lib/backoff.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import { type ChannelModel, connect } from './amqplib.js'
@@ -37,8 +38,8 @@ export interface Login {
   readonly subject: string
 }
 
-const FIRST_RECONNECT_MS = 100
-const MAX_RECONNECT_MS = 5000
+/** Milliseconds. With a jitter of 1, a wait is anything between nothing and twice the plain one: reconnects spread out. */
+const RECONNECT: Backoff = { initial: 50, factor: 2, max: 5000, jitter: 1 }
 
 export class BrokerConnection {
   state: ConnectionState = 'connecting'
@@ -167,9 +168,9 @@ export class BrokerConnection {
     if (this.state === 'closed') return
     this.state = 'down'
     this.reason = isVhostRefused(error) ? VHOST_REFUSED : connectionFailure(error)
-    const delay = Math.random() * Math.min(MAX_RECONNECT_MS, FIRST_RECONNECT_MS * 2 ** this.#attempts++)
+    const delay = waitAfter(++this.#attempts, RECONNECT)
     const { log, role, vhost } = this.#settings
-    log.warn({ role, vhost, reason: this.reason, retry_ms: Math.round(delay) }, 'no broker connection')
+    log.warn({ role, vhost, reason: this.reason, retry_ms: delay }, 'no broker connection')
     this.#retry = setTimeout(() => void this.#connect(), delay)
   }
 }

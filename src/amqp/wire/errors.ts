@@ -50,10 +50,21 @@ export function brokerProblem(error: unknown, missing: 'queue_not_found' | 'exch
   return new Problem('internal_error', 'RabbitMQ answered something unexpected.', options)
 }
 
+/** The problem of a message that no queue took, although it was published with `mandatory`. */
+export function unroutedProblem({ exchange, routingKey }: { exchange: string; routingKey: string }, vhost: string): Problem {
+  return exchange === ''
+    ? new Problem('queue_not_found', `There is no queue '${routingKey}' in vhost '${vhost}'. The message was not stored.`)
+    : new Problem(
+        'unroutable',
+        `No queue is bound to exchange '${exchange}' for the routing key '${routingKey}'. The message was not stored.`,
+      )
+}
+
+/** The problem of a receive, or a purge, from a RabbitMQ stream. */
 export function streamQueueProblem(options: { cause?: unknown } = {}): Problem {
   return new Problem(
     'stream_queue',
-    'The queue is a RabbitMQ stream, which is read by offset: nothing is taken from it, so there is nothing to receive.',
+    'The queue is a RabbitMQ stream. Read it by offset, with GET /queues/{queue}/stream: messages are not taken from it.',
     options,
   )
 }

@@ -1,11 +1,9 @@
 // A message on its way to the broker and back, in AMQP's own words.
 
+import type { ConsumeMessage } from './amqplib.js'
 import type { FieldTable } from './field-table.js'
 
-/** The header of a message that waits, with what it is to be again. Nobody but the gateway may write it: it does as that says. */
-export const DELAYED_HEADER = 'gateway-delayed'
-
-/** The basic properties of AMQP 0-9-1 that a client may set; a property that is not set is absent or undefined. */
+/** The basic properties of AMQP 0-9-1 that a client may set. A property that is not set is absent or undefined. */
 export interface Properties {
   contentType?: string | undefined
   contentEncoding?: string | undefined
@@ -23,7 +21,7 @@ export interface Properties {
   appId?: string | undefined
 }
 
-/** A message to publish. Everything in it has passed the validator; it always has a message id. */
+/** A message to publish. Its properties have passed the validator, and it always has a message id. */
 export interface PublishMessage {
   /** `''` is the default exchange. */
   exchange: string
@@ -39,4 +37,10 @@ export interface ReceivedMessage {
   redelivered: boolean
   properties: Properties
   body: Buffer
+}
+
+/** amqplib's form of a delivered message, in ours. */
+export function receivedMessage({ fields, properties, content }: ConsumeMessage): ReceivedMessage {
+  const { exchange, routingKey, redelivered } = fields
+  return { exchange, routingKey, redelivered, properties: properties as Properties, body: content }
 }
