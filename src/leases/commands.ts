@@ -39,8 +39,7 @@ export const goneResult = (): LeaseResult => failedResult('lease_gone', LEASE_GO
 export const settleOutcomeUnknown = (): LeaseResult =>
   failedResult('settle_outcome_unknown', 'The connection was lost before RabbitMQ was known to have taken the settle. Ask again.')
 /** The lease was settled in another way. */
-export const conflictResult = (): LeaseResult =>
-  failedResult('already_settled', 'The lease was already settled in another way.')
+export const conflictResult = (): LeaseResult => failedResult('already_settled', 'The lease was already settled in another way.')
 
 /** An open lease, as clients see it. */
 export function viewOf({ id, queue, vhost, leasedAt, expiresAt, delivery }: Lease): LeaseView {

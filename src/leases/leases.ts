@@ -90,7 +90,10 @@ export class Leases {
   /** The problem if there is no room for this many more leases. */
   roomProblem(more: number): Problem | undefined {
     if (this.#table.size + more <= this.#config.MAX_LEASES) return undefined
-    return new Problem('too_many_leases', `This instance already holds the most leases it may (MAX_LEASES ${this.#config.MAX_LEASES}).`)
+    return new Problem(
+      'too_many_leases',
+      `This instance already holds the most leases it may (MAX_LEASES ${this.#config.MAX_LEASES}).`,
+    )
   }
 
   /** Leases deliveries, from now on. */

@@ -46,8 +46,7 @@ export class Settlements {
    */
   settlementOf(lease: Lease, request: SettleRequest): Settlement {
     if (request.action === 'later') return this.#republish(lease, request.delay, request.changes)
-    const decision =
-      request.action === 'requeue' ? this.#policies.decide(lease.vhost, lease.queue, lease.delivery) : undefined
+    const decision = request.action === 'requeue' ? this.#policies.decide(lease.vhost, lease.queue, lease.delivery) : undefined
     if (decision === undefined) return { disposition: request.action }
     if (typeof decision === 'object') {
       this.#metrics.retried('again')

@@ -156,8 +156,7 @@ export class LeaseTable {
   }
 
   #write(lease: Lease, action: SettleAction, disposition: Disposition): Promise<SettleOutcome> {
-    if (!lease.delivery.channel.settle(lease.delivery, disposition))
-      return Promise.resolve(this.#ended(lease, action, 'unknown'))
+    if (!lease.delivery.channel.settle(lease.delivery, disposition)) return Promise.resolve(this.#ended(lease, action, 'unknown'))
     return lease.delivery.channel.barrier().then(
       () => this.#ended(lease, action, 'settled'),
       () => this.#ended(lease, action, 'unknown'),

@@ -4,8 +4,7 @@
 
 import type { FieldTable } from '../amqp/wire/field-table.js'
 import type { Properties } from '../amqp/wire/message.js'
-import { DELAYED_HEADER } from '../amqp/wire/reserved.js'
-import { isReserved } from '../amqp/wire/reserved.js'
+import { DELAYED_HEADER, isReserved } from '../amqp/wire/reserved.js'
 import type { FieldError } from '../problems.js'
 
 type PropertyName = Exclude<keyof Properties, 'headers'>

@@ -80,7 +80,10 @@ export class Receiver {
     if (request.ack === 'manual') this.#leases.requireRoom(request.max)
     const waits = request.wait > 0 && client.onEnd !== undefined
     if (waits && this.#waiting >= this.#config.MAX_WAITERS) {
-      throw new Problem('too_many_waiters', `The most receives that may wait are waiting (MAX_WAITERS ${this.#config.MAX_WAITERS}).`)
+      throw new Problem(
+        'too_many_waiters',
+        `The most receives that may wait are waiting (MAX_WAITERS ${this.#config.MAX_WAITERS}).`,
+      )
     }
     if (waits) this.#waiting++
     this.#running.add(client.abort)
@@ -125,8 +128,7 @@ export class Receiver {
       throw full
     }
     const { lease: duration } = request
-    const leases =
-      ack === 'manual' ? this.#leases.create({ vhost, queue, epoch, deliveries, duration, receivedAt }) : []
+    const leases = ack === 'manual' ? this.#leases.create({ vhost, queue, epoch, deliveries, duration, receivedAt }) : []
     const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
     let response: T
     try {

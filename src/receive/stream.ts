@@ -71,7 +71,10 @@ export class Streams {
   async consume(request: StreamRequest): Promise<MessageStream> {
     if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no streams.')
     if (this.#open.size >= this.#config.MAX_STREAMS) {
-      throw new Problem('too_many_waiters', `The most streams that may be open are open (MAX_STREAMS ${this.#config.MAX_STREAMS}).`)
+      throw new Problem(
+        'too_many_waiters',
+        `The most streams that may be open are open (MAX_STREAMS ${this.#config.MAX_STREAMS}).`,
+      )
     }
     const vhost = await this.#vhosts.get(request.vhost, request.login)
     const type = await vhost.topology.queueTypes.currentType(request.queue)

@@ -1,22 +1,25 @@
-// So many a second, and never more.
+// A limit on how many messages a second a redrive moves.
 
-/** In milliseconds: a timer that comes late is made up for, so that a high rate is reached. */
+/** How late a message may be and still be made up for, so that coarse timers do not slow a high rate down. */
 const SLACK_MS = 50
 
+/** Spaces messages out evenly. */
 export class RateLimit {
+  /** Milliseconds between two messages. */
   readonly #interval: number
   #next = Date.now()
 
-  /** @param rate a second; undefined: as fast as it goes */
+  /** @param rate messages a second; undefined: no limit */
   constructor(rate: number | undefined) {
     this.#interval = rate === undefined ? 0 : 1000 / rate
   }
 
-  /** Milliseconds until the next one may be taken. */
+  /** Milliseconds until the next message may be moved. */
   wait(): number {
     return Math.max(0, this.#next - Date.now())
   }
 
+  /** Counts a message. */
   take(): void {
     this.#next = Math.max(this.#next, Date.now() - SLACK_MS) + this.#interval
   }

@@ -7,6 +7,7 @@ import { type Config, longestLease } from '../config/index.js'
 import type { Definition, Definitions } from '../definitions/definitions.js'
 import { type Backoff, waitAfter } from '../lib/backoff.js'
 import type { Log } from '../lib/log.js'
+import { Pause } from '../lib/pause.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 import { decide } from './decide.js'
@@ -54,7 +55,7 @@ export class Runner {
   #savedAt = Date.now()
   #saved = ''
   #saving = false
-  #wake: () => void = () => undefined
+  readonly #pause = new Pause()
 
   /** @param entry that names this instance */
   constructor(services: RunnerServices, { value }: Definition<RedriveTask>) {
@@ -130,7 +131,7 @@ export class Runner {
       if (FATAL_PROBLEMS.includes(problem.code)) return this.#finish('failed', problem)
       this.#note(problem)
       attempts = this.#task.moved > before ? 1 : attempts + 1
-      await this.#pause(waitAfter(attempts, SWEEP_BACKOFF))
+      await this.#sleep(waitAfter(attempts, SWEEP_BACKOFF))
     }
   }
 
@@ -151,7 +152,7 @@ export class Runner {
         max: (max ?? total) - moved,
         dryRun,
         window: rate === undefined ? Number.POSITIVE_INFINITY : Math.ceil(rate / 2),
-        pace: this.#rateLimit,
+        rateLimit: this.#rateLimit,
         longest: longestLease(config),
         decide: (delivery) => decide(delivery, rules),
         onMoved: () => metrics.redriven('moved'),
@@ -175,7 +176,7 @@ export class Runner {
       } catch (error) {
         if (this.#isReleased) return false // it is taken over when the others see no change
         this.#note(error)
-        await this.#pause(HEARTBEAT_TICK_MS)
+        await this.#sleep(HEARTBEAT_TICK_MS)
       }
     }
   }
@@ -196,7 +197,7 @@ export class Runner {
         return
       } catch {
         if (this.#isReleased) return
-        await this.#pause(HEARTBEAT_TICK_MS)
+        await this.#sleep(HEARTBEAT_TICK_MS)
       }
     }
   }
@@ -244,18 +245,12 @@ export class Runner {
 
   #interrupt(): void {
     this.#sweep?.interrupt()
-    this.#wake()
+    this.#pause.end()
   }
 
-  async #pause(milliseconds: number): Promise<void> {
+  async #sleep(milliseconds: number): Promise<void> {
     if (this.#isLost || this.#isReleased) return
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds)
-      this.#wake = () => {
-        clearTimeout(timer)
-        resolve()
-      }
-    })
+    await this.#pause.take(milliseconds)
   }
 }
 

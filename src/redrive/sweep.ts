@@ -1,42 +1,42 @@
-// One go over a queue, on one channel. What is moved is confirmed at its new place before it is acknowledged at the old one.
-// What stays is held to the end, so that it is not delivered again and again, and then given back in its order.
+// One sweep over a queue, on one channel. A message is moved by a confirmed publish, and acknowledged after that. Messages that
+// stay are held to the end, so that they are not delivered again and again, and then given back in order.
 
+import { Consumer } from '../amqp/consume/consumer.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
-import type { DeliveryChannel } from '../amqp/consume/delivery-channel.js'
-import { giveBack } from '../amqp/consume/receive.js'
 import type { Vhost } from '../amqp/vhost.js'
-import { brokerProblem } from '../amqp/wire/errors.js'
+import { brokerProblem, unroutedProblem } from '../amqp/wire/errors.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
+import { Pause } from '../lib/pause.js'
 import { Problem } from '../problems.js'
 import type { Decision } from './decide.js'
 import type { RateLimit } from './rate.js'
 import type { RedriveCounts } from './task.js'
 
-/** Messages that stay and are held, at most. */
+/** The most messages that stay and are held. */
 export const MAX_HELD_MESSAGES = 50_000
-/** Messages in hand at the same time: at first, and at most, where most of them stay and their bodies are small. */
+/** Messages in hand at a time: at first, and at most, if most of them stay and their bodies are small. */
 const FIRST_WINDOW = 100
 const MAX_WINDOW = 5000
 const WINDOW_BYTES = 8 * 1024 ** 2
-/** Milliseconds without a message, after which the queue is asked whether it has any. */
+/** After this time without a message the queue is asked whether it is empty. */
 const QUIET_MS = 300
-/** Milliseconds until a message is tried again that RabbitMQ took from nobody just now. */
+/** When to try a message again that RabbitMQ could not take. */
 const RETRY_MOVE_MS = 1000
-const MAX_AWAKE_MS = 60_000
+const MAX_PAUSE_MS = 60_000
 const NOT_STORED: readonly string[] = ['broker_unavailable', 'broker_blocked', 'broker_timeout', 'overloaded']
 
 export interface SweepOptions {
   vhost: Vhost
   queue: string
-  /** Messages that it looks at, at most. */
+  /** The most messages to look at. */
   look: number
-  /** Messages that it moves, at most; in a dry run, that it would. */
+  /** The most messages to move; in a dry run, to match. */
   max: number
   dryRun: boolean
-  /** In the first window: fewer where it is slow, so that it holds none for long that others could have. */
+  /** Messages in the first window: fewer with a low rate, so that none is held for long that other consumers could have. */
   window: number
-  pace: RateLimit
-  /** Milliseconds that it may hold messages. */
+  rateLimit: RateLimit
+  /** The most milliseconds that messages may be held. */
   longest: number
   decide: (delivery: Delivery) => Decision
   onMoved: () => void
@@ -44,18 +44,20 @@ export interface SweepOptions {
 
 let rounds = 0
 
+/** RabbitMQ 3 gives back what several consumers of a channel held in the order of their tags. */
+const nextTag = (): string => `gateway.redrive.${String(++rounds).padStart(9, '0')}`
+
+/** Looks at each message of a queue once, and moves those that are meant. */
 export class Sweep implements RedriveCounts {
   moved = 0
   matched = 0
   skipped = 0
   failed = 0
-  /** Why the last of those that failed did. */
+  /** Why the last message that could not be moved could not. */
   failure: Problem | undefined
-  /** Why none is moved just now. */
+  /** Why no message can be moved at the moment. */
   obstacle: Problem | undefined
   readonly #options: SweepOptions
-  #channel!: DeliveryChannel
-  #tag = ''
   #prefetch = 0
   /** Delivered and not looked at, in order. */
   #waiting: Delivery[] = []
@@ -64,73 +66,85 @@ export class Sweep implements RedriveCounts {
   #looked = 0
   #underWay = 0
   #held = 0
-  /** Of them, those that take up the present consumer's prefetch. */
+  /** Held messages that use up the prefetch of the present consumer. */
   #heldOfRound = 0
   #pausedUntil = 0
   #interrupted = false
-  #wake: () => void = () => undefined
+  readonly #pause = new Pause()
 
   constructor(options: SweepOptions) {
     this.#options = options
   }
 
   /**
-   * Goes over the queue. Whatever happens, nothing is held any more when it has ended.
-   * @returns whether it is through; else it was interrupted, or there may be more
-   * @throws Problem queue_not_found, broker_unavailable…; overloaded: too many stay
+   * Sweeps the queue. Nothing is held any more when it has ended, however it ended.
+   * @returns whether it is through; false if it was interrupted, or there may be more messages
+   * @throws Problem queue_not_found, broker_unavailable, broker_timeout…; overloaded: too many messages stay
    */
   async run(): Promise<boolean> {
-    const { channel, brokerVersion } = await this.#options.vhost.takeReceiveChannel(this.#options.queue)
-    this.#channel = channel
-    channel.onClosed = () => this.#wake()
+    const { vhost, queue, window, max } = this.#options
+    const place = await vhost.takeReceiveChannel(queue)
+    const prefetch = this.#startRound(Math.min(window, FIRST_WINDOW, max))
+    const consumer = await Consumer.start(place, {
+      queue,
+      tag: nextTag(),
+      prefetch,
+      onDelivery: (delivery) => {
+        this.#waiting.push(delivery)
+        this.#delivered++
+        this.#bytes += delivery.body.length
+        this.#pause.end()
+      },
+      // The queue was deleted or moves to another node, or the channel is lost: the next sweep tells.
+      onEnd: () => this.interrupt(),
+    })
     try {
-      await this.#consume(Math.min(this.#options.window, FIRST_WINDOW, this.#options.max))
-      return await this.#work()
+      return await this.#work(consumer)
     } catch (error) {
-      throw channel.closed ? channel.failure() : brokerProblem(error)
+      throw consumer.channel.closed ? consumer.channel.failure() : brokerProblem(error)
     } finally {
-      await this.#end(brokerVersion)
+      await this.#end(consumer)
     }
   }
 
-  /** Ends it as soon as what is under way has arrived. */
+  /** Ends it as soon as the messages that are being moved have arrived. */
   interrupt(): void {
     this.#interrupted = true
-    this.#wake()
+    this.#pause.end()
   }
 
-  async #work(): Promise<boolean> {
-    const { look, max, dryRun, longest, decide, pace } = this.#options
+  async #work(consumer: Consumer): Promise<boolean> {
+    const { look, max, dryRun, longest, decide, rateLimit } = this.#options
     const end = Date.now() + longest
     for (;;) {
       const now = Date.now()
-      if (this.#channel.closed) throw this.#channel.failure()
+      if (consumer.channel.closed) throw consumer.channel.failure()
       if (this.#interrupted || now > end) return false
       if (this.#held > MAX_HELD_MESSAGES)
-        throw new Problem('overloaded', `More than ${MAX_HELD_MESSAGES} messages would have to be held that stay.`)
+        throw new Problem('overloaded', `More than ${MAX_HELD_MESSAGES} messages do not match, and would have to be held.`)
       const taken = dryRun ? this.matched : this.moved + this.#underWay
       if (this.#looked >= look || taken >= max) {
         if (this.#underWay === 0) return true
-        await this.#awake(end - now)
+        await this.#sleep(end - now)
         continue
       }
       if (this.#pausedUntil > now) {
-        await this.#awake(this.#pausedUntil - now)
+        await this.#sleep(this.#pausedUntil - now)
         continue
       }
       const [delivery] = this.#waiting
       if (!delivery) {
-        if (await this.#isEmpty()) return true
+        if (await this.#isEmpty(consumer)) return true
         continue
       }
       const decision = decide(delivery)
       if (decision.kind === 'move' && !dryRun) {
-        const wait = pace.wait()
+        const wait = rateLimit.wait()
         if (wait > 0) {
-          await this.#awake(Math.min(wait, end - now + 1))
+          await this.#sleep(Math.min(wait, end - now + 1))
           continue
         }
-        pace.take()
+        rateLimit.take()
       }
       this.#waiting.shift()
       this.#looked++
@@ -138,73 +152,57 @@ export class Sweep implements RedriveCounts {
       if (decision.kind === 'skip') this.#skip(delivery)
       else if (decision.kind === 'refuse') this.#fail(delivery, decision.problem)
       else if (dryRun) this.#hold(delivery)
-      else void this.#move(delivery, decision.message)
+      else void this.#move(consumer, delivery, decision.message)
     }
   }
 
-  /** A new consumer has a prefetch of its own: what the ones before it delivered stays held. */
-  async #consume(prefetch: number): Promise<void> {
-    if (this.#tag) await this.#channel.cancel(this.#tag)
-    const { queue, look } = this.#options
-    this.#prefetch = Math.max(1, Math.min(prefetch, look - this.#looked - this.#waiting.length))
+  /** The prefetch of the next consumer, which counts from zero. Earlier deliveries stay held. */
+  #startRound(wanted: number): number {
+    this.#prefetch = Math.max(1, Math.min(wanted, this.#options.look - this.#looked - this.#waiting.length))
     this.#heldOfRound = 0
-    // RabbitMQ 3 gives back by the order of the tags what several consumers of a channel held.
-    this.#tag = `gateway.redrive.${String(++rounds).padStart(9, '0')}`
-    await this.#channel.consume(queue, { tag: this.#tag, prefetch: this.#prefetch }, (delivery) => {
-      if (delivery) {
-        this.#waiting.push(delivery)
-        this.#delivered++
-        this.#bytes += delivery.body.length
-      } else {
-        this.#interrupted = true // the queue was deleted, or moves to another node: the next go will tell
-      }
-      this.#wake()
-    })
+    return this.#prefetch
   }
 
-  /** Whether no more comes, with a wait for it. Where most of the prefetch is held, more is let in. */
-  async #isEmpty(): Promise<boolean> {
+  /** Waits for messages. Whether none is left; lets more in if most of the prefetch is held. */
+  async #isEmpty(consumer: Consumer): Promise<boolean> {
     if (this.#heldOfRound * 2 >= this.#prefetch) {
       const fits = Math.floor((WINDOW_BYTES * this.#delivered) / Math.max(1, this.#bytes))
-      await this.#consume(Math.max(FIRST_WINDOW, Math.min(2 * this.#prefetch, fits, MAX_WINDOW)))
+      const wanted = Math.max(FIRST_WINDOW, Math.min(2 * this.#prefetch, fits, MAX_WINDOW))
+      await consumer.restart(nextTag(), () => this.#startRound(wanted))
       return false
     }
-    const isQuiet = !(await this.#awake(QUIET_MS))
-    if (!isQuiet || this.#underWay > 0 || this.#channel.closed || this.#interrupted) return false
-    const ready = await this.#channel.messageCount(this.#options.queue)
+    const isQuiet = !(await this.#sleep(QUIET_MS))
+    if (!isQuiet || this.#underWay > 0 || consumer.channel.closed || this.#interrupted) return false
+    const ready = await consumer.channel.messageCount(this.#options.queue)
     return ready === 0 && this.#waiting.length === 0
   }
 
-  async #move(delivery: Delivery, message: PublishMessage): Promise<void> {
+  async #move(consumer: Consumer, delivery: Delivery, message: PublishMessage): Promise<void> {
     this.#underWay++
     try {
       await this.#publish(message)
       this.obstacle = undefined
-      if (this.#channel.settle(delivery, 'ack')) await this.#acknowledged()
+      if (consumer.channel.settle(delivery, 'ack')) await this.#acknowledged(consumer)
     } catch (error) {
       const problem = brokerProblem(error)
       if (NOT_STORED.includes(problem.code)) this.#postpone(delivery, problem)
       else this.#fail(delivery, problem)
     } finally {
       this.#underWay--
-      this.#wake()
+      this.#pause.end()
     }
   }
 
-  /** @throws Problem where it is not known to be there */
+  /** @throws Problem if it is not known to have arrived */
   async #publish(message: PublishMessage): Promise<void> {
     const { vhost } = this.#options
-    const { exchange, routingKey } = message
-    await vhost.ensureExchangeExists(exchange)
-    if (await vhost.publisher.publish(message)) return
-    throw exchange === ''
-      ? new Problem('queue_not_found', `There is no queue '${routingKey}' in vhost '${vhost.name}'.`)
-      : new Problem('unroutable', `No queue is bound to exchange '${exchange}' for a message with the key '${routingKey}'.`)
+    await vhost.ensureExchangeExists(message.exchange)
+    if (!(await vhost.publisher.publish(message))) throw unroutedProblem(message, vhost.name)
   }
 
-  /** Where the channel closes first, the message may come again: it is not counted, and a duplicate then. */
-  async #acknowledged(): Promise<void> {
-    const isKnown = await this.#channel.barrier().then(
+  /** If the channel closes first, the message may come again, as a duplicate: it is not counted. */
+  async #acknowledged(consumer: Consumer): Promise<void> {
+    const isKnown = await consumer.channel.barrier().then(
       () => true,
       () => false,
     )
@@ -239,24 +237,15 @@ export class Sweep implements RedriveCounts {
     this.#heldOfRound++
   }
 
-  async #end(brokerVersion: string): Promise<void> {
-    const channel = this.#channel
-    if (!channel.closed) await channel.cancel(this.#tag).catch(() => channel.close())
+  async #end(consumer: Consumer): Promise<void> {
+    await consumer.cancel()
+    while (this.#underWay > 0) await this.#sleep(RETRY_MOVE_MS)
     this.#waiting = []
-    while (this.#underWay > 0) await this.#awake(RETRY_MOVE_MS)
-    this.#waiting = []
-    await giveBack(channel.unsettled(), brokerVersion)
-    channel.received()
+    await consumer.release()
   }
 
-  /** Waits until something happens, so long at most. @returns whether something did */
-  async #awake(milliseconds: number): Promise<boolean> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), Math.min(Math.max(0, Math.ceil(milliseconds)), MAX_AWAKE_MS))
-      this.#wake = () => {
-        clearTimeout(timer)
-        resolve(true)
-      }
-    })
+  /** Waits until something happens, at most for a time in milliseconds. @returns whether something did */
+  #sleep(milliseconds: number): Promise<boolean> {
+    return this.#pause.take(Math.min(Math.max(0, Math.ceil(milliseconds)), MAX_PAUSE_MS))
   }
 }

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { DeliveryChannel } from '../../src/amqp/consume/delivery-channel.js'
 import { giveBack, ReceiveAbort } from '../../src/amqp/consume/receive.js'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'

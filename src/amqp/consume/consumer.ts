@@ -69,12 +69,13 @@ export class Consumer {
   /**
    * Replaces the consumer by one with another prefetch, which counts from zero: earlier deliveries stay held and do not count.
    * @param tag for the new consumer
+   * @param prefetch for the new consumer; asked once the old one delivers nothing more
    * @throws what basic.cancel and basic.consume fail with
    */
-  async restart(tag: string, prefetch: number): Promise<void> {
+  async restart(tag: string, prefetch: () => number): Promise<void> {
     await this.channel.cancel(this.#tag)
     this.#tag = tag
-    await this.#consume(prefetch)
+    await this.#consume(prefetch())
   }
 
   /** Ends the deliveries, and keeps what is unsettled. Never throws: if RabbitMQ does not answer, the channel is closed. */
