@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// An endpoint for a subscription, in Node.js with nothing else.
+// An endpoint for a subscription, in Node.js without packages.
 //
 //   SECRET=whsec_… ./receiver.mjs [PORT]
 //
-// It lets nothing in that is not signed with the secret, by Standard Webhooks 1.0. Where the work fails it answers 500, and the
-// gateway delivers the message again later.
+// It refuses requests that are not signed with the secret, according to Standard Webhooks 1.0. If the work fails, it responds
+// with 500, and the gateway delivers the message again later.
 
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { createServer } from 'node:http'
@@ -13,15 +13,15 @@ const key = Buffer.from((process.env.SECRET ?? '').replace(/^whsec_/, ''), 'base
 if (key.length < 24) throw new Error('SECRET is not set to a secret like whsec_…')
 const port = Number(process.argv[2] ?? 8090)
 
-/** Seconds that a signature may be old, or ahead of this clock. */
+/** How old a signature may be, or how far ahead of this clock, in seconds. */
 const TOLERANCE = 300
 
-/** Your work. It returns: done. It throws: the message comes again. The same id may come twice. */
+/** Your work. If it returns, the message is done. If it throws, the message comes again. An id may come twice. */
 async function work(id, body, headers) {
   console.log(`${id} ${headers['content-type'] ?? ''} ${body}`)
 }
 
-/** Whether the sender knows the secret, and signed this very body not long ago. */
+/** Whether the sender knows the secret, and signed exactly this body recently. */
 function isSigned(headers, body) {
   const { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signatures } = headers
   if (!id || !/^\d+$/.test(timestamp ?? '') || !signatures) return false

@@ -1,23 +1,23 @@
 <?php
-// An endpoint for a subscription, in PHP with nothing else: put it on your web server, or try it with
+// An endpoint for a subscription, in PHP without packages. Put it on your web server, or try it with
 //
 //   SECRET=whsec_… php -S 127.0.0.1:8090 receiver.php
 //
-// It lets nothing in that is not signed with the secret, by Standard Webhooks 1.0. Where the work fails it answers 500, and the
-// gateway delivers the message again later.
+// It refuses requests that are not signed with the secret, according to Standard Webhooks 1.0. If the work fails, it responds
+// with 500, and the gateway delivers the message again later.
 
 declare(strict_types=1);
 
-/** Seconds that a signature may be old, or ahead of this clock. */
+/** How old a signature may be, or how far ahead of this clock, in seconds. */
 const TOLERANCE = 300;
 
-/** Your work. It returns: done. It throws: the message comes again. The same id may come twice. */
+/** Your work. If it returns, the message is done. If it throws, the message comes again. An id may come twice. */
 function work(string $id, string $body): void
 {
     file_put_contents('php://stderr', "$id " . ($_SERVER['CONTENT_TYPE'] ?? '') . " $body\n");
 }
 
-/** Whether the sender knows the secret, and signed this very body not long ago. */
+/** Whether the sender knows the secret, and signed exactly this body recently. */
 function is_signed(string $body): bool
 {
     $key = base64_decode(preg_replace('/^whsec_/', '', (string) getenv('SECRET')), true);

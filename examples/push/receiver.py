@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""An endpoint for a subscription, in Python with nothing else.
+"""An endpoint for a subscription, with only the standard library.
 
     SECRET=whsec_… ./receiver.py [PORT]
 
-It lets nothing in that is not signed with the secret, by Standard Webhooks 1.0. Where the work fails it answers 500, and the
-gateway delivers the message again later.
+It refuses requests that are not signed with the secret, according to Standard Webhooks 1.0. If the work fails, it responds
+with 500, and the gateway delivers the message again later.
 """
 
 import base64
@@ -21,17 +21,17 @@ if len(KEY) < 24:
     sys.exit("SECRET is not set to a secret like whsec_…")
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8090
 
-# Seconds that a signature may be old, or ahead of this clock.
+# How old a signature may be, or how far ahead of this clock, in seconds.
 TOLERANCE = 300
 
 
 def work(message_id, body, headers):
-    """Your work. It returns: done. It raises: the message comes again. The same id may come twice."""
+    """Your work. If it returns, the message is done. If it raises, the message comes again. An id may come twice."""
     print(message_id, headers.get("content-type", ""), body.decode(errors="replace"), flush=True)
 
 
 def is_signed(headers, body):
-    """Whether the sender knows the secret, and signed this very body not long ago."""
+    """Whether the sender knows the secret, and signed exactly this body recently."""
     message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not message_id or not timestamp.isdigit() or abs(time.time() - int(timestamp)) > TOLERANCE:
         return False

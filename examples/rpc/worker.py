@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A worker that answers calls, with pika, as in the RabbitMQ tutorial. It knows nothing of HTTP.
+"""A worker that answers calls, with pika, as in the RabbitMQ tutorial. It does not use HTTP.
 
-    ./worker.py QUEUE          (AMQP_URL says where RabbitMQ is)
+    ./worker.py QUEUE          (AMQP_URL is the address of RabbitMQ)
 """
 
 import os

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A worker that answers calls over HTTP alone: runs a command for each, with the request on its standard input, and sends
-# back what the command prints.
+# A worker that answers calls with nothing but HTTP. It runs a command for each call, with the request on standard input,
+# and replies with the command's output.
 #
 #   ./worker.sh QUEUE COMMAND [ARGUMENT...]
 set -eu
@@ -14,7 +14,7 @@ stop=
 trap 'stop=1' TERM INT
 
 header() { sed -n "s/^$1: //p" "$dir/headers" | tr -d '\r'; }
-# What stands in a reply address and not as it is in a URL.
+# Percent-encodes the special characters of a reply address.
 encode() { sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g'; }
 
 while [ -z "$stop" ]; do
@@ -25,7 +25,7 @@ while [ -z "$stop" ]; do
   lease=$(header lease-id)
   [ -n "$lease" ] || continue
   "$@" <"$dir/request" >"$dir/reply" || echo "the command failed" >"$dir/reply"
-  # A caller that has stopped waiting is a 404 here: nobody needs the reply any more.
+  # A 404 here means that the caller has stopped waiting: nobody needs the reply any more.
   curl -sS -o "$dir/sent" -H "amqp-correlation-id: $(header amqp-correlation-id)" -H 'content-type: text/plain' \
     --data-binary "@$dir/reply" "$GATEWAY/exchanges/amq.default/messages?routing_key=$(header amqp-reply-to | encode)" || true
   curl -sS -o "$dir/acked" -X POST "$GATEWAY/leases/$lease/ack" || true

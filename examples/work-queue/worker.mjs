@@ -3,7 +3,7 @@
 //
 //   ./worker.mjs QUEUE
 //
-// It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C end it after its present task.
+// It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C stop it after its current task.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -13,13 +13,13 @@ const LEASE = Number(process.env.LEASE ?? 30) // seconds
 /** A task that will never succeed: it goes to the queue's dead-letter exchange. */
 class Unworkable extends Error {}
 
-/** Your work. It resolves: done. It rejects: the task goes back, for another try. */
+/** Your work. If it resolves, the task is done. If it rejects, the task goes back for another try. */
 async function work(task) {
   await sleep((task.seconds ?? 0) * 1000)
   console.log('done', JSON.stringify(task))
 }
 
-/** One request; tried again where the gateway says that this helps. */
+/** One request; repeated if the gateway says that this helps. */
 async function call(method, path, body) {
   for (let attempt = 0; ; attempt++) {
     const response = await fetch(GATEWAY + path, {
@@ -43,18 +43,18 @@ async function handle({ payload, lease: { id } }) {
   let verdict = 'ack'
   let body
   try {
-    // A JSON body comes as the value itself, any other as text or base64.
+    // The payload of a JSON message is the value itself, any other is text or base64.
     if (typeof payload !== 'object' || payload === null) throw new Unworkable('not a JSON object')
     await work(payload)
   } catch (error) {
     verdict = 'nack'
     body = { requeue: !(error instanceof Unworkable) }
     console.error(body.requeue ? 'failed, for another try:' : 'rejected:', error.message)
-    if (body.requeue) await sleep(1000) // it would be back at once, and keep everybody busy
+    if (body.requeue) await sleep(1000) // otherwise the task is back at once, and keeps all workers busy
   } finally {
     clearInterval(renewal)
   }
-  // 410: the lease ran out, and another worker has the task. It may be done twice: make your work repeatable.
+  // 410: the lease ran out, and another worker has the task. A task may be done twice: make your work repeatable.
   await call('POST', `/leases/${id}/${verdict}`, body)
 }
 
@@ -71,7 +71,7 @@ while (!stopping) {
     const { messages } = await call('GET', `/queues/${encodeURIComponent(queue)}/messages?wait=5s&lease=${LEASE}s`)
     for (const message of messages) await handle(message)
   } catch (error) {
-    console.error(error.message, error.cause?.message ?? '') // nobody answers, or the answer is no
+    console.error(error.message, error.cause?.message ?? '') // no response, or a refusal
     await sleep(1000)
   }
 }

@@ -4,8 +4,8 @@
 //
 //   ./worker.php QUEUE
 //
-// It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C end it after its present task where PHP has
-// the pcntl extension, as it does on the command line of most systems.
+// It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C stop it after its current task if PHP has
+// the pcntl extension, as on the command line of most systems.
 
 declare(strict_types=1);
 
@@ -15,7 +15,7 @@ define('LEASE', (int) (getenv('LEASE') ?: 30)); // seconds
 /** A task that will never succeed: it goes to the queue's dead-letter exchange. */
 class Unworkable extends Exception {}
 
-/** Your work. It returns: done. It throws: the task goes back, for another try. Long work calls $renew() now and then. */
+/** Your work. If it returns, the task is done. If it throws, the task goes back. Long work calls $renew() regularly. */
 function work(array $task, callable $renew): void
 {
     for ($left = $task['seconds'] ?? 0; $left > 0; $left--) {
@@ -25,7 +25,7 @@ function work(array $task, callable $renew): void
     echo 'done ', json_encode($task), "\n";
 }
 
-/** One request; tried again where the gateway says that this helps. */
+/** One request; repeated if the gateway says that this helps. */
 function call(string $method, string $path, ?array $body = null): ?array
 {
     for ($attempt = 0; ; $attempt++) {
@@ -63,17 +63,17 @@ function handle(array $message): void
         $renewed = time();
     };
     try {
-        // A JSON body comes as the value itself, any other as text or base64.
+        // The payload of a JSON message is the value itself, any other is text or base64.
         if (!is_array($message['payload'])) throw new Unworkable('not a JSON object');
         work($message['payload'], $renew);
     } catch (Throwable $error) {
         $requeue = !$error instanceof Unworkable;
         fwrite(STDERR, ($requeue ? 'failed, for another try: ' : 'rejected: ') . $error->getMessage() . "\n");
-        if ($requeue) sleep(1); // it would be back at once, and keep everybody busy
+        if ($requeue) sleep(1); // otherwise the task is back at once, and keeps all workers busy
         call('POST', "/leases/$id/nack", ['requeue' => $requeue]);
         return;
     }
-    // 410: the lease ran out, and another worker has the task. It may be done twice: make your work repeatable.
+    // 410: the lease ran out, and another worker has the task. A task may be done twice: make your work repeatable.
     call('POST', "/leases/$id/ack");
 }
 
@@ -90,7 +90,7 @@ while (!$stopping) {
     try {
         foreach (call('GET', "/queues/$queue/messages?wait=5s&lease=" . LEASE . 's')['messages'] as $message) handle($message);
     } catch (RuntimeException $error) {
-        fwrite(STDERR, $error->getMessage() . "\n"); // nobody answers, or the answer is no
+        fwrite(STDERR, $error->getMessage() . "\n"); // no response, or a refusal
         sleep(1);
     }
 }

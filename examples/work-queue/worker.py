@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A worker in Python, with nothing but the standard library.
+"""A worker in Python, with only the standard library.
 
     ./worker.py QUEUE
 
-It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C end it after its present task.
+It takes one task at a time, a JSON object, and calls work(). SIGTERM and Ctrl-C stop it after its current task.
 """
 
 import http.client
@@ -26,17 +26,17 @@ class Unworkable(Exception):
 
 
 class Refused(Exception):
-    """The gateway's no, with its reason."""
+    """The gateway refused the request; the text is its reason."""
 
 
 def work(task):
-    """Your work. It returns: done. It raises: the task goes back, for another try."""
+    """Your work. If it returns, the task is done. If it raises, the task goes back for another try."""
     time.sleep(task.get("seconds", 0))
     print("done", json.dumps(task), flush=True)
 
 
 def call(method, path, body=None):
-    """One request; tried again where the gateway says that this helps."""
+    """One request; repeated if the gateway says that this helps."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(GATEWAY + path, data, {"content-type": "application/json"}, method=method)
     for attempt in range(6):
@@ -49,7 +49,7 @@ def call(method, path, body=None):
             time.sleep(float(error.headers.get("retry-after", 1)))
 
 
-# What call() raises: nobody answers, or not well, or the answer is no.
+# What call() raises: no response, a broken response, or a refusal.
 FAILURES = (OSError, http.client.HTTPException, Refused)
 
 
@@ -68,7 +68,7 @@ def handle(message):
     threading.Thread(target=renew, args=(lease, done), daemon=True).start()
     verdict, body = "ack", None
     try:
-        # A JSON body comes as the value itself, any other as text or base64.
+        # The payload of a JSON message is the value itself, any other is text or base64.
         if not isinstance(message["payload"], dict):
             raise Unworkable("not a JSON object")
         work(message["payload"])
@@ -77,11 +77,11 @@ def handle(message):
         verdict, body = "nack", {"requeue": False}
     except Exception as error:
         print("failed, for another try:", repr(error), file=sys.stderr)
-        time.sleep(1)  # it would be back at once, and keep everybody busy
+        time.sleep(1)  # otherwise the task is back at once, and keeps all workers busy
         verdict, body = "nack", {"requeue": True}
     finally:
         done.set()
-    # 410: the lease ran out, and another worker has the task. It may be done twice: make your work repeatable.
+    # 410: the lease ran out, and another worker has the task. A task may be done twice: make your work repeatable.
     call("POST", f"/leases/{lease}/{verdict}", body)
 
 

@@ -3,8 +3,8 @@
 #
 #   ./worker.sh QUEUE COMMAND [ARGUMENT...]
 #
-# The command ends with 0: the task is done. With 65 (a task that will never succeed): it goes to the queue's dead-letter
-# exchange. With anything else: it goes back, for another try. SIGTERM and Ctrl-C end the worker after its present task.
+# If the command exits with 0, the task is done. With 65 (the task will never succeed) it goes to the queue's dead-letter
+# exchange. With any other status it goes back for another try. SIGTERM and Ctrl-C stop the worker after its current task.
 set -eu
 GATEWAY=${GATEWAY:-http://127.0.0.1:8080}
 LEASE=${LEASE:-30} # seconds
@@ -18,7 +18,7 @@ trap 'stop=1' TERM INT
 
 header() { sed -n "s/^$1: //p" "$dir/headers" | tr -d '\r'; }
 
-# Renews a lease, for as long as the work takes. If this script is killed, the lease runs out and another worker has the task.
+# Renews a lease while the work goes on. If this script is killed, the lease runs out and another worker gets the task.
 renew() {
   while sleep $((LEASE / 3)) && kill -0 $$; do
     curl -sS --fail --max-time 60 -o "$dir/renewed" -X POST "$GATEWAY/leases/$1/extend" || return 0
@@ -37,7 +37,7 @@ while [ -z "$stop" ]; do
   renew "$lease" 2>"$dir/renewal" &
   renewal=$!
   result=0
-  # Ctrl-C in a terminal is for the worker, which lets the command finish.
+  # Ctrl-C in a terminal is for the worker. The worker lets the command finish.
   (trap '' INT && exec "$@") <"$dir/task" || result=$?
   kill "$renewal" 2>"$dir/renewal" || true
 
@@ -46,9 +46,9 @@ while [ -z "$stop" ]; do
     65) verdict=nack body='{"requeue": false}' ;;
     *) verdict=nack body='{"requeue": true}' ;;
   esac
-  # A 503 may be asked again. Whatever else fails, the lease ends by itself.
+  # A 503 may be repeated. After any other failure the lease ends by itself.
   curl -sS --fail --max-time 60 --retry 5 -H 'content-type: application/json' -X POST -d "$body" \
     "$GATEWAY/leases/$lease/$verdict" || echo "not settled: $lease" >&2
-  # What fails would be back at once, and keep everybody busy.
+  # Without a pause a failed task is back at once, and keeps all workers busy.
   case $result in 0 | 65) ;; *) [ -n "$stop" ] || sleep 1 ;; esac
 done
