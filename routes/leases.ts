@@ -8,7 +8,7 @@ import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { readOfLease } from '../src/access/requirements.js'
 import type { LeaseCommand, LeaseResult } from '../src/leases/commands.js'
 import type { Caller } from '../src/leases/leases.js'
-import { catalogue, invalidRequest, Problem } from '../src/problems.js'
+import { catalogue, invalidRequest, isRetryable, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
 import { delayOf, durationOf, vhostOf } from './params.js'
 
@@ -180,11 +180,5 @@ function settleResult(command: LeaseCommand, result: LeaseResult) {
     return { id, status, ...(command.op === 'extend' && result.view && { expires_at: result.view.expires_at }) }
   }
   const { code, detail } = result
-  return { id, status: failureStatus(code), problem: { code, detail, retryable: 'retryAfter' in catalogue[code] } }
-}
-
-function failureStatus(code: keyof typeof catalogue): 'gone' | 'conflict' | 'refused' | 'unknown' {
-  if (code === 'access_refused') return 'refused'
-  if (code === 'lease_gone' || code === 'lease_not_found') return 'gone'
-  return code === 'already_settled' || code === 'max_lease_exceeded' ? 'conflict' : 'unknown'
+  return { id, status: catalogue[code].lease ?? 'unknown', problem: { code, detail, retryable: isRetryable(code) } }
 }

@@ -1,7 +1,7 @@
 // RFC 9457 problems, and how a route says which of them it may answer.
 
 import { Type } from 'typebox'
-import { catalogue, type ProblemCode } from '../../src/problems.js'
+import { catalogue, type ProblemCode } from '../problems.js'
 
 export const ProblemSchema = Type.Object(
   {
