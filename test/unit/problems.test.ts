@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
-import { catalogue, type ProblemCode } from '../../openapi/problems.js'
+import { catalogue, isRetryable, type ProblemCode } from '../../openapi/problems.js'
 import { dueFailure } from '../../src/delay/delays.js'
 import { invalidRequest, Problem } from '../../src/problems.js'
 import { batchStatusOf } from '../../src/publish/batch.js'
@@ -23,12 +23,21 @@ describe('the catalogue of problems', () => {
     assert.deepEqual([...explained].sort(), [...codes].sort())
   })
 
-  it('has snake_case codes, an error status and a title', () => {
+  it('agrees with docs/problems.md about status and retryable', () => {
+    const page = readFileSync('docs/problems.md', 'utf8')
+    const said = [...page.matchAll(/^## `?(\w+)`?\n\nStatus (\d+)\. (Retryable|Not retryable)\. /gm)]
+    assert.deepEqual(
+      said.map(([, code, status, retryable]) => [code, Number(status), retryable === 'Retryable']),
+      codes.map((code) => [code, catalogue[code].status, isRetryable(code)]),
+    )
+  })
+
+  it('has snake_case codes, an error status and a title without a final period', () => {
     for (const code of codes) {
       const { status, title } = catalogue[code]
       assert.match(code, /^[a-z]+(_[a-z]+)*$/)
       assert.ok(status >= 400 && status <= 504, code)
-      assert.ok(title.length > 5, code)
+      assert.match(title, /^[A-Z][\w ,-]{5,}$/, code)
     }
   })
 
