@@ -8,9 +8,10 @@ import { batchRoutes } from './batch.js'
 import { exchangeRoutes } from './exchanges.js'
 import { instanceRoutes } from './instances.js'
 import { leaseRoutes } from './leases.js'
-import { messageRoutes } from './messages.js'
 import { healthRoutes, metricRoutes } from './operations.js'
+import { publishRoutes } from './publish.js'
 import { queueRoutes } from './queues.js'
+import { receiveRoutes } from './receive.js'
 import { redriveRoutes } from './redrives.js'
 import { retryPolicyRoutes } from './retry-policies.js'
 import { rpcRoutes } from './rpc.js'
@@ -18,7 +19,8 @@ import { streamRoutes } from './stream.js'
 import { subscriptionRoutes } from './subscriptions.js'
 
 const inVhosts = [
-  messageRoutes,
+  publishRoutes,
+  receiveRoutes,
   batchRoutes,
   streamRoutes,
   rpcRoutes,
