@@ -1,33 +1,32 @@
 // Publish one raw message.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { ExchangeNameSchema, QueueNameSchema, queryDuration, strict } from '../openapi/schemas/common.js'
-import { MessageHeadersSchema } from '../openapi/schemas/message.js'
+import { ExchangeNameSchema, json, pathParams, QueueNameSchema, queryDuration, strict } from '../openapi/schemas/common.js'
+import { MessageHeadersSchema, ReceiptSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishToExchange, publishToQueue } from '../src/access/requirements.js'
 import { readProperties } from '../src/messages/raw.js'
-import { type PublishOptions, publish } from '../src/publish/publish.js'
+import { type PublishOptions, publish, type Receipt } from '../src/publish/publish.js'
 import type { Services } from '../src/services.js'
-import { delayOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
+import { bytesOf, delayOf, identityOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
 import { acceptAnyBody } from './raw-body.js'
 
-const confirm = Type.Optional(
-  Type.Boolean({ default: true, description: 'false: 202 as soon as the message is written to the broker connection.' }),
+const confirmParameter = Type.Optional(
+  Type.Boolean({
+    default: true,
+    description: 'false: answer 202 once the message is written to the broker connection, without waiting for the confirm.',
+  }),
 )
 const delayParameter = Type.Optional(
-  queryDuration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.'),
+  queryDuration('Deliver the message after this time, from 100ms to 30d. Cannot be combined with an expiration.'),
 )
-const optionsOf = (query: { confirm?: boolean; delay?: string }) => ({
-  confirm: query.confirm !== false,
-  delay: delayOf(query.delay, '/query/delay'),
-})
-const RawBody = Type.Any({ description: 'The message, byte for byte.' })
-const receipt = (description: string) => ({ description, content: { 'application/json': { schema: Type.Ref('Receipt') } } })
-const published = {
-  201: receipt('RabbitMQ has confirmed the message.'),
-  202: receipt('Written to the broker connection; nothing is known of its fate.'),
+const rawBody = Type.Any({ description: 'The body of the message.' })
+const consumes = ['text/plain', 'application/json', 'application/octet-stream']
+const responses = {
+  201: json(ReceiptSchema, 'RabbitMQ has confirmed the message.'),
+  202: json(ReceiptSchema, 'The message was written to the broker connection. The gateway does not know whether it was stored.'),
   ...problems(
     ...BROKER,
     'invalid_message',
@@ -42,83 +41,94 @@ const published = {
   ),
 }
 
+const optionsOf = (query: { confirm?: boolean; delay?: string }) => ({
+  confirm: query.confirm !== false,
+  delay: delayOf(query.delay, '/query/delay'),
+})
+const statusOf = ({ confirm }: { confirm: boolean }) => (confirm ? 201 : 202)
+
 export const publishRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
   const { vhosts, config } = services
+  acceptAnyBody(app, config.MAX_MESSAGE_SIZE)
 
-  await app.register(async (raw: typeof app) => {
-    acceptAnyBody(raw, config.MAX_MESSAGE_SIZE)
+  app.post(
+    '/queues/:queue/messages',
+    {
+      config: { access: publishToQueue },
+      schema: {
+        operationId: 'publishToQueue',
+        tags: ['messages'],
+        summary: 'Publish a message to a queue',
+        description:
+          'The body of the request is the body of the message. `content-type` and `content-encoding` become its properties; `amqp-*` headers set the others.',
+        params: pathParams({ queue: QueueNameSchema }),
+        querystring: Type.Object({ confirm: confirmParameter, delay: delayParameter }, strict),
+        headers: MessageHeadersSchema,
+        body: rawBody,
+        consumes,
+        response: responses,
+      },
+    },
+    async (request, reply) => {
+      const address = { exchange: '', routingKey: nameOf(request.params, 'queue') }
+      const options = optionsOf(request.query)
+      const receipt = await publishRaw(request, address, {
+        ...options,
+        vhost: vhostOf(request.params),
+        unrouted: 'queue_not_found',
+      })
+      return reply.code(statusOf(options)).send(receipt)
+    },
+  )
 
-    raw.post(
-      '/queues/:queue/messages',
-      {
-        config: { access: publishToQueue },
-        schema: {
-          operationId: 'publishToQueue',
-          tags: ['messages'],
-          summary: 'Publish a message to a queue',
-          description:
-            'The body is the message. `content-type` and `content-encoding` are kept; other properties are `amqp-*` headers.',
-          params: Type.Object({ queue: QueueNameSchema }),
-          querystring: Type.Object({ confirm, delay: delayParameter }, strict),
-          headers: MessageHeadersSchema,
-          body: RawBody,
-          consumes: ['text/plain', 'application/json', 'application/octet-stream'],
-          response: published,
-        },
+  app.post(
+    '/exchanges/:exchange/messages',
+    {
+      config: { access: publishToExchange },
+      schema: {
+        operationId: 'publishToExchange',
+        tags: ['messages'],
+        summary: 'Publish a message to an exchange',
+        description:
+          'The request is the same as for a queue. If no queue is bound for the message, the answer has `"routed": false`, or is a 404 with `mandatory=true`.',
+        params: pathParams({ exchange: ExchangeNameSchema }),
+        querystring: Type.Object(
+          {
+            routing_key: Type.Optional(Type.String({ description: 'The routing key of the message. Empty by default.' })),
+            confirm: confirmParameter,
+            delay: delayParameter,
+            mandatory: Type.Optional(
+              Type.Boolean({ default: false, description: 'true: answer 404 `unroutable` if no queue takes the message.' }),
+            ),
+          },
+          strict,
+        ),
+        headers: MessageHeadersSchema,
+        body: rawBody,
+        consumes,
+        response: responses,
       },
-      async (request, reply) => {
-        const target = { exchange: '', routingKey: nameOf(request.params, 'queue') }
-        return send(request, reply, target, { ...optionsOf(request.query), unrouted: 'queue_not_found' })
-      },
-    )
+    },
+    async (request, reply) => {
+      const address = { exchange: nameOf(request.params, 'exchange'), routingKey: routingKeyOf(request.query) }
+      const options = optionsOf(request.query)
+      const receipt = await publishRaw(request, address, {
+        ...options,
+        vhost: vhostOf(request.params),
+        unrouted: request.query.mandatory ? 'unroutable' : 'accept',
+      })
+      return reply.code(statusOf(options)).send(receipt)
+    },
+  )
 
-    raw.post(
-      '/exchanges/:exchange/messages',
-      {
-        config: { access: publishToExchange },
-        schema: {
-          operationId: 'publishToExchange',
-          tags: ['messages'],
-          summary: 'Publish a message to an exchange',
-          description:
-            'As to a queue. Where no queue is bound for it, the answer says `"routed": false`, or is 404 with `mandatory=true`.',
-          params: Type.Object({ exchange: ExchangeNameSchema }),
-          querystring: Type.Object(
-            {
-              routing_key: Type.Optional(Type.String({ description: 'Empty where it is not given.' })),
-              confirm,
-              delay: delayParameter,
-              mandatory: Type.Optional(
-                Type.Boolean({ default: false, description: 'A message that no queue takes is a 404 `unroutable`.' }),
-              ),
-            },
-            strict,
-          ),
-          headers: MessageHeadersSchema,
-          body: RawBody,
-          consumes: ['text/plain', 'application/json', 'application/octet-stream'],
-          response: published,
-        },
-      },
-      async (request, reply) => {
-        const target = { exchange: nameOf(request.params, 'exchange'), routingKey: routingKeyOf(request.query) }
-        const unrouted = request.query.mandatory ? 'unroutable' : 'accept'
-        return send(request, reply, target, { ...optionsOf(request.query), unrouted })
-      },
-    )
-  })
-
-  async function send(
+  /** Publishes the body of the request with the properties in its headers. */
+  async function publishRaw(
     request: FastifyRequest,
-    reply: FastifyReply,
-    target: { exchange: string; routingKey: string },
-    options: Omit<PublishOptions, 'vhost' | 'author'>,
-  ) {
-    const author = request.identity!
+    address: { exchange: string; routingKey: string },
+    options: Omit<PublishOptions, 'author'>,
+  ): Promise<Receipt> {
+    const author = identityOf(request)
     const properties = readProperties(request.raw.headers, userIdOf(author, vhosts))
-    const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
-    const vhost = vhostOf(request.params as object)
-    const receipt = await publish(services, { ...target, properties, body }, { ...options, vhost, author })
-    return reply.code(options.confirm ? 201 : 202).send(receipt)
+    return publish(services, { ...address, properties, body: bytesOf(request.body) }, { ...options, author })
   }
 }

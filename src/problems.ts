@@ -1,9 +1,14 @@
 // The one error class that carries a problem (RFC 9457) to the client. Knows nothing of HTTP frameworks or AMQP; which
 // problems there are is in the contract, openapi/problems.ts.
 
+import type { Static } from 'typebox'
 import { catalogue, isRetryable, type ProblemCode } from '../openapi/problems.js'
+import type { ProblemSchema } from '../openapi/schemas/problem.js'
 
 export { catalogue, isRetryable, type ProblemCode }
+
+/** The body of a response with a problem. */
+export type ProblemBody = Static<typeof ProblemSchema>
 
 /** One mistake in a request. `pointer` is a JSON pointer that starts with the part (`/query/max`, `/header/…`, `/body/…`). */
 export interface FieldError {
@@ -22,7 +27,7 @@ export interface ProblemOptions {
   /** The `www-authenticate` header of a 401. */
   challenge?: string
   /** Members besides the standard ones, such as the `message_id` of a publish whose outcome is unknown. */
-  extra?: Record<string, unknown>
+  extra?: Pick<ProblemBody, 'message_id'>
   cause?: unknown
 }
 
@@ -52,7 +57,7 @@ export class Problem extends Error {
    * The body of the response, with every required member set.
    * @param instance the path of the request
    */
-  body(instance: string, requestId: string): Record<string, unknown> {
+  body(instance: string, requestId: string): ProblemBody {
     const { errors, extra } = this.options
     return {
       type: `/problems#${this.code}`,

@@ -16,7 +16,7 @@ import {
 } from '../messages/batch-message.js'
 import { arrayItems, objectMembers } from '../messages/json-slices.js'
 import type { BatchStatus, Metrics } from '../metrics.js'
-import { catalogue, invalidRequest, Problem, type ProblemCode } from '../problems.js'
+import { catalogue, invalidRequest, Problem, type ProblemBody, type ProblemCode } from '../problems.js'
 import { checkDelay } from './publish.js'
 
 export interface BatchResult {
@@ -24,7 +24,7 @@ export interface BatchResult {
   id?: string
   status: BatchStatus
   message_id?: string
-  problem?: Record<string, unknown>
+  problem?: ProblemBody
 }
 
 export interface BatchRequest {
