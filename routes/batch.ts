@@ -1,31 +1,32 @@
 // Publish many messages in one request.
 
-import { PassThrough } from 'node:stream'
+import { PassThrough, type Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify'
-import { Type } from 'typebox'
-import { ExchangeNameSchema, QueueNameSchema, strict } from '../openapi/schemas/common.js'
+import { type Static, Type } from 'typebox'
+import { BatchResultsSchema, BatchSchema } from '../openapi/schemas/batch.js'
+import { ExchangeNameSchema, pathParams, QueueNameSchema, ref, strict, written } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishManyToExchange, publishToQueue } from '../src/access/requirements.js'
 import { Batch, publishAll } from '../src/publish/batch.js'
 import { publishLines, RESULT_BUFFER_BYTES } from '../src/publish/ndjson.js'
 import type { Services } from '../src/services.js'
-import { nameOf, routingKeyOf, vhostOf } from './params.js'
+import { bytesOf, identityOf, nameOf, pathOf, present, routingKeyOf, vhostOf } from './params.js'
 
 const summary = 'Publish many messages'
 const description =
-  'As `{"messages": […]}` (up to 10 000), as NDJSON with a message a line (any number, read and confirmed as they come), or as a CloudEvents batch. A result a message, in order: one bad message fails alone.'
+  'Takes up to 10 000 messages as `{"messages": […]}` or as a CloudEvents batch, or any number as NDJSON, one message a line, which the gateway reads and confirms as they arrive. Each message has its own result, in the same order: an invalid message does not affect the others.'
 const batchMediaTypes = ['application/json', 'application/x-ndjson', 'application/cloudevents-batch+json']
 const batchResponse = {
-  200: {
-    description: 'A result for each message. `unknown`: no confirm came; it may or may not be in the queue.',
-    content: {
-      'application/json': { schema: Type.Ref('BatchResults') },
+  200: written<Static<typeof BatchResultsSchema> | Readable>(
+    'One result for each message. `unknown` means that no confirm arrived: the message may or may not be in the queue.',
+    {
+      'application/json': { schema: ref(BatchResultsSchema) },
       'application/x-ndjson': {
-        schema: Type.String({ description: 'A `BatchResult` a line, then the totals: `{"published", "failed"}`.' }),
+        schema: Type.String({ description: 'One `BatchResult` a line, then the totals: `{"published", "failed"}`.' }),
       },
     },
-  },
+  ),
   ...problems(
     ...BROKER,
     'queue_not_found',
@@ -37,6 +38,14 @@ const batchResponse = {
   ),
 }
 
+/** Where the messages of a batch go. */
+interface BatchAddress {
+  vhost: string | undefined
+  to: 'queue' | 'exchange'
+  exchange: string
+  routingKey: string
+}
+
 export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
   const { config } = services
   app.removeAllContentTypeParsers()
@@ -46,10 +55,11 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
   }
   app.addContentTypeParser('application/x-ndjson', (_request, _payload, done) => done(null, undefined))
 
-  // The messages are read one by one, from the text as it came, so that one that is bad fails alone.
-  const body = Type.Ref('Batch')
-  const others = app.validatorCompiler!
-  const validatorCompiler: FastifySchemaCompiler<unknown> = (part) => (part.httpPart === 'body' ? () => true : others(part))
+  // The body is not validated as a whole: each message is read from the text on its own, so that a bad one fails alone.
+  const body = ref(BatchSchema)
+  const validateOthers = present(app.validatorCompiler, 'the validator')
+  const validatorCompiler: FastifySchemaCompiler<unknown> = (part) =>
+    part.httpPart === 'body' ? () => true : validateOthers(part)
 
   app.post(
     '/queues/:queue/messages/batch',
@@ -61,13 +71,17 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
         summary: `${summary} to a queue`,
         description,
         consumes: batchMediaTypes,
-        params: Type.Object({ queue: QueueNameSchema }),
+        params: pathParams({ queue: QueueNameSchema }),
         body,
         response: batchResponse,
       },
       validatorCompiler,
     },
-    async (request, reply) => send(request, reply, { exchange: '', routingKey: nameOf(request.params, 'queue') }, 'queue'),
+    async (request, reply) => {
+      const routingKey = nameOf(request.params, 'queue')
+      const vhost = vhostOf(request.params)
+      return reply.send(await publishBatch(request, reply, { vhost, to: 'queue', exchange: '', routingKey }))
+    },
   )
 
   app.post(
@@ -80,9 +94,13 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
         summary: `${summary} to an exchange`,
         description,
         consumes: batchMediaTypes,
-        params: Type.Object({ exchange: ExchangeNameSchema }),
+        params: pathParams({ exchange: ExchangeNameSchema }),
         querystring: Type.Object(
-          { routing_key: Type.Optional(Type.String({ description: 'Of messages that name none.' })) },
+          {
+            routing_key: Type.Optional(
+              Type.String({ description: 'The routing key of messages that do not have one. Empty by default.' }),
+            ),
+          },
           strict,
         ),
         body,
@@ -90,39 +108,37 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
       },
       validatorCompiler,
     },
-    async (request, reply) =>
-      send(request, reply, { exchange: nameOf(request.params, 'exchange'), routingKey: routingKeyOf(request.query) }, 'exchange'),
+    async (request, reply) => {
+      const exchange = nameOf(request.params, 'exchange')
+      const routingKey = routingKeyOf(request.query)
+      const vhost = vhostOf(request.params)
+      return reply.send(await publishBatch(request, reply, { vhost, to: 'exchange', exchange, routingKey }))
+    },
   )
 
-  async function send(
+  /** Publishes the messages of the body, and resolves with the results: all of them, or a stream for NDJSON. */
+  async function publishBatch(
     request: FastifyRequest,
     reply: FastifyReply,
-    target: { exchange: string; routingKey: string },
-    to: 'queue' | 'exchange',
-  ) {
-    const instance = request.url.split('?', 1)[0]!
+    address: BatchAddress,
+  ): Promise<Static<typeof BatchResultsSchema> | Readable> {
     const batch = await Batch.begin(services, {
-      author: request.identity!,
-      vhost: vhostOf(request.params as object),
-      to,
-      ...target,
+      author: identityOf(request),
+      ...address,
       wanted: () => !reply.raw.destroyed,
-      instance,
+      instance: pathOf(request),
       requestId: request.id,
     })
     const type = request.headers['content-type'] ?? ''
     if (/^application\/x-ndjson/i.test(type)) {
       const out = new PassThrough({ writableHighWaterMark: RESULT_BUFFER_BYTES })
       reply.raw.once('close', () => out.destroy())
-      publishLines(batch, request.raw, out, config).catch((error) => out.destroy(error as Error))
-      return reply.type('application/x-ndjson; charset=utf-8').send(out)
+      publishLines(batch, request.raw, out, config).catch((error) => out.destroy(error))
+      reply.type('application/x-ndjson; charset=utf-8')
+      return out
     }
-    const results = await publishAll(
-      batch,
-      (request.body as Buffer | undefined) ?? Buffer.alloc(0),
-      /cloudevents/i.test(type) ? 'cloudevents' : 'json',
-    )
+    const results = await publishAll(batch, bytesOf(request.body), /cloudevents/i.test(type) ? 'cloudevents' : 'json')
     const published = results.filter(({ status }) => status === 'confirmed').length
-    return reply.send({ published, failed: results.length - published, results })
+    return { published, failed: results.length - published, results }
   }
 }

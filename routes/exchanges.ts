@@ -1,25 +1,30 @@
-// Declare, look at and delete exchanges; bind queues and exchanges to them.
+// Declare, look up and delete exchanges; bind queues and exchanges to them.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { ExchangeNameSchema, QueueNameSchema, strict } from '../openapi/schemas/common.js'
+import { ExchangeNameSchema, json, noContent, pathParams, QueueNameSchema, ref, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { ExchangeDeclarationSchema, ExchangeSchema } from '../openapi/schemas/topology.js'
 import { bindExchange, bindQueue, configure, declareExchange, readOrConfigure } from '../src/access/requirements.js'
-import type { Binding } from '../src/amqp/topology.js'
 import type { Services } from '../src/services.js'
-import { argumentsInQuery, argumentsOf, nameOf, routingKeyOf, vhostOf } from './params.js'
+import { argumentsInQuery, argumentsOf, identityOf, nameOf, routingKeyOf, vhostOf } from './params.js'
 
-const params = Type.Object({ exchange: ExchangeNameSchema })
-const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
+const exchangeParams = pathParams({ exchange: ExchangeNameSchema })
 const bindingQuery = Type.Object(
   {
-    routing_key: Type.Optional(Type.String({ description: 'Empty where it is not given.' })),
+    routing_key: Type.Optional(Type.String({ description: 'The routing key of the binding. Empty by default.' })),
     arguments: Type.Optional(
-      Type.String({ description: 'JSON, as for a headers exchange: `{"x-match": "all", "format": "pdf"}`' }),
+      Type.String({
+        description: 'The arguments of the binding, as JSON. For a headers exchange: `{"x-match": "all", "format": "pdf"}`.',
+      }),
     ),
   },
   strict,
 )
+const bindingVerbs = [
+  { method: 'PUT', verb: 'bind' },
+  { method: 'DELETE', verb: 'unbind' },
+] as const
 
 export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts }) => {
   app.put(
@@ -30,33 +35,21 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
         operationId: 'declareExchange',
         tags: ['exchanges'],
         summary: 'Declare an exchange',
-        params,
-        body: Type.Ref('ExchangeDeclaration'),
+        params: exchangeParams,
+        body: ref(ExchangeDeclarationSchema),
         response: {
-          200: json('Exchange', 'It was there already, and alike.'),
-          201: json('Exchange', 'It is new.'),
+          200: json(ExchangeSchema, 'An exchange with these properties already existed.'),
+          201: json(ExchangeSchema, 'The exchange was created.'),
           ...problems(...BROKER, 'precondition_failed', 'unsupported_media_type', 'message_too_large', 'resource_locked'),
         },
       },
     },
     async (request, reply) => {
       const name = nameOf(request.params, 'exchange')
-      const body = request.body as {
-        type: string
-        durable?: boolean
-        auto_delete?: boolean
-        internal?: boolean
-        arguments?: object
-      }
-      const args = argumentsOf(body.arguments, '/body/arguments')
-      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
-      const created = await vhost.topology.declareExchange(name, {
-        type: body.type,
-        durable: body.durable ?? true,
-        autoDelete: body.auto_delete ?? false,
-        internal: body.internal ?? false,
-        arguments: args,
-      })
+      const { type, durable = true, auto_delete: autoDelete = false, internal = false, arguments: args } = request.body
+      const declaration = { type, durable, autoDelete, internal, arguments: argumentsOf(args, '/body/arguments') }
+      const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
+      const created = await vhost.topology.declareExchange(name, declaration)
       return reply.code(created ? 201 : 200).send({ name: exchangeToJson(name), vhost: vhost.name })
     },
   )
@@ -68,14 +61,14 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
       schema: {
         operationId: 'getExchange',
         tags: ['exchanges'],
-        summary: 'Look at an exchange',
-        params,
-        response: { 200: json('Exchange', 'It is there.'), ...problems(...BROKER, 'exchange_not_found') },
+        summary: 'Look up an exchange',
+        params: exchangeParams,
+        response: { 200: json(ExchangeSchema, 'The exchange exists.'), ...problems(...BROKER, 'exchange_not_found') },
       },
     },
     async (request) => {
       const name = nameOf(request.params, 'exchange')
-      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
+      const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       await vhost.topology.lookUpExchange(name)
       return { name: exchangeToJson(name), vhost: vhost.name }
     },
@@ -89,64 +82,85 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
         operationId: 'deleteExchange',
         tags: ['exchanges'],
         summary: 'Delete an exchange',
-        description: 'One that is not there is deleted already.',
-        params,
+        description: 'Succeeds if the exchange does not exist.',
+        params: exchangeParams,
         querystring: Type.Object(
-          { if_unused: Type.Optional(Type.Boolean({ default: false, description: 'Only if nothing is bound to it.' })) },
+          {
+            if_unused: Type.Optional(
+              Type.Boolean({ default: false, description: 'true: delete the exchange only if nothing is bound to it.' }),
+            ),
+          },
           strict,
         ),
-        response: { 204: { description: 'It is gone.', type: 'null' }, ...problems(...BROKER, 'precondition_failed') },
+        response: { 204: noContent('The exchange does not exist any more.'), ...problems(...BROKER, 'precondition_failed') },
       },
     },
     async (request, reply) => {
       const name = nameOf(request.params, 'exchange')
-      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
+      const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       await vhost.topology.deleteExchange(name, { ifUnused: request.query.if_unused ?? false })
       await vhost.publisher.closeChannel(name)
       return reply.code(204).send(null)
     },
   )
 
-  for (const to of ['queue', 'exchange'] as const) {
-    const part = to === 'queue' ? 'queue' : 'destination'
-    const url =
-      to === 'queue' ? '/exchanges/:exchange/bindings/queues/:queue' : '/exchanges/:exchange/bindings/exchanges/:destination'
-    const Destination =
-      to === 'queue'
-        ? Type.Object({ exchange: ExchangeNameSchema, queue: QueueNameSchema })
-        : Type.Object({ exchange: ExchangeNameSchema, destination: ExchangeNameSchema })
-    for (const method of ['PUT', 'DELETE'] as const) {
-      const verb = method === 'PUT' ? 'bind' : 'unbind'
-      app.route({
-        method,
-        url,
-        config: { access: to === 'queue' ? bindQueue : bindExchange },
-        schema: {
-          operationId: `${verb}${to === 'queue' ? 'Queue' : 'Exchange'}`,
-          tags: ['exchanges'],
-          summary: method === 'PUT' ? `Bind a ${to} to an exchange` : `Take the binding of a ${to} away`,
-          params: Destination,
-          querystring: bindingQuery,
-          response: {
-            204: { description: method === 'PUT' ? 'Bound.' : 'Not bound.', type: 'null' },
-            ...problems(...BROKER, 'queue_not_found', 'exchange_not_found', 'resource_locked'),
-          },
-        },
-        handler: async (request, reply) => {
-          const binding: Binding = {
-            source: nameOf(request.params as object, 'exchange'),
-            destination: nameOf(request.params as object, part),
-            routingKey: routingKeyOf(request.query as object),
-            arguments: argumentsInQuery((request.query as { arguments?: string }).arguments),
-          }
-          const { topology } = await vhosts.get(vhostOf(request.params as object), request.identity!.login)
-          await topology[verb](to, binding)
-          return reply.code(204).send(null)
-        },
-      })
+  for (const { method, verb } of bindingVerbs) {
+    const response = {
+      204: noContent(verb === 'bind' ? 'The binding exists.' : 'The binding does not exist any more.'),
+      ...problems(...BROKER, 'queue_not_found', 'exchange_not_found', 'resource_locked'),
     }
+
+    app.route({
+      method,
+      url: '/exchanges/:exchange/bindings/queues/:queue',
+      config: { access: bindQueue },
+      schema: {
+        operationId: `${verb}Queue`,
+        tags: ['exchanges'],
+        summary: verb === 'bind' ? 'Bind a queue to an exchange' : 'Unbind a queue from an exchange',
+        params: pathParams({ exchange: ExchangeNameSchema, queue: QueueNameSchema }),
+        querystring: bindingQuery,
+        response,
+      },
+      handler: async (request, reply) => {
+        const binding = {
+          source: nameOf(request.params, 'exchange'),
+          destination: nameOf(request.params, 'queue'),
+          routingKey: routingKeyOf(request.query),
+          arguments: argumentsInQuery(request.query.arguments),
+        }
+        const { topology } = await vhosts.get(vhostOf(request.params), identityOf(request).login)
+        await topology[verb]('queue', binding)
+        return reply.code(204).send(null)
+      },
+    })
+
+    app.route({
+      method,
+      url: '/exchanges/:exchange/bindings/exchanges/:destination',
+      config: { access: bindExchange },
+      schema: {
+        operationId: `${verb}Exchange`,
+        tags: ['exchanges'],
+        summary: verb === 'bind' ? 'Bind an exchange to an exchange' : 'Unbind an exchange from an exchange',
+        params: pathParams({ exchange: ExchangeNameSchema, destination: ExchangeNameSchema }),
+        querystring: bindingQuery,
+        response,
+      },
+      handler: async (request, reply) => {
+        const binding = {
+          source: nameOf(request.params, 'exchange'),
+          destination: nameOf(request.params, 'destination'),
+          routingKey: routingKeyOf(request.query),
+          arguments: argumentsInQuery(request.query.arguments),
+        }
+        const { topology } = await vhosts.get(vhostOf(request.params), identityOf(request).login)
+        await topology[verb]('exchange', binding)
+        return reply.code(204).send(null)
+      },
+    })
   }
 }
 
-/** As it is written in a path: the default exchange has no name of its own. */
+/** The name in a path and in JSON: the default exchange, whose AMQP name is empty, is `amq.default`. */
 const exchangeToJson = (name: string): string => name || 'amq.default'

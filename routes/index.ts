@@ -1,4 +1,4 @@
-// The table of all routes.
+// All routes of the gateway.
 
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
@@ -8,17 +8,20 @@ import { batchRoutes } from './batch.js'
 import { exchangeRoutes } from './exchanges.js'
 import { instanceRoutes } from './instances.js'
 import { leaseRoutes } from './leases.js'
-import { messageRoutes } from './messages.js'
 import { healthRoutes, metricRoutes } from './operations.js'
+import { publishRoutes } from './publish.js'
 import { queueRoutes } from './queues.js'
+import { receiveRoutes } from './receive.js'
 import { redriveRoutes } from './redrives.js'
 import { retryPolicyRoutes } from './retry-policies.js'
 import { rpcRoutes } from './rpc.js'
 import { streamRoutes } from './stream.js'
 import { subscriptionRoutes } from './subscriptions.js'
 
+/** The routes that exist at the root for the connection's own vhost, and under `/vhosts/:vhost` for any other. */
 const inVhosts = [
-  messageRoutes,
+  publishRoutes,
+  receiveRoutes,
   batchRoutes,
   streamRoutes,
   rpcRoutes,
@@ -30,8 +33,9 @@ const inVhosts = [
   subscriptionRoutes,
 ]
 
+/** Registers every route of the API, and on the same port those for operations unless they have a port of their own. */
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {
-  // A query parameter that a route doesn't have is a mistake to be told, there too where it has none at all.
+  // An unknown query parameter is an error, also on a route that has none.
   app.addHook('onRoute', (route) => {
     route.schema = { ...route.schema, querystring: route.schema?.querystring ?? Type.Object({}, strict) }
   })
@@ -40,7 +44,7 @@ export async function routes(app: FastifyInstance, services: Services): Promise<
   await app.register(instanceRoutes, services)
   if (services.config.OPERATIONS_PORT === undefined) await app.register(metricRoutes, services)
 
-  // The same once more for every other vhost; the document says so with a server variable instead of every path twice.
+  // In the document a server variable stands for these, so that it does not list every path twice.
   await app.register(
     async (other) => {
       other.addHook('onRoute', (route) => {
@@ -52,7 +56,7 @@ export async function routes(app: FastifyInstance, services: Services): Promise<
   )
 }
 
-/** What is on the port for operations. */
+/** Registers the routes of the port for operations: health, metrics, and other instances. */
 export async function operationRoutes(app: FastifyInstance, services: Services): Promise<void> {
   await app.register(healthRoutes, services)
   await app.register(metricRoutes, services)

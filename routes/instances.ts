@@ -1,4 +1,4 @@
-// Where other instances settle the leases that are held here. Only there where this one advertises an address.
+// Where other instances settle the leases that this one holds. Exists only if this instance advertises an address.
 
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { byInstance } from '../src/access/requirements.js'
@@ -6,37 +6,43 @@ import { INSTANCE_PATH } from '../src/instances/client.js'
 import { bodyDigest, SIGNATURE, type Signed } from '../src/instances/signature.js'
 import { Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
+import { bytesOf, present } from './params.js'
 import { acceptAnyBody } from './raw-body.js'
 
-/** A client's bulk settle has 1 MiB at most; each of its commands says a little more here. */
-const MAX_COMMANDS = 2 * 1024 * 1024
+/** A client's bulk settle has at most 1 MiB; between instances each of its commands is a little longer. */
+const MAX_COMMANDS_BYTES = 2 * 1024 * 1024
 
+const hidden: object = { hide: true }
+
+/** Accepts signed lease commands from other instances. Adds no route if this instance has no address of its own. */
 export async function instanceRoutes(app: FastifyInstance, { instances, leases, vhosts }: Services): Promise<void> {
   if (!instances) return
   const { signatures } = instances
   const signed = new WeakMap<FastifyRequest, Signed>()
-  acceptAnyBody(app, MAX_COMMANDS)
+  acceptAnyBody(app, MAX_COMMANDS_BYTES)
   app.post(
     INSTANCE_PATH,
     {
       config: { access: byInstance },
-      schema: { hide: true } as object,
-      // Before a byte of the body is read.
+      schema: hidden,
+      // Checked before any of the body is read.
       onRequest: (request, _reply, done) => {
         const found = signatures.read(request.headers[SIGNATURE])
         if (found) signed.set(request, found)
         done(
           found
             ? undefined
-            : signatureRefused('Only instances that share a secret with this one, and its time, have business here.'),
+            : signatureRefused(
+                'The request is not signed with the ADVERTISE_SECRET of this instance, or the clocks differ by over a minute.',
+              ),
         )
       },
     },
     async (request, reply) => {
-      const { epoch, digest, header } = signed.get(request)!
-      const commands = (request.body as Buffer | undefined) ?? Buffer.of()
-      if (bodyDigest(commands) !== digest) throw signatureRefused('The body is not the one that was signed.')
-      // Of an epoch of somebody else nothing is known here: nothing is what it is answered.
+      const { epoch, digest, header } = present(signed.get(request), 'the signature of a checked request')
+      const commands = bytesOf(request.body)
+      if (bodyDigest(commands) !== digest) throw signatureRefused('The body does not match its signature.')
+      // The empty answer says that this instance does not know the epoch.
       const answer = vhosts.knows(epoch) ? await leases.runEncoded(commands) : Buffer.of()
       return reply.header(SIGNATURE, signatures.signAnswer(header, answer)).type('application/json').send(answer)
     },

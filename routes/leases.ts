@@ -1,18 +1,29 @@
-// Settle, extend, look at; one or many.
+// Settle, extend and look up leases, one or many at a time.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
-import { LeaseIdParamSchema } from '../openapi/schemas/lease.js'
+import type { Static } from 'typebox'
+import { json, noContent, pathParams, ref } from '../openapi/schemas/common.js'
+import {
+  ExtendSchema,
+  ExtensionSchema,
+  LeaseIdParamSchema,
+  LeaseSchema,
+  NackSchema,
+  NothingSchema,
+  SettleResultsSchema,
+  SettleSchema,
+} from '../openapi/schemas/lease.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import type { Identity } from '../src/access/identity.js'
 import { readOfLease } from '../src/access/requirements.js'
-import type { LeaseCommand, LeaseResult } from '../src/leases/commands.js'
+import type { LeaseCommand, LeaseResult, LeaseView } from '../src/leases/commands.js'
 import type { Caller } from '../src/leases/leases.js'
-import { catalogue, invalidRequest, Problem } from '../src/problems.js'
+import { catalogue, invalidRequest, isRetryable, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { delayOf, durationOf, vhostOf } from './params.js'
+import { delayOf, durationOf, identityOf, present, unreachable, vhostOf } from './params.js'
 
-const params = Type.Object({ id: LeaseIdParamSchema })
+const leaseParams = pathParams({ id: LeaseIdParamSchema })
+const anyVhost = pathParams({})
 const failures = problems(
   ...BROKER,
   'lease_not_found',
@@ -24,23 +35,29 @@ const failures = problems(
   'unsupported_media_type',
   'message_too_large',
 )
-const ok = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
-const done = (description: string) => ({ description, type: 'null' })
 const MAX_BULK = 1000
-/** Beyond every limit that an extension can meet, so that max_lease_exceeded is what answers. */
+const MIN_LEASE_MS = 1000
+/** Beyond every possible lease, so that the answer to a longer extension is max_lease_exceeded and not invalid_request. */
 const FAR_FUTURE_MS = 10 * 365 * 24 * 3_600_000
 
 export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { leases }) => {
-  const askerOf = ({ params, identity }: FastifyRequest): Caller => ({
-    vhost: vhostOf(params as object),
-    login: identity!.login,
-    mayRead: (vhost, queue) => identity!.rights.allows('read', vhost, queue),
-  })
+  /** What a route needs of its request to act on leases. */
+  interface LeaseRequest {
+    params: { vhost?: string }
+    identity: Identity | null
+  }
 
-  async function one(request: FastifyRequest, command: LeaseCommand) {
-    const [result] = await leases.run([command], askerOf(request))
-    if (!result!.ok) throw new Problem(result!.code, result!.detail)
-    return result!.view
+  function callerOf(request: LeaseRequest): Caller {
+    const { login, rights } = identityOf(request)
+    return { vhost: vhostOf(request.params), login, mayRead: (vhost, queue) => rights.allows('read', vhost, queue) }
+  }
+
+  /** Runs one command, and resolves with the lease if it is still open. @throws Problem the reason why it failed */
+  async function run(request: LeaseRequest, command: LeaseCommand): Promise<LeaseView | undefined> {
+    const [first] = await leases.run([command], callerOf(request))
+    const result = present(first, 'the result of a lease command')
+    if (!result.ok) throw new Problem(result.code, result.detail)
+    return result.view
   }
 
   app.post(
@@ -50,15 +67,15 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
       schema: {
         operationId: 'ack',
         tags: ['leases'],
-        summary: 'The work is done',
-        description: 'RabbitMQ deletes the message. The answer comes once it has taken the acknowledgement.',
-        params,
-        body: Type.Ref('Nothing'),
-        response: { 204: done('RabbitMQ has taken it.'), ...failures },
+        summary: 'Acknowledge a message',
+        description: 'RabbitMQ deletes the message. The answer comes once RabbitMQ has processed the ack.',
+        params: leaseParams,
+        body: ref(NothingSchema),
+        response: { 204: noContent('RabbitMQ has processed the ack.'), ...failures },
       },
     },
     async (request, reply) => {
-      await one(request, { id: request.params.id, op: 'settle', action: 'ack' })
+      await run(request, { id: request.params.id, op: 'settle', action: 'ack' })
       return reply.code(204).send(null)
     },
   )
@@ -70,16 +87,16 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
       schema: {
         operationId: 'nack',
         tags: ['leases'],
-        summary: 'Give the message back',
+        summary: 'Give a message back',
         description:
-          'To its queue, at once or after a `delay`, or with `"requeue": false` to the dead-letter exchange of the queue; where it has none, the message is dropped.',
-        params,
-        body: Type.Ref('Nack'),
-        response: { 204: done('RabbitMQ has it back.'), ...failures },
+          'The message returns to its queue, at once or after a `delay`. With `"requeue": false` it goes to the dead-letter exchange of its queue, or is dropped if the queue has none.',
+        params: leaseParams,
+        body: ref(NackSchema),
+        response: { 204: noContent('RabbitMQ has processed the nack.'), ...failures },
       },
     },
     async (request, reply) => {
-      await one(request, nack({ id: request.params.id, ...(request.body as object) }, '/body'))
+      await run(request, nack(request.params.id, request.body, '/body'))
       return reply.code(204).send(null)
     },
   )
@@ -91,15 +108,17 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
       schema: {
         operationId: 'extend',
         tags: ['leases'],
-        summary: 'Ask for more time',
-        params,
-        body: Type.Ref('Extend'),
-        response: { 200: ok('Extension', 'It ends later.'), ...failures },
+        summary: 'Extend a lease',
+        description: 'The new duration counts from now.',
+        params: leaseParams,
+        body: ref(ExtendSchema),
+        response: { 200: json(ExtensionSchema, 'The lease has a new end.'), ...failures },
       },
     },
     async (request) => {
-      const view = await one(request, extension(request.params.id, request.body as { lease?: string | number }, '/body/lease'))
-      return { id: view!.id, expires_at: view!.expires_at }
+      const view = await run(request, extension(request.params.id, request.body, '/body/lease'))
+      const { id, expires_at } = present(view, 'the extended lease')
+      return { id, expires_at }
     },
   )
 
@@ -110,12 +129,12 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
       schema: {
         operationId: 'getLease',
         tags: ['leases'],
-        summary: 'Look at a lease',
-        params,
-        response: { 200: ok('Lease', 'It is open.'), ...failures },
+        summary: 'Look up a lease',
+        params: leaseParams,
+        response: { 200: json(LeaseSchema, 'The lease is open.'), ...failures },
       },
     },
-    async (request) => one(request, { id: request.params.id, op: 'get' }),
+    async (request) => present(await run(request, { id: request.params.id, op: 'get' }), 'the open lease'),
   )
 
   app.post(
@@ -126,65 +145,61 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
         operationId: 'settleMany',
         tags: ['leases'],
         summary: 'Settle and extend many leases',
-        body: Type.Ref('Settle'),
-        response: { 200: ok('SettleResults', 'A result for each, in the order ack, nack, extend.'), ...failures },
+        params: anyVhost,
+        body: ref(SettleSchema),
+        response: {
+          200: json(SettleResultsSchema, 'One result for each lease, in the order ack, nack, extend.'),
+          ...failures,
+        },
       },
     },
     async (request) => {
-      const body = request.body as {
-        ack?: string[]
-        nack?: NackItem[]
-        extend?: { id: string; lease?: string | number }[]
-      }
+      const { ack = [], nack: nacks = [], extend = [] } = request.body
       const commands: LeaseCommand[] = [
-        ...(body.ack ?? []).map((id) => ({ id, op: 'settle' as const, action: 'ack' as const })),
-        ...(body.nack ?? []).map((item, index) => nack(item, `/body/nack/${index}`)),
-        ...(body.extend ?? []).map((item, index) => extension(item.id, item, `/body/extend/${index}/lease`)),
+        ...ack.map((id) => ({ id, op: 'settle' as const, action: 'ack' as const })),
+        ...nacks.map((item, index) => nack(item.id, item, `/body/nack/${index}`)),
+        ...extend.map((item, index) => extension(item.id, item, `/body/extend/${index}/lease`)),
       ]
-      if (commands.length > MAX_BULK)
-        throw invalidRequest('/body', `names ${commands.length} leases, and ${MAX_BULK} is the limit`)
-      const results = await leases.run(commands, askerOf(request))
+      if (commands.length > MAX_BULK) throw invalidRequest('/body', `has ${commands.length} leases, and ${MAX_BULK} is the limit`)
+      const results = await leases.run(commands, callerOf(request))
       const settled = results.filter(({ ok }) => ok).length
       return {
         settled,
         failed: results.length - settled,
-        results: results.map((result, index) => settleResult(commands[index]!, result)),
+        results: commands.map((command, index) => settleResult(command, present(results[index], 'a result'))),
       }
     },
   )
 }
 
-interface NackItem {
-  id: string
-  requeue?: boolean
-  delay?: string | number
-}
-
-function nack({ id, requeue = true, delay: text }: NackItem, pointer: string): LeaseCommand {
+function nack(id: string, { requeue = true, delay: text }: Static<typeof NackSchema>, pointer: string): LeaseCommand {
   const delay = delayOf(text, `${pointer}/delay`)
   if (delay === undefined) return { id, op: 'settle', action: requeue ? 'requeue' : 'reject' }
   if (!requeue) throw invalidRequest(`${pointer}/delay`, 'is for messages that go back to their queue')
   return { id, op: 'settle', action: 'later', delay }
 }
 
-function extension(id: string, { lease }: { lease?: string | number }, pointer: string): LeaseCommand {
-  return lease === undefined ? { id, op: 'extend' } : { id, op: 'extend', lease: durationOf(lease, pointer, 1000, FAR_FUTURE_MS) }
+function extension(id: string, { lease }: Static<typeof ExtendSchema>, pointer: string): LeaseCommand {
+  if (lease === undefined) return { id, op: 'extend' }
+  return { id, op: 'extend', lease: durationOf(lease, pointer, MIN_LEASE_MS, FAR_FUTURE_MS) }
 }
 
 const SETTLED_STATUS = { ack: 'acked', requeue: 'nacked', reject: 'nacked', later: 'nacked' } as const
 
-function settleResult(command: LeaseCommand, result: LeaseResult) {
-  const { id } = command
-  if (result.ok) {
-    const status = command.op === 'settle' ? SETTLED_STATUS[command.action] : 'extended'
-    return { id, status, ...(command.op === 'extend' && result.view && { expires_at: result.view.expires_at }) }
+function settleResult(command: LeaseCommand, result: LeaseResult): Static<typeof SettleResultsSchema>['results'][number] {
+  const { id, op } = command
+  if (!result.ok) {
+    const { code, detail } = result
+    return { id, status: catalogue[code].lease ?? 'unknown', problem: { code, detail, retryable: isRetryable(code) } }
   }
-  const { code, detail } = result
-  return { id, status: failureStatus(code), problem: { code, detail, retryable: 'retryAfter' in catalogue[code] } }
-}
-
-function failureStatus(code: keyof typeof catalogue): 'gone' | 'conflict' | 'refused' | 'unknown' {
-  if (code === 'access_refused') return 'refused'
-  if (code === 'lease_gone' || code === 'lease_not_found') return 'gone'
-  return code === 'already_settled' || code === 'max_lease_exceeded' ? 'conflict' : 'unknown'
+  switch (op) {
+    case 'settle':
+      return { id, status: SETTLED_STATUS[command.action] }
+    case 'extend':
+      return { id, status: 'extended', ...(result.view && { expires_at: result.view.expires_at }) }
+    case 'get':
+      throw new Error('A bulk settle does not look leases up.')
+    default:
+      return unreachable(op)
+  }
 }

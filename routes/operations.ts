@@ -2,12 +2,13 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
+import { json, written } from '../openapi/schemas/common.js'
+import { HealthSchema, ReadinessSchema } from '../openapi/schemas/operations.js'
 import { openProblems } from '../openapi/schemas/problem.js'
 import { openToAll } from '../src/access/requirements.js'
 import type { Services } from '../src/services.js'
 
-const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
-
+/** Health of the process and its readiness for traffic. */
 export const healthRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { notReady }) => {
   app.get(
     '/health/live',
@@ -18,8 +19,8 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { n
         operationId: 'live',
         tags: ['operations'],
         security: [],
-        summary: 'Whether the process works',
-        response: { 200: json('Health', 'It does.'), ...openProblems() },
+        summary: 'Check that the process is alive',
+        response: { 200: json(HealthSchema, 'The process is alive.'), ...openProblems() },
       },
     },
     async () => ({ status: 'live' }),
@@ -34,9 +35,14 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { n
         operationId: 'ready',
         tags: ['operations'],
         security: [],
-        summary: 'Whether it should get traffic',
-        description: 'Not while the broker is away or accepts no messages, nor while the gateway drains.',
-        response: { 200: json('Readiness', 'Ready.'), ...openProblems(), 503: json('Readiness', 'Not ready, and why.') },
+        summary: 'Check that the gateway is ready for traffic',
+        description:
+          'The gateway is not ready while RabbitMQ is unreachable or accepts no messages, and while the gateway shuts down.',
+        response: {
+          200: json(ReadinessSchema, 'The gateway is ready.'),
+          ...openProblems(),
+          503: json(ReadinessSchema, 'The gateway is not ready; `reason` says why.'),
+        },
       },
     },
     async (_request, reply) => {
@@ -50,6 +56,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { n
   )
 }
 
+/** Metrics for Prometheus. Adds no route if METRICS is off. */
 export const metricRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { config, metrics }) => {
   if (config.METRICS === 'off') return
   app.get(
@@ -60,9 +67,9 @@ export const metricRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { c
         operationId: 'metrics',
         tags: ['operations'],
         security: [],
-        summary: 'Metrics for Prometheus',
+        summary: 'Get metrics for Prometheus',
         response: {
-          200: { description: 'In the text format.', content: { 'text/plain': { schema: Type.String() } } },
+          200: written<string>('The metrics, in the text format of Prometheus.', { 'text/plain': { schema: Type.String() } }),
           ...openProblems(),
         },
       },

@@ -1,5 +1,8 @@
-// What several doors read from a request in the same way.
+// What several routes read from a request in the same way.
 
+import type { FastifyRequest } from 'fastify'
+import type { Static } from 'typebox'
+import type { BackoffSchema } from '../openapi/schemas/common.js'
 import type { Identity } from '../src/access/identity.js'
 import type { Vhosts } from '../src/amqp/vhosts.js'
 import type { FieldTable } from '../src/amqp/wire/field-table.js'
@@ -12,42 +15,94 @@ import { tableFromJson } from '../src/messages/headers.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
 import { type FieldError, invalidRequest, Problem } from '../src/problems.js'
 
-interface Params {
-  vhost?: string
-  queue?: string
-  exchange?: string
-  destination?: string
-  /** Of a definition. */
-  name?: string
+/** The path parameters that name something in RabbitMQ, or a subscription. */
+type NamePart = 'vhost' | 'queue' | 'exchange' | 'destination' | 'name'
+
+const DEFAULT_LEASE_MS = 30_000
+const MIN_LEASE_MS = 1000
+const DEFAULT_MAX_BACKOFF_MS = 600_000
+
+/**
+ * A value that is always there, unless the gateway has a defect.
+ * @param what names it in the log
+ * @throws Problem internal_error: it is missing
+ */
+export function present<T>(value: T | null | undefined, what: string): T {
+  if (value === null || value === undefined) {
+    throw new Problem('internal_error', 'This is a defect of the gateway; its log has the request id.', {
+      cause: new Error(`${what} is missing`),
+    })
+  }
+  return value
 }
 
-/** The only `user_id` that RabbitMQ lets a message carry; undefined where its author may set none. */
+/** For the end of a `switch` over every case: does not compile if there is another one. @throws Error there is one at run time */
+export function unreachable(value: never): never {
+  throw new Error(`${String(value)} is not handled`)
+}
+
+/** The authenticated caller. Every route that is not open to all has one. @throws Problem internal_error: the route is open */
+export function identityOf({ identity }: Pick<FastifyRequest, 'identity'>): Identity {
+  return present(identity, 'the identity of the caller')
+}
+
+/** The path of a request without its query, in which a client may have put a key. */
+export function pathOf({ url }: Pick<FastifyRequest, 'url'>): string {
+  const end = url.indexOf('?')
+  return end === -1 ? url : url.slice(0, end)
+}
+
+/** The bytes of a body that is a message; empty if the request has none. */
+export function bytesOf(body: unknown): Buffer {
+  return Buffer.isBuffer(body) ? body : Buffer.alloc(0)
+}
+
+/** The only `user_id` that RabbitMQ accepts from this author; undefined if they may not set one. */
 export function userIdOf({ setsUserId, login }: Identity, { username }: Vhosts): string | undefined {
   return setsUserId ? (login?.username ?? username) : undefined
 }
 
 /**
- * For what the gateway's own user carries out later, who may do more than theirs.
- * @throws Problem access_refused: it is a user of RabbitMQ, whose rights only RabbitMQ knows
+ * Refuses users of RabbitMQ what the gateway's own user carries out later: it may do more than they may.
+ * @throws Problem access_refused
  */
 export function refuseLogin({ login }: Identity): void {
-  if (login) throw new Problem('access_refused', 'This is not for users of RabbitMQ: it could not decide on what follows.')
+  if (login) throw new Problem('access_refused', 'RabbitMQ users cannot do this: RabbitMQ could not check their rights later.')
 }
 
-/** A name from the path. @throws Problem invalid_request, access_refused: one that the gateway keeps to itself */
-export function nameOf(params: object, part: keyof Params): string {
-  const name = (params as Params)[part] ?? ''
+/** The refusal of a queue name that the gateway keeps for itself. */
+export const reservedQueue = (): Problem => new Problem('access_refused', 'The queue belongs to the gateway.')
+
+/**
+ * A name from the path. `amq.default` as an exchange becomes `''`.
+ * @throws Problem invalid_request; access_refused: a queue that belongs to the gateway
+ */
+export function nameOf<Part extends NamePart>(params: { readonly [P in Part]: string }, part: Part): string {
+  const name = params[part]
   const detail = nameError(name)
   if (detail) throw invalidRequest(`/path/${part}`, detail)
-  if (part === 'queue' && isReserved(name)) throw new Problem('access_refused', "That queue is the gateway's own.")
-  return (part === 'exchange' || part === 'destination') && name === 'amq.default' ? '' : name
+  const kind: NamePart = part
+  switch (kind) {
+    case 'queue':
+      if (isReserved(name)) throw reservedQueue()
+      return name
+    case 'exchange':
+    case 'destination':
+      return name === 'amq.default' ? '' : name
+    case 'vhost':
+    case 'name':
+      return name
+    default:
+      return unreachable(kind)
+  }
 }
 
-/** The vhost in the path, or undefined for the connection's own. @throws Problem invalid_request */
-export function vhostOf(params: object): string | undefined {
-  return (params as Params).vhost === undefined ? undefined : nameOf(params, 'vhost')
+/** The vhost in the path; undefined for the connection's own. @throws Problem invalid_request */
+export function vhostOf({ vhost }: { readonly vhost?: string }): string | undefined {
+  return vhost === undefined ? undefined : nameOf({ vhost }, 'vhost')
 }
 
+/** The routing key in the query; empty if it is absent. @throws Problem invalid_request */
 export function routingKeyOf(query: { routing_key?: string }): string {
   const key = query.routing_key ?? ''
   const detail = routingKeyError(key)
@@ -55,7 +110,7 @@ export function routingKeyOf(query: { routing_key?: string }): string {
   return key
 }
 
-/** A duration in milliseconds, within bounds. @throws Problem invalid_request */
+/** A duration in milliseconds. @param min and max, inclusive, in milliseconds @throws Problem invalid_request */
 export function durationOf(value: string | number, pointer: string, min: number, max: number): number {
   const milliseconds = parseDuration(String(value))
   if (milliseconds === undefined) throw invalidRequest(pointer, 'is not a duration like 500ms, 30s, 5m or 1h')
@@ -65,34 +120,31 @@ export function durationOf(value: string | number, pointer: string, min: number,
   return milliseconds
 }
 
-/** A delay in milliseconds; undefined where there is none. @throws Problem invalid_request */
+/** A delay in milliseconds; undefined if there is none. @throws Problem invalid_request */
 export function delayOf(value: string | number | undefined, pointer: string): number | undefined {
   return value === undefined ? undefined : durationOf(value, pointer, MIN_DELAY_MS, MAX_DELAY_MS)
 }
 
-/** How long a lease lasts, in milliseconds: 30 seconds unless asked for, less where no lease may last so long. @throws Problem invalid_request */
+/**
+ * How long a lease lasts, in milliseconds: by default 30 seconds, or the longest possible lease if that is shorter.
+ * @param longest in milliseconds
+ * @throws Problem invalid_request
+ */
 export function leaseOf(value: string | number | undefined, longest: number): number {
-  return value === undefined ? Math.min(30_000, longest) : durationOf(value, '/query/lease', 1000, longest)
+  return value === undefined ? Math.min(DEFAULT_LEASE_MS, longest) : durationOf(value, '/query/lease', MIN_LEASE_MS, longest)
 }
 
-/** A backoff as it stands in a body, with what was not said. */
-export interface BackoffBody {
-  initial?: string | number
-  factor?: number
-  max?: string | number
-  jitter?: number
-}
-
-/** @throws Problem invalid_request */
-export function backoffOf(body: BackoffBody = {}, pointer: string): Backoff {
+/** A backoff from a body, with the defaults for absent members. @throws Problem invalid_request */
+export function backoffOf(body: Static<typeof BackoffSchema> = {}, pointer: string): Backoff {
   const { initial = '1s', factor = 2, max, jitter = 0.2 } = body
   const first = durationOf(initial, `${pointer}/initial`, MIN_DELAY_MS, MAX_DELAY_MS)
-  const longest = max === undefined ? Math.max(first, 600_000) : durationOf(max, `${pointer}/max`, MIN_DELAY_MS, MAX_DELAY_MS)
+  const longest =
+    max === undefined ? Math.max(first, DEFAULT_MAX_BACKOFF_MS) : durationOf(max, `${pointer}/max`, MIN_DELAY_MS, MAX_DELAY_MS)
   if (longest < first) throw invalidRequest(`${pointer}/max`, 'is shorter than the initial wait')
   return { initial: first, factor, max: longest, jitter }
 }
 
-/** As it is shown. */
+/** The JSON form of a backoff. */
 export const backoffToJson = ({ initial, factor, max, jitter }: Backoff) => ({
   initial: formatDuration(initial),
   factor,
@@ -100,7 +152,7 @@ export const backoffToJson = ({ initial, factor, max, jitter }: Backoff) => ({
   jitter,
 })
 
-/** AMQP arguments, given as JSON. @throws Problem invalid_request */
+/** AMQP arguments from their JSON form; empty if there are none. @throws Problem invalid_request */
 export function argumentsOf(json: unknown, pointer: string): FieldTable {
   if (json === undefined) return {}
   const errors: FieldError[] = []
@@ -110,7 +162,7 @@ export function argumentsOf(json: unknown, pointer: string): FieldTable {
   return table
 }
 
-/** AMQP arguments in a query parameter. @throws Problem invalid_request */
+/** AMQP arguments in a query parameter; empty if there are none. @throws Problem invalid_request */
 export function argumentsInQuery(text: string | undefined): FieldTable {
   if (text === undefined) return {}
   let json: unknown

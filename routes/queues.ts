@@ -1,9 +1,10 @@
-// Declare, look at, delete and purge queues.
+// Declare, look up, delete and purge queues.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
-import { QueueNameSchema, strict } from '../openapi/schemas/common.js'
+import { type Static, Type } from 'typebox'
+import { json, noContent, pathParams, QueueNameSchema, ref, strict } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { DeclaredQueueSchema, PurgedSchema, QueueDeclarationSchema, QueueSchema } from '../openapi/schemas/topology.js'
 import { configure, deadLetterQueue, declareQueue, purge, readOrConfigure } from '../src/access/requirements.js'
 import type { Topology } from '../src/amqp/topology.js'
 import type { FieldTable } from '../src/amqp/wire/field-table.js'
@@ -11,10 +12,11 @@ import { isReserved } from '../src/amqp/wire/reserved.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { argumentsOf, nameOf, vhostOf } from './params.js'
+import { argumentsOf, identityOf, nameOf, reservedQueue, vhostOf } from './params.js'
 
-const params = Type.Object({ queue: QueueNameSchema })
-const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
+type QueueDeclaration = Static<typeof QueueDeclarationSchema>
+
+const queueParams = pathParams({ queue: QueueNameSchema })
 
 export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, leases }) => {
   app.put(
@@ -25,24 +27,23 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
         operationId: 'declareQueue',
         tags: ['queues'],
         summary: 'Declare a queue',
-        params,
-        body: Type.Ref('QueueDeclaration'),
+        params: queueParams,
+        body: ref(QueueDeclarationSchema),
         response: {
-          200: json('DeclaredQueue', 'It was there already, and alike.'),
-          201: json('DeclaredQueue', 'It is new.'),
+          200: json(DeclaredQueueSchema, 'A queue with these properties already existed.'),
+          201: json(DeclaredQueueSchema, 'The queue was created.'),
           ...problems(...BROKER, 'precondition_failed', 'resource_locked', 'unsupported_media_type', 'message_too_large'),
         },
       },
     },
     async (request, reply) => {
       const name = nameOf(request.params, 'queue')
-      const body = request.body as Declaration
+      const { body } = request
       const args = argumentsOf(body.arguments, '/body/arguments')
       const deadLetterKey = args['x-dead-letter-routing-key']
-      if (typeof deadLetterKey === 'string' && isReserved(deadLetterKey))
-        throw new Problem('access_refused', "That queue is the gateway's own.")
+      if (typeof deadLetterKey === 'string' && isReserved(deadLetterKey)) throw reservedQueue()
       if (body.type !== undefined) args['x-queue-type'] = body.type
-      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
+      const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       if (body.dead_letter) {
         const dead = checkDeadLetters(name, body, args)
         await declareDeadLetters(vhost.topology, dead, body)
@@ -64,14 +65,14 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       schema: {
         operationId: 'getQueue',
         tags: ['queues'],
-        summary: 'Look at a queue',
-        params,
-        response: { 200: json('Queue', 'It is there.'), ...problems(...BROKER, 'queue_not_found', 'resource_locked') },
+        summary: 'Look up a queue',
+        params: queueParams,
+        response: { 200: json(QueueSchema, 'The queue exists.'), ...problems(...BROKER, 'queue_not_found', 'resource_locked') },
       },
     },
     async (request) => {
       const name = nameOf(request.params, 'queue')
-      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
+      const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       const { messageCount, consumerCount } = await vhost.topology.lookUpQueue(name)
       return { name, vhost: vhost.name, message_count: messageCount, consumer_count: consumerCount }
     },
@@ -85,17 +86,21 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
         operationId: 'deleteQueue',
         tags: ['queues'],
         summary: 'Delete a queue',
-        description: 'With its messages. A queue that is not there is deleted already.',
-        params,
+        description: 'Deletes the queue and its messages. Succeeds if the queue does not exist.',
+        params: queueParams,
         querystring: Type.Object(
           {
-            if_unused: Type.Optional(Type.Boolean({ default: false, description: 'Only if nobody consumes it.' })),
-            if_empty: Type.Optional(Type.Boolean({ default: false, description: 'Only if it has no messages.' })),
+            if_unused: Type.Optional(
+              Type.Boolean({ default: false, description: 'true: delete the queue only if it has no consumers.' }),
+            ),
+            if_empty: Type.Optional(
+              Type.Boolean({ default: false, description: 'true: delete the queue only if it has no messages.' }),
+            ),
           },
           strict,
         ),
         response: {
-          204: { description: 'It is gone.', type: 'null' },
+          204: noContent('The queue does not exist any more.'),
           ...problems(...BROKER, 'precondition_failed', 'resource_locked'),
         },
       },
@@ -103,7 +108,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
     async (request, reply) => {
       const name = nameOf(request.params, 'queue')
       const { if_unused: ifUnused = false, if_empty: ifEmpty = false } = request.query
-      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
+      const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       await vhost.topology.deleteQueue(name, { ifUnused, ifEmpty })
       leases.queueDeleted(vhost.name, name)
       return reply.code(204).send(null)
@@ -117,52 +122,44 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       schema: {
         operationId: 'purgeQueue',
         tags: ['queues'],
-        summary: 'Drop the messages of a queue',
-        description: 'Those that are under a lease stay.',
-        params,
+        summary: 'Purge a queue',
+        description: 'Deletes all messages of the queue except those under a lease.',
+        params: queueParams,
         response: {
-          200: json('Purged', 'They are gone.'),
+          200: json(PurgedSchema, 'The messages were deleted.'),
           ...problems(...BROKER, 'queue_not_found', 'stream_queue', 'resource_locked'),
         },
       },
     },
     async (request) => {
-      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
+      const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       return { message_count: await vhost.topology.purgeQueue(nameOf(request.params, 'queue')) }
     },
   )
 }
 
-interface Declaration {
-  type?: string
-  durable?: boolean
-  auto_delete?: boolean
-  dead_letter?: boolean
-  arguments?: object
-}
-
 /** @returns the name of the queue for dead letters. @throws Problem invalid_request */
-function checkDeadLetters(name: string, { type }: Declaration, args: FieldTable): string {
+function checkDeadLetters(name: string, { type }: QueueDeclaration, args: FieldTable): string {
   if (type === 'stream') throw invalidRequest('/body/dead_letter', 'is not for a stream')
   const own = ['x-dead-letter-exchange', 'x-dead-letter-routing-key'].find((argument) => argument in args)
-  if (own) throw invalidRequest('/body/dead_letter', `and the argument ${own} are one too many`)
+  if (own) throw invalidRequest('/body/dead_letter', `cannot be combined with the argument ${own}`)
   const dead = deadLetterQueue(name)
   const detail = nameError(dead)
-  if (detail) throw invalidRequest('/path/queue', `with .dead after it ${detail}`)
+  if (detail) throw invalidRequest('/path/queue', `with .dead appended ${detail}`)
   return dead
 }
 
-/** One that is there already stays as it is, whatever its type. */
-async function declareDeadLetters(topology: Topology, name: string, { type, durable = true }: Declaration): Promise<void> {
-  const isThere = await topology.lookUpQueue(name).then(
+/** Declares the queue for dead letters, unless one of that name exists, of whatever type. */
+async function declareDeadLetters(topology: Topology, name: string, { type, durable = true }: QueueDeclaration): Promise<void> {
+  const exists = await topology.lookUpQueue(name).then(
     () => true,
     (error) => {
       if (error instanceof Problem && error.code === 'queue_not_found') return false
       throw error
     },
   )
-  // RabbitMQ 4 drops what was looked at twenty times, unless told otherwise.
+  // By default RabbitMQ 4 drops a message that was returned to a quorum queue 20 times.
   const limit = type === 'quorum' ? { 'x-delivery-limit': 1_000_000 } : {}
   const args: FieldTable = type === undefined ? {} : { 'x-queue-type': type, ...limit }
-  if (!isThere) await topology.declareQueue(name, { durable, autoDelete: false, arguments: args })
+  if (!exists) await topology.declareQueue(name, { durable, autoDelete: false, arguments: args })
 }

@@ -1,22 +1,22 @@
-// Bodies that are messages, in requests and in answers.
+// Bodies that are messages, in requests and in responses.
 
 import type { FastifyInstance, FastifyReply, onSendHookHandler } from 'fastify'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The content type of a body that is a message, as it came. */
+    /** The content type that the client sent with a message as the body. */
     givenType: string | undefined
   }
 }
 
-/** Any content type, and none, is a message; only its bytes are taken, whatever it claims to be. */
+/** Makes the routes of a plugin take any body as bytes, with any content type or none. @param bodyLimit in bytes */
 export function acceptAnyBody(
   app: Pick<FastifyInstance, 'removeAllContentTypeParsers' | 'addContentTypeParser' | 'addHook' | 'decorateRequest'>,
   bodyLimit: number,
 ): void {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) => done(null, body))
-  // AMQP's content type is free text; the framework would refuse what is no media type before the parser is asked.
+  // AMQP's content type is free text. The framework would refuse one that is not a media type before it asks the parser.
   app.decorateRequest('givenType', undefined)
   app.addHook('onRequest', (request, _reply, done) => {
     const { headers } = request.raw
@@ -34,15 +34,15 @@ export function acceptAnyBody(
 
 const types = new WeakMap<FastifyReply, string>()
 
-/** Sets the headers of an answer that is a message as it came. */
+/** Sets the headers of a response whose body is a message. */
 export function answerRaw(reply: FastifyReply, headers: Record<string, string>): void {
-  // A stored HTML page is not to run as one of the gateway's own; neither is it to be guessed at, as no answer is.
+  // An HTML page that somebody stored as a message must not run as a page of the gateway.
   reply.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'; sandbox")
   reply.headers(headers)
   types.set(reply, headers['content-type'] ?? 'application/octet-stream')
 }
 
-/** For routes that answer raw: the framework has put a type of its own in the place of one that is no media type. */
+/** For routes that return messages raw: restores a content type that the framework replaced, since it is not a media type. */
 export const keepType: onSendHookHandler = (_request, reply, payload, done) => {
   const type = types.get(reply)
   if (type !== undefined && !reply.getHeader('content-type')?.toString().includes('problem')) reply.header('content-type', type)

@@ -1,50 +1,47 @@
-// Move messages from one queue to where they came from, or elsewhere: begin, look at, stop.
+// Redrives move messages from one queue to where they came from, or elsewhere: begin, look up, stop.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
-import { QueueNameSchema } from '../openapi/schemas/common.js'
+import type { Static } from 'typebox'
+import { json, noContent, pathParams, QueueNameSchema, ref } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
-import { RedriveIdParamSchema } from '../openapi/schemas/redrive.js'
+import { RedriveIdParamSchema, RedriveOrderSchema, RedriveSchema, RedrivesSchema } from '../openapi/schemas/redrive.js'
+import type { Identity } from '../src/access/identity.js'
 import { known, readOfRedrive, redrive } from '../src/access/requirements.js'
 import { isReserved } from '../src/amqp/wire/reserved.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
-import {
-  type RedriveFilter,
-  type RedriveRequest,
-  type RedriveTarget,
-  type RedriveTask,
-  redriveToJson,
-} from '../src/redrive/task.js'
+import { type RedriveRequest, type RedriveTarget, type RedriveTask, redriveToJson } from '../src/redrive/task.js'
 import type { Services } from '../src/services.js'
-import { nameOf, vhostOf } from './params.js'
+import { identityOf, nameOf, reservedQueue, vhostOf } from './params.js'
 
-const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
-const byId = { params: Type.Object({ id: RedriveIdParamSchema }) }
-const MAX_FILTER = 2048
-/** Scopes of one author that a redrive keeps, in characters. */
-const MAX_RIGHTS = 16 * 1024
+type RedriveOrder = Static<typeof RedriveOrderSchema>
 
-interface Body {
-  to?: string | { queue?: string; exchange?: string; routing_key?: string }
-  max?: number
-  rate?: number
-  filter?: RedriveFilter
-  dry_run?: boolean
-}
+const redriveParams = pathParams({ id: RedriveIdParamSchema })
+const anyVhost = pathParams({})
+const MAX_FILTER_BYTES = 2048
+/** The size of the caller's rights that a redrive can store, in characters. */
+const MAX_RIGHTS_LENGTH = 16 * 1024
 
 export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { redrives, vhosts }) => {
-  /** Who may not read its queue does not learn that there is one. */
-  function visible({ params, identity }: FastifyRequest, task: RedriveTask): boolean {
-    const vhost = vhostOf(params as object)
-    if (identity!.login || (vhost !== undefined && vhost !== task.vhost)) return false
-    return identity!.rights.allows('read', task.vhost, task.queue)
+  /** What a route needs of its request to find a redrive. */
+  interface RedriveLookup<Params> {
+    params: Params
+    identity: Identity | null
   }
-  function find(request: FastifyRequest, id: string): RedriveTask {
-    const task = redrives.get(id)
-    if (task && visible(request, task)) return task
-    throw new Problem('redrive_not_found', 'There is no such redrive, or there is none any more.')
+
+  /** Whether the caller may read the queue of the redrive. Otherwise they do not learn that it exists. */
+  function isVisible(request: RedriveLookup<{ vhost?: string }>, task: RedriveTask): boolean {
+    const vhost = vhostOf(request.params)
+    const { login, rights } = identityOf(request)
+    if (login || (vhost !== undefined && vhost !== task.vhost)) return false
+    return rights.allows('read', task.vhost, task.queue)
+  }
+
+  /** @throws Problem redrive_not_found */
+  function find(request: RedriveLookup<{ vhost?: string; id: string }>): RedriveTask {
+    const task = redrives.get(request.params.id)
+    if (task && isVisible(request, task)) return task
+    throw new Problem('redrive_not_found', 'The redrive does not exist, or ended more than a day ago.')
   }
 
   app.post(
@@ -56,11 +53,11 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
         tags: ['redrives'],
         summary: 'Move the messages of a queue',
         description:
-          'Of a dead-letter queue, back to where they died, or elsewhere. Each is confirmed at its new place before it is acknowledged at the old one. It goes on by itself, at another instance where this one dies.',
-        params: Type.Object({ queue: QueueNameSchema }),
-        body: Type.Ref('RedriveOrder'),
+          'Moves the messages of a dead-letter queue back to where they came from, or elsewhere. Each message is confirmed in its new queue before it is acknowledged in the old one. The redrive runs in the background; if its instance dies, another one continues it.',
+        params: pathParams({ queue: QueueNameSchema }),
+        body: ref(RedriveOrderSchema),
         response: {
-          202: json('Redrive', 'It has begun. `location` is where it can be looked at and stopped.'),
+          202: json(RedriveSchema, 'The redrive has begun. `location` is its path, to look it up or stop it.'),
           ...problems(
             ...BROKER,
             'broker_blocked',
@@ -76,15 +73,16 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
       },
     },
     async (request, reply) => {
-      const { rights, login } = request.identity!
-      // It goes on as the gateway's own user, who may do more, and at instances that have no connection of his.
-      if (login) throw new Problem('access_refused', 'Redrives are not for users of RabbitMQ: it could not decide on them.')
+      const { rights, login } = identityOf(request)
+      // A redrive runs as the gateway's own user, which may do more than the caller, and on instances without their connection.
+      if (login)
+        throw new Problem('access_refused', 'RabbitMQ users cannot redrive: RabbitMQ could not check their rights later.')
       const queue = nameOf(request.params, 'queue')
       const vhost = vhostOf(request.params) ?? vhosts.defaultName
-      const order = orderOf(vhost, queue, request.body as Body)
+      const order = orderOf(vhost, queue, request.body)
       const kept = rights.write('write', vhost)
-      if (kept !== 'everything' && kept.join('').length > MAX_RIGHTS)
-        throw new Problem('access_refused', 'The rights of these credentials are more than a redrive can keep.')
+      if (kept !== 'everything' && kept.join('').length > MAX_RIGHTS_LENGTH)
+        throw new Problem('access_refused', 'The rights of these credentials are too long for a redrive to store.')
       const task = await redrives.begin(order, kept)
       return reply.code(202).header('location', `/redrives/${task.id}`).send(redriveToJson(task))
     },
@@ -98,16 +96,18 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
         operationId: 'listRedrives',
         tags: ['redrives'],
         summary: 'List redrives',
-        description: 'Those of the vhost whose queues may be read: all that run, and those that ended within a day.',
-        response: { 200: json('Redrives', 'The oldest first.'), ...problems(...BROKER) },
+        description:
+          'The redrives of the vhost whose queues the caller may read: all that are running, and those that ended within a day.',
+        params: anyVhost,
+        response: { 200: json(RedrivesSchema, 'The redrives, oldest first.'), ...problems(...BROKER) },
       },
     },
     async (request) => {
-      const vhost = vhostOf(request.params as object) ?? vhosts.defaultName
+      const vhost = vhostOf(request.params) ?? vhosts.defaultName
       return {
         redrives: redrives
           .list()
-          .filter((task) => task.vhost === vhost && visible(request, task))
+          .filter((task) => task.vhost === vhost && isVisible(request, task))
           .map(redriveToJson),
       }
     },
@@ -120,12 +120,12 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
       schema: {
         operationId: 'getRedrive',
         tags: ['redrives'],
-        summary: 'Look at a redrive',
-        ...byId,
-        response: { 200: json('Redrive', 'How far it is.'), ...problems(...BROKER, 'redrive_not_found') },
+        summary: 'Look up a redrive',
+        params: redriveParams,
+        response: { 200: json(RedriveSchema, 'The redrive and its progress.'), ...problems(...BROKER, 'redrive_not_found') },
       },
     },
-    async (request) => redriveToJson(find(request, request.params.id)),
+    async (request) => redriveToJson(find(request)),
   )
 
   app.delete(
@@ -136,26 +136,27 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
         operationId: 'stopRedrive',
         tags: ['redrives'],
         summary: 'Stop a redrive',
-        description: 'At whatever instance it runs. What is moved stays moved. One that has ended is taken from the list.',
-        ...byId,
+        description:
+          'Stops a running redrive, on any instance. Messages that it has moved stay moved. A redrive that has ended is removed from the list.',
+        params: redriveParams,
         response: {
-          204: { description: 'It has stopped, or does as soon as its instance hears of it.', type: 'null' },
+          204: noContent('The redrive has stopped, or stops as soon as its instance receives the request.'),
           ...problems(...BROKER, 'broker_blocked', 'redrive_not_found'),
         },
       },
     },
     async (request, reply) => {
-      await redrives.stop(find(request, request.params.id).id)
+      await redrives.stop(find(request).id)
       return reply.code(204).send(null)
     },
   )
 }
 
 /** @throws Problem invalid_request, access_refused */
-function orderOf(vhost: string, queue: string, { to: given, max, rate, filter, dry_run = false }: Body): RedriveRequest {
+function orderOf(vhost: string, queue: string, { to: given, max, rate, filter, dry_run = false }: RedriveOrder): RedriveRequest {
   const to = targetOf(given, queue)
-  if (filter && Buffer.byteLength(JSON.stringify(filter)) > MAX_FILTER)
-    throw invalidRequest('/body/filter', `is larger than ${MAX_FILTER} bytes`)
+  if (filter && Buffer.byteLength(JSON.stringify(filter)) > MAX_FILTER_BYTES)
+    throw invalidRequest('/body/filter', `is larger than ${MAX_FILTER_BYTES} bytes`)
   return {
     vhost,
     queue,
@@ -167,25 +168,25 @@ function orderOf(vhost: string, queue: string, { to: given, max, rate, filter, d
   }
 }
 
-function targetOf(to: Body['to'], from: string): RedriveTarget | undefined {
+function targetOf(to: RedriveOrder['to'], from: string): RedriveTarget | undefined {
   if (to === undefined) return undefined
   if (typeof to === 'string') return { queue: checkedQueue(to, '/body/to', from) }
-  if (to.queue !== undefined) return { queue: checkedQueue(to.queue, '/body/to/queue', from) }
-  const { exchange = '', routing_key: key } = to
+  if ('queue' in to) return { queue: checkedQueue(to.queue, '/body/to/queue', from) }
+  const { exchange, routing_key: key } = to
   const detail = nameError(exchange)
   if (detail) throw invalidRequest('/body/to/exchange', detail)
   if (key === undefined) return { exchange }
   if (exchange === 'amq.default') checkedQueue(key, '/body/to/routing_key', from)
   const wrong = routingKeyError(key)
   if (wrong) throw invalidRequest('/body/to/routing_key', wrong)
-  if (isReserved(key)) throw new Problem('access_refused', "That queue is the gateway's own.")
+  if (isReserved(key)) throw reservedQueue()
   return { exchange, routing_key: key }
 }
 
 function checkedQueue(queue: string, pointer: string, from: string): string {
   const detail = nameError(queue)
   if (detail) throw invalidRequest(pointer, detail)
-  if (isReserved(queue)) throw new Problem('access_refused', "That queue is the gateway's own.")
-  if (queue === from) throw invalidRequest(pointer, 'is the queue itself')
+  if (isReserved(queue)) throw reservedQueue()
+  if (queue === from) throw invalidRequest(pointer, 'is the queue that is redriven')
   return queue
 }

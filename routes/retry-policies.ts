@@ -1,18 +1,18 @@
-// What becomes of messages that come back to a queue.
+// Retry policies: what happens to messages that return to a queue.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
-import { QueueNameSchema } from '../openapi/schemas/common.js'
+import type { Static } from 'typebox'
+import { json, noContent, pathParams, QueueNameSchema, ref } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
+import { RetryPolicyDeclarationSchema, RetryPolicySchema } from '../openapi/schemas/retry.js'
 import { configure, readOrConfigure } from '../src/access/requirements.js'
 import { streamQueueProblem } from '../src/amqp/wire/errors.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { RetryPolicy } from '../src/retry/policies.js'
 import type { Services } from '../src/services.js'
-import { type BackoffBody, backoffOf, backoffToJson, nameOf, refuseLogin, vhostOf } from './params.js'
+import { backoffOf, backoffToJson, identityOf, nameOf, refuseLogin, vhostOf } from './params.js'
 
-const params = Type.Object({ queue: QueueNameSchema })
-const json = (description: string) => ({ description, content: { 'application/json': { schema: Type.Ref('RetryPolicy') } } })
+const policyParams = pathParams({ queue: QueueNameSchema })
 
 export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, policies }) => {
   app.put(
@@ -22,14 +22,14 @@ export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app
       schema: {
         operationId: 'putRetryPolicy',
         tags: ['queues'],
-        summary: 'Say what becomes of messages that come back',
+        summary: 'Set the retry policy of a queue',
         description:
-          'A plain nack and a lease that runs out follow it, at every instance: the message comes again after a wait that grows, and after `max_deliveries` it goes where `then` says.',
-        params,
-        body: Type.Ref('RetryPolicyDeclaration'),
+          'The policy applies, on every instance, to a nack without a delay and to a lease that runs out: the message is delivered again after a growing wait, and after `max_deliveries` deliveries `then` decides.',
+        params: policyParams,
+        body: ref(RetryPolicyDeclarationSchema),
         response: {
-          200: json('There was one before; now it is this.'),
-          201: json('It is new.'),
+          200: json(RetryPolicySchema, 'The policy was replaced.'),
+          201: json(RetryPolicySchema, 'The policy was created.'),
           ...problems(
             ...BROKER,
             'queue_not_found',
@@ -43,9 +43,9 @@ export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app
       },
     },
     async (request, reply) => {
-      refuseLogin(request.identity!)
+      refuseLogin(identityOf(request))
       const queue = nameOf(request.params, 'queue')
-      const policy = policyOf(request.body as PolicyBody)
+      const policy = policyOf(request.body)
       const vhost = await vhosts.get(vhostOf(request.params))
       if ((await vhost.topology.queueTypes.currentType(queue)) === 'stream') throw streamQueueProblem()
       const isNew = await policies.put(vhost.name, queue, policy)
@@ -60,9 +60,12 @@ export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app
       schema: {
         operationId: 'getRetryPolicy',
         tags: ['queues'],
-        summary: 'Look at the retry policy of a queue',
-        params,
-        response: { 200: json('It has one.'), ...problems('vhost_not_found', 'retry_policy_not_found') },
+        summary: 'Look up the retry policy of a queue',
+        params: policyParams,
+        response: {
+          200: json(RetryPolicySchema, 'The queue has a policy.'),
+          ...problems('vhost_not_found', 'retry_policy_not_found'),
+        },
       },
     },
     async (request) => {
@@ -81,29 +84,24 @@ export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app
       schema: {
         operationId: 'deleteRetryPolicy',
         tags: ['queues'],
-        summary: 'Take the retry policy of a queue away',
-        description: 'One that is not there is deleted already. Messages that wait come all the same.',
-        params,
-        response: { 204: { description: 'It has none.', type: 'null' }, ...problems(...BROKER, 'broker_blocked') },
+        summary: 'Delete the retry policy of a queue',
+        description: 'Succeeds if the queue has no policy. Messages that already wait are still delivered again.',
+        params: policyParams,
+        response: { 204: noContent('The queue has no policy.'), ...problems(...BROKER, 'broker_blocked') },
       },
     },
     async (request, reply) => {
-      refuseLogin(request.identity!)
+      refuseLogin(identityOf(request))
       await policies.delete(vhostOf(request.params) ?? vhosts.defaultName, nameOf(request.params, 'queue'))
       return reply.code(204).send(null)
     },
   )
 }
 
-interface PolicyBody {
-  max_deliveries?: number
-  backoff?: BackoffBody
-  then?: 'dead_letter' | 'discard'
-}
-
-function policyOf({ max_deliveries: maxDeliveries, backoff, then: last }: PolicyBody): RetryPolicy {
+function policyOf(declaration: Static<typeof RetryPolicyDeclarationSchema>): RetryPolicy {
+  const { max_deliveries: maxDeliveries, backoff, then: last } = declaration
   if (maxDeliveries === undefined && last !== undefined)
-    throw invalidRequest('/body/then', 'never comes, without max_deliveries: the message is always tried again')
+    throw invalidRequest('/body/then', 'has no effect without max_deliveries: the message is always delivered again')
   const waits = backoffOf(backoff, '/body/backoff')
   return { ...(maxDeliveries !== undefined && { maxDeliveries }), backoff: waits, last: last ?? 'dead_letter' }
 }

@@ -1,9 +1,9 @@
-// Request and reply.
+// RPC: publish a request and answer with its reply.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { ExchangeNameSchema, QueueNameSchema, queryDuration, strict } from '../openapi/schemas/common.js'
+import { ExchangeNameSchema, pathParams, QueueNameSchema, queryDuration, strict, written } from '../openapi/schemas/common.js'
 import { MessageHeadersSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishToExchange, publishToQueue } from '../src/access/requirements.js'
@@ -12,18 +12,17 @@ import { readProperties, writeProperties } from '../src/messages/raw.js'
 import { Problem } from '../src/problems.js'
 import { call } from '../src/publish/rpc.js'
 import type { Services } from '../src/services.js'
-import { durationOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
+import { bytesOf, durationOf, identityOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
 import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
 
 const MAX_TIMEOUT_MS = 10 * 60_000
-const timeout = Type.Optional(queryDuration('How long to wait for the reply, up to 10m.', { default: '30s' }))
-const body = Type.Any({ description: 'The request, byte for byte.' })
+const timeout = Type.Optional(queryDuration('How long to wait for the reply, from 1ms to 10m.', { default: '30s' }))
+const body = Type.Any({ description: 'The body of the request message.' })
 const consumes = ['text/plain', 'application/json', 'application/octet-stream']
-const answers = {
-  200: {
-    description: 'The reply, raw, with its properties in `amqp-*` headers.',
-    content: { 'application/octet-stream': { schema: Type.Unsafe({ description: 'The body of the reply.' }) } },
-  },
+const responses = {
+  200: written<Buffer>('The body of the reply, with its properties in `amqp-*` headers.', {
+    'application/octet-stream': { schema: Type.Unsafe({ description: 'The body of the reply.' }) },
+  }),
   ...problems(
     ...BROKER,
     'invalid_message',
@@ -41,18 +40,22 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
   acceptAnyBody(app, config.MAX_MESSAGE_SIZE)
   app.addHook('onSend', keepType)
 
-  async function send(request: FastifyRequest, reply: FastifyReply, target: { exchange: string; routingKey: string }) {
-    const { timeout: given = '30s' } = request.query as { timeout?: string }
+  /** Publishes the body of the request, sets the headers of the answer, and resolves with its body. */
+  async function callRaw(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    { timeout = '30s', ...target }: { vhost: string | undefined; exchange: string; routingKey: string; timeout?: string },
+  ): Promise<Buffer> {
+    const author = identityOf(request)
     const received = await call(vhosts, metrics, {
-      vhost: vhostOf(request.params as object),
       ...target,
-      author: request.identity!,
-      properties: readProperties(request.raw.headers, userIdOf(request.identity!, vhosts)),
-      body: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
-      timeout: durationOf(given, '/query/timeout', 1, MAX_TIMEOUT_MS),
+      author,
+      properties: readProperties(request.raw.headers, userIdOf(author, vhosts)),
+      body: bytesOf(request.body),
+      timeout: durationOf(timeout, '/query/timeout', 1, MAX_TIMEOUT_MS),
     })
     answerRaw(reply, replyHeaders(received))
-    return reply.send(received.body)
+    return received.body
   }
 
   app.post(
@@ -63,16 +66,24 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
         operationId: 'callQueue',
         tags: ['rpc'],
         summary: 'Call a worker through a queue',
-        description: 'Publishes the body with `reply_to` and a `correlation_id`, and answers with the raw reply.',
-        params: Type.Object({ queue: QueueNameSchema }),
+        description: 'Publishes the body with `reply_to` and a `correlation_id`, waits for the reply, and returns it raw.',
+        params: pathParams({ queue: QueueNameSchema }),
         querystring: Type.Object({ timeout }, strict),
         headers: MessageHeadersSchema,
         body,
         consumes,
-        response: answers,
+        response: responses,
       },
     },
-    async (request, reply) => send(request, reply, { exchange: '', routingKey: nameOf(request.params, 'queue') }),
+    async (request, reply) =>
+      reply.send(
+        await callRaw(request, reply, {
+          vhost: vhostOf(request.params),
+          exchange: '',
+          routingKey: nameOf(request.params, 'queue'),
+          ...(request.query.timeout !== undefined && { timeout: request.query.timeout }),
+        }),
+      ),
   )
 
   app.post(
@@ -83,20 +94,30 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
         operationId: 'callExchange',
         tags: ['rpc'],
         summary: 'Call a worker through an exchange',
-        description: 'As through a queue. Where no queue is bound for it, 404 at once.',
-        params: Type.Object({ exchange: ExchangeNameSchema }),
+        description: 'Like a call through a queue. If no queue is bound for the request, the answer is 404 at once.',
+        params: pathParams({ exchange: ExchangeNameSchema }),
         querystring: Type.Object(
-          { routing_key: Type.Optional(Type.String({ description: 'Empty where it is not given.' })), timeout },
+          {
+            routing_key: Type.Optional(Type.String({ description: 'The routing key of the request. Empty by default.' })),
+            timeout,
+          },
           strict,
         ),
         headers: MessageHeadersSchema,
         body,
         consumes,
-        response: answers,
+        response: responses,
       },
     },
     async (request, reply) =>
-      send(request, reply, { exchange: nameOf(request.params, 'exchange'), routingKey: routingKeyOf(request.query) }),
+      reply.send(
+        await callRaw(request, reply, {
+          vhost: vhostOf(request.params),
+          exchange: nameOf(request.params, 'exchange'),
+          routingKey: routingKeyOf(request.query),
+          ...(request.query.timeout !== undefined && { timeout: request.query.timeout }),
+        }),
+      ),
   )
 }
 
@@ -105,6 +126,6 @@ function replyHeaders(reply: ReceivedMessage): Record<string, string> {
     return writeProperties(reply)
   } catch (error) {
     if (!(error instanceof Problem) || error.code !== 'not_acceptable') throw error
-    throw new Problem('not_acceptable', 'A reply came, and its properties are more than HTTP headers can carry: it is gone.')
+    throw new Problem('not_acceptable', 'The reply has more properties than HTTP headers can carry. It is lost.')
   }
 }

@@ -1,9 +1,9 @@
-// A queue as a stream of events, or of lines.
+// Stream the messages of a queue, as server-sent events or as lines of JSON.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import { Type } from 'typebox'
-import { QueueNameSchema, queryDuration, strict } from '../openapi/schemas/common.js'
+import { pathParams, QueueNameSchema, queryDuration, strict, written } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { read } from '../src/access/requirements.js'
 import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
@@ -11,10 +11,10 @@ import { messageToJson } from '../src/messages/json.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Sink } from '../src/receive/stream.js'
 import type { Services } from '../src/services.js'
-import { leaseOf, nameOf, vhostOf } from './params.js'
+import { identityOf, leaseOf, nameOf, pathOf, vhostOf } from './params.js'
 
 const HEARTBEAT_INTERVAL_MS = 15_000
-const commentLine = (description: string) => ({ schema: Type.String({ description }) })
+const lines = (description: string) => ({ schema: Type.String({ description }) })
 
 export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, vhosts, config }) => {
   app.get(
@@ -26,44 +26,53 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
         tags: ['messages'],
         summary: 'Receive messages as they come',
         description:
-          'Server-sent events, or with `Accept: application/x-ndjson` a message a line. Each message comes under a lease that ends with this connection; a RabbitMQ stream is read from an offset and nothing is taken from it.',
-        params: Type.Object({ queue: QueueNameSchema }),
+          'Sends server-sent events, or one message a line with `Accept: application/x-ndjson`. Each message comes under a lease, which ends with this connection. A RabbitMQ stream is read from an offset, without leases, and keeps its messages.',
+        params: pathParams({ queue: QueueNameSchema }),
         headers: Type.Object({
           'last-event-id': Type.Optional(
-            Type.String({ description: 'The last offset seen of a RabbitMQ stream; the next one comes first.' }),
+            Type.String({
+              description: 'The last offset received from a RabbitMQ stream. The stream continues with the next one.',
+            }),
           ),
         }),
         querystring: Type.Object(
           {
             ack: Type.Optional(
               Type.Enum(['manual', 'auto'], {
-                description: 'manual (default): settle each lease. auto: settled when written to the socket.',
+                description:
+                  'manual (default): the client settles each lease. auto: a message is settled once it is written to the socket.',
               }),
             ),
             prefetch: Type.Optional(
-              Type.Integer({ minimum: 1, maximum: 1000, default: 10, description: 'How many unsettled at once.' }),
+              Type.Integer({
+                minimum: 1,
+                maximum: 1000,
+                default: 10,
+                description: 'Maximum number of unsettled messages at a time.',
+              }),
             ),
-            lease: Type.Optional(queryDuration('How long each lease lasts: 30s, unless the gateway allows less.')),
-            encoding: Type.Optional(Type.Enum(['auto', 'string', 'base64'], { default: 'auto' })),
+            lease: Type.Optional(
+              queryDuration('How long each lease lasts, from 1s. Default: 30s, or the longest lease that the gateway allows.'),
+            ),
+            encoding: Type.Optional(
+              Type.Enum(['auto', 'string', 'base64'], { default: 'auto', description: 'The encoding of the payload in JSON.' }),
+            ),
             offset: Type.Optional(
               Type.String({
                 maxLength: 40,
-                description: 'Of a RabbitMQ stream: first, last, next (default), an offset, or an RFC 3339 time.',
+                description: 'Where to begin in a RabbitMQ stream: first, last, next (default), an offset, or an RFC 3339 time.',
               }),
             ),
           },
           strict,
         ),
         response: {
-          200: {
-            description: 'Messages, until either side ends it.',
-            content: {
-              'text/event-stream': commentLine(
-                '`event: message` with the JSON of a message as `data`; `event: end` with a problem.',
-              ),
-              'application/x-ndjson': commentLine('A message a line; at the end a problem.'),
-            },
-          },
+          200: written<never>('Messages, until the client or the gateway ends the stream.', {
+            'text/event-stream': lines(
+              '`event: message` with the JSON of a message as `data`. If the gateway ends the stream, `event: end` with a problem.',
+            ),
+            'application/x-ndjson': lines('One message a line. If the gateway ends the stream, a last line with a problem.'),
+          }),
           ...problems(...BROKER, 'queue_not_found', 'resource_locked', 'too_many_waiters', 'too_many_leases'),
         },
       },
@@ -71,9 +80,11 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
     async (request, reply) => {
       const { ack, prefetch = 10, lease, encoding = 'auto', offset } = request.query
       const resumed = request.headers['last-event-id']
+      const identity = identityOf(request)
+      const { login } = identity
       const stream = await streams.consume({
         vhost: vhostOf(request.params),
-        login: request.identity!.login,
+        login,
         queue: nameOf(request.params, 'queue'),
         ack,
         prefetch,
@@ -81,20 +92,21 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
         offset: resumed ? after(resumed) : offset === undefined ? undefined : offsetOf(offset),
       })
       reply.raw.once('close', () => stream.end())
-      // It may have gone while the broker was asked.
+      // The client may have left while the gateway asked the broker.
       if (reply.raw.destroyed) stream.end()
-      const lines = /application\/x-ndjson/i.test(request.headers.accept ?? '')
+      const isNdjson = /application\/x-ndjson/i.test(request.headers.accept ?? '')
       const vhost = vhostOf(request.params) ?? vhosts.defaultName
-      // Keys are taken away, and tokens run out, while a stream goes on.
-      const stillMay = () => request.identity!.current()?.rights.allows('read', vhost, request.params.queue) === true
-      const beat = () => stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream are over.'))
-      stream.start(openStream(reply, lines ? new Lines() : new Events(), { encoding, requestId: request.id, beat }))
+      // A key may be revoked, or a token expire, while the stream is open.
+      const stillMay = () => identity.current()?.rights.allows('read', vhost, request.params.queue) === true
+      const beat = () =>
+        stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream have expired or were revoked.'))
+      stream.start(openStream(reply, isNdjson ? new Lines() : new Events(), { encoding, requestId: request.id, beat }))
       return reply
     },
   )
 }
 
-/** How messages are written: as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) or lines. */
+/** How a stream is written: as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) or lines. */
 interface StreamFormat {
   type: string
   beginning: string
@@ -123,15 +135,17 @@ class Lines implements StreamFormat {
 interface Opening {
   encoding: 'auto' | 'string' | 'base64'
   requestId: string
-  /** Called with every heartbeat. */
+  /** Called after every heartbeat. */
   beat: () => void
 }
 
 function openStream(reply: FastifyReply, format: StreamFormat, { encoding, requestId, beat }: Opening): Sink {
   reply.hijack()
   const { raw } = reply
-  const headers = { ...reply.getHeaders(), 'content-type': format.type, 'x-accel-buffering': 'no' }
-  raw.writeHead(200, headers as Record<string, string>)
+  for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value)
+  raw.setHeader('content-type', format.type)
+  raw.setHeader('x-accel-buffering', 'no')
+  raw.writeHead(200)
   raw.flushHeaders()
   if (format.beginning) raw.write(format.beginning)
   const heartbeat = setInterval(() => {
@@ -152,8 +166,7 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
     },
     end: (reason) => {
       clearInterval(heartbeat)
-      const path = reply.request.url.split('?', 1)[0]!
-      raw.end(format.end(JSON.stringify(reason.body(path, requestId))))
+      raw.end(format.end(JSON.stringify(reason.body(pathOf(reply.request), requestId))))
     },
     cut: () => raw.destroy(),
   }
@@ -171,6 +184,6 @@ function offsetOf(offset: string): FieldValue {
   if (offset === 'first' || offset === 'last' || offset === 'next') return offset
   if (/^\d{1,19}$/.test(offset) && BigInt(offset) <= MAX_OFFSET) return new TypedValue('int64', BigInt(offset))
   const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/i.test(offset) ? Date.parse(offset) : Number.NaN
-  if (!(time >= 0)) throw invalidRequest('/query/offset', 'is none of first, last, next, an offset, an RFC 3339 time')
+  if (!(time >= 0)) throw invalidRequest('/query/offset', 'must be first, last, next, an offset or an RFC 3339 time')
   return new TypedValue('timestamp', BigInt(Math.floor(time / 1000)))
 }

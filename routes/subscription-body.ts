@@ -1,48 +1,48 @@
-// A subscription as it stands in a body, and as it is shown.
+// Reads a subscription from a request body, and writes it as JSON.
 
+import type { Static } from 'typebox'
+import type { SubscriptionDefinitionSchema } from '../openapi/schemas/subscription.js'
 import { isReserved } from '../src/amqp/wire/reserved.js'
 import type { Config } from '../src/config/index.js'
 import { longestLease } from '../src/config/index.js'
 import { formatDuration } from '../src/lib/units.js'
 import { nameError } from '../src/messages/properties.js'
-import { invalidRequest, Problem } from '../src/problems.js'
+import { invalidRequest } from '../src/problems.js'
 import type { AddressPolicy } from '../src/push/address-policy.js'
 import { secretError } from '../src/push/signature.js'
 import type { SubscriptionStatus } from '../src/push/status.js'
-import { type GiveUp, isMask, type PushFormat, type Subscription, shownHeaders } from '../src/push/subscription.js'
-import { type BackoffBody, backoffOf, backoffToJson, durationOf } from './params.js'
+import { isMask, type Subscription, shownHeaders } from '../src/push/subscription.js'
+import { backoffOf, backoffToJson, durationOf, reservedQueue } from './params.js'
 
-export interface SubscriptionBody {
-  queue: string
-  url: string
-  secret?: string | string[]
-  format?: PushFormat
-  headers?: Record<string, string>
-  concurrency?: number
-  timeout?: string | number
-  lease?: string | number
-  retry?: { max_attempts?: number; backoff?: BackoffBody }
-  give_up?: GiveUp
-  paused?: boolean
-}
-
-/** What the body says; `secrets` and `paused` undefined where it says nothing. */
+/** A subscription from a body. `secrets` and `paused` are undefined if the body does not name them. */
 export interface RequestedSubscription extends Omit<Subscription, 'secrets' | 'paused'> {
   secrets: readonly string[] | undefined
   paused: boolean | undefined
 }
 
 const MAX_CUSTOM_HEADERS = 32
-const MAX_HEADERS_SIZE = 4096
-/** What says how a message is framed, what it is, or who sent it. */
+const MAX_HEADERS_BYTES = 4096
+const MIN_TIMEOUT_MS = 100
+const MAX_TIMEOUT_MS = 600_000
+const MIN_LEASE_MS = 1000
+const DEFAULT_LEASE_MS = 30_000
+/** The headers that frame or describe a request, or name its sender: the gateway sets them. */
 const RESERVED_HEADERS =
   /^(host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|content-.*|location|traceparent|tracestate|baggage|(webhook|lease|amqp|ce)-.*)$/i
 
-/** @throws Problem invalid_request, access_refused: a queue that the gateway keeps to itself */
-export function readSubscription(body: SubscriptionBody, config: Config, addresses: AddressPolicy): RequestedSubscription {
+/**
+ * Reads a subscription, with the defaults for absent members.
+ * @param addresses refuses URLs whose host is an address that must not be reached
+ * @throws Problem invalid_request; access_refused: the queue belongs to the gateway
+ */
+export function readSubscription(
+  body: Static<typeof SubscriptionDefinitionSchema>,
+  config: Config,
+  addresses: AddressPolicy,
+): RequestedSubscription {
   const detail = nameError(body.queue)
   if (detail) throw invalidRequest('/body/queue', detail)
-  if (isReserved(body.queue)) throw new Problem('access_refused', "That queue is the gateway's own.")
+  if (isReserved(body.queue)) throw reservedQueue()
   checkUrl(body.url, addresses)
   const { secret, headers = {}, timeout = '15s', lease, retry = {} } = body
   checkCustomHeaders(headers)
@@ -52,7 +52,7 @@ export function readSubscription(body: SubscriptionBody, config: Config, address
     if (wrong) throw invalidRequest(Array.isArray(secret) ? `/body/secret/${index}` : '/body/secret', wrong)
   })
   const longest = longestLease(config)
-  const time = durationOf(timeout, '/body/timeout', 100, Math.min(600_000, longest))
+  const time = durationOf(timeout, '/body/timeout', MIN_TIMEOUT_MS, Math.min(MAX_TIMEOUT_MS, longest))
   return {
     queue: body.queue,
     url: body.url,
@@ -61,7 +61,10 @@ export function readSubscription(body: SubscriptionBody, config: Config, address
     headers,
     concurrency: body.concurrency ?? 10,
     timeout: time,
-    lease: lease === undefined ? Math.min(longest, Math.max(30_000, time)) : durationOf(lease, '/body/lease', 1000, longest),
+    lease:
+      lease === undefined
+        ? Math.min(longest, Math.max(DEFAULT_LEASE_MS, time))
+        : durationOf(lease, '/body/lease', MIN_LEASE_MS, longest),
     retry: { max_attempts: retry.max_attempts ?? 10, backoff: backoffOf(retry.backoff, '/body/retry/backoff') },
     giveUp: body.give_up ?? 'pause',
     paused: body.paused,
@@ -70,10 +73,10 @@ export function readSubscription(body: SubscriptionBody, config: Config, address
 
 function checkUrl(text: string, addresses: AddressPolicy): void {
   const wrong = (detail: string) => invalidRequest('/body/url', detail)
-  if (!URL.canParse(text)) throw wrong('is no URL')
+  if (!URL.canParse(text)) throw wrong('is not a URL')
   const url = new URL(text)
-  if (!/^https?:$/.test(url.protocol)) throw wrong('has to begin with https:// or http://')
-  if (url.username || url.password) throw wrong('has credentials in it: headers are for those')
+  if (!/^https?:$/.test(url.protocol)) throw wrong('must begin with https:// or http://')
+  if (url.username || url.password) throw wrong('has credentials in it: put them into a header')
   try {
     addresses.checkHost(url)
   } catch (error) {
@@ -86,20 +89,23 @@ function checkCustomHeaders(headers: Record<string, string>): void {
   const names = new Set<string>()
   for (const [name, value] of Object.entries(headers)) {
     const wrong = (detail: string) => invalidRequest(`/body/headers/${name}`, detail)
-    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name)) throw invalidRequest('/body/headers', 'has a name that no HTTP header can have')
-    if (RESERVED_HEADERS.test(name)) throw wrong("is the gateway's to set")
-    if (names.has(name.toLowerCase())) throw wrong('is there twice')
-    if (!/^[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?$/.test(value)) throw wrong('has a value that no HTTP header can have')
-    if (isMask(value)) throw wrong('is masked: give its value')
+    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name))
+      throw invalidRequest('/body/headers', 'has a name that is not valid for an HTTP header')
+    if (RESERVED_HEADERS.test(name)) throw wrong('is set by the gateway')
+    if (names.has(name.toLowerCase())) throw wrong('is set twice')
+    if (!/^[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?$/.test(value))
+      throw wrong('has a value that is not valid for an HTTP header')
+    if (isMask(value)) throw wrong('is masked: send its real value')
     names.add(name.toLowerCase())
     size += name.length + value.length
   }
-  if (names.size > MAX_CUSTOM_HEADERS || size > MAX_HEADERS_SIZE)
-    throw invalidRequest('/body/headers', `has more than ${MAX_CUSTOM_HEADERS} headers, or more than ${MAX_HEADERS_SIZE} bytes`)
+  if (names.size > MAX_CUSTOM_HEADERS || size > MAX_HEADERS_BYTES)
+    throw invalidRequest('/body/headers', `has more than ${MAX_CUSTOM_HEADERS} headers, or more than ${MAX_HEADERS_BYTES} bytes`)
 }
 
 const timeOf = (at: number) => new Date(at).toISOString()
 
+/** The JSON form of a subscription, with secrets counted and headers masked. */
 export function subscriptionToJson(vhost: string, name: string, subscription: Subscription, status: SubscriptionStatus) {
   const { queue, url, secrets, format, headers, concurrency, timeout, lease, retry, giveUp, paused, reason } = subscription
   const { state, delivered, failed, inFlight, lastError, nextAttempt } = status

@@ -1,27 +1,35 @@
-// Subscriptions: define, look at, pause, resume, try, delete.
+// Subscriptions: create, look up, pause, resume, test, delete.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
+import { json, noContent, pathParams, ref } from '../openapi/schemas/common.js'
+import { NothingSchema } from '../openapi/schemas/lease.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
-import { SubscriptionNameSchema } from '../openapi/schemas/subscription.js'
+import {
+  SubscriptionDefinitionSchema,
+  SubscriptionNameSchema,
+  SubscriptionSchema,
+  SubscriptionsSchema,
+  TestDeliverySchema,
+} from '../openapi/schemas/subscription.js'
 import { listSubscriptions, ofSubscription, subscribe } from '../src/access/requirements.js'
 import { Problem } from '../src/problems.js'
 import type { Tested } from '../src/push/push.js'
 import { classifyResponse } from '../src/push/response.js'
 import { newSecret } from '../src/push/signature.js'
 import type { Services } from '../src/services.js'
-import { nameOf, vhostOf } from './params.js'
-import { readSubscription, type SubscriptionBody, subscriptionToJson } from './subscription-body.js'
+import { identityOf, nameOf, vhostOf } from './params.js'
+import { readSubscription, subscriptionToJson } from './subscription-body.js'
 
-const params = Type.Object({ name: SubscriptionNameSchema })
-const json = (id: string, description: string) => ({ description, content: { 'application/json': { schema: Type.Ref(id) } } })
-const MAX_SHOWN = 4096
-const changes = ['broker_blocked', 'overloaded'] as const
+const subscriptionParams = pathParams({ name: SubscriptionNameSchema })
+const anyVhost = pathParams({})
+const MAX_SHOWN_BYTES = 4096
+/** The problems of every call that changes the log of definitions. */
+const CHANGES = ['broker_blocked', 'overloaded'] as const
 
 export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, push, config }) => {
   app.addHook('preHandler', () => push.ready())
-  const vhostNameOf = (params: object) => vhostOf(params) ?? vhosts.defaultName
-  const show = (vhost: string, name: string) => subscriptionToJson(vhost, name, push.get(vhost, name), push.status(vhost, name))
+  const vhostNameOf = (params: { vhost?: string }) => vhostOf(params) ?? vhosts.defaultName
+  const toJson = (vhost: string, name: string) => subscriptionToJson(vhost, name, push.get(vhost, name), push.status(vhost, name))
 
   app.put(
     '/subscriptions/:name',
@@ -30,17 +38,17 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
       schema: {
         operationId: 'putSubscription',
         tags: ['subscriptions'],
-        summary: 'Have messages delivered to a URL',
+        summary: 'Create or replace a subscription',
         description:
-          'Each message of the queue is POSTed to the URL, signed by Standard Webhooks. 2xx acknowledges it; 202 leaves it under its lease, to be settled later; 429, and 503 with `retry-after`, slow the subscription down; 410 pauses it; everything else is a failed attempt.',
-        params,
-        body: Type.Ref('SubscriptionDefinition'),
+          'The gateway POSTs each message of the queue to the URL, signed as Standard Webhooks defines. The response decides: 2xx acknowledges the message; 202 leaves it under its lease, to be settled later; 429, and 503 with `retry-after`, slow the subscription down; 410 pauses it; everything else is a failed attempt.',
+        params: subscriptionParams,
+        body: ref(SubscriptionDefinitionSchema),
         response: {
-          200: json('Subscription', 'It was there already, and is like this now.'),
-          201: json('Subscription', 'It is new.'),
+          200: json(SubscriptionSchema, 'The subscription was replaced.'),
+          201: json(SubscriptionSchema, 'The subscription was created.'),
           ...problems(
             ...BROKER,
-            ...changes,
+            ...CHANGES,
             'queue_not_found',
             'stream_queue',
             'resource_locked',
@@ -52,18 +60,22 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
     },
     async (request, reply) => {
       const name = nameOf(request.params, 'name')
-      const asked = readSubscription(request.body as SubscriptionBody, config, push.addresses)
-      const vhost = await vhosts.get(vhostOf(request.params), request.identity!.login)
+      const asked = readSubscription(request.body, config, push.addresses)
+      const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       await vhost.topology.lookUpQueue(asked.queue)
       if ((await vhost.topology.queueTypes.recentType(asked.queue)) === 'stream')
-        throw new Problem('stream_queue', 'A stream keeps its messages, and gives none of them to a subscription.')
+        throw new Problem(
+          'stream_queue',
+          'A RabbitMQ stream keeps its messages, so a subscription cannot deliver and acknowledge them.',
+        )
       let made: string | undefined
       const { created } = await push.put(vhost.name, name, (old) => {
-        made = old || asked.secrets ? undefined : newSecret()
-        const { secrets = made ? [made] : old!.secrets, paused = old?.paused ?? false } = asked
+        const secrets = asked.secrets ?? old?.secrets ?? [newSecret()]
+        made = asked.secrets || old ? undefined : secrets[0]
+        const { paused = old?.paused ?? false } = asked
         return { ...asked, secrets, paused, ...(paused && old?.reason !== undefined && { reason: old.reason }) }
       })
-      return reply.code(created ? 201 : 200).send({ ...show(vhost.name, name), ...(created && made && { secret: made }) })
+      return reply.code(created ? 201 : 200).send({ ...toJson(vhost.name, name), ...(created && made && { secret: made }) })
     },
   )
 
@@ -74,13 +86,15 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
       schema: {
         operationId: 'listSubscriptions',
         tags: ['subscriptions'],
-        summary: 'All subscriptions of the vhost',
-        response: { 200: json('Subscriptions', 'Those that one may see, by name.'), ...problems(...BROKER) },
+        summary: 'List subscriptions',
+        description: 'The subscriptions of the vhost that the caller may configure.',
+        params: anyVhost,
+        response: { 200: json(SubscriptionsSchema, 'The subscriptions, by name.'), ...problems(...BROKER) },
       },
     },
     async (request) => {
-      const vhost = vhostNameOf(request.params as object)
-      const { rights } = request.identity!
+      const vhost = vhostNameOf(request.params)
+      const { rights } = identityOf(request)
       const mine = push.list(vhost).filter(({ name }) => rights.allows('configure', vhost, name))
       return {
         subscriptions: mine.map(({ name, subscription }) =>
@@ -97,12 +111,12 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
       schema: {
         operationId: 'getSubscription',
         tags: ['subscriptions'],
-        summary: 'Look at a subscription',
-        params,
-        response: { 200: json('Subscription', 'It is there.'), ...problems(...BROKER, 'subscription_not_found') },
+        summary: 'Look up a subscription',
+        params: subscriptionParams,
+        response: { 200: json(SubscriptionSchema, 'The subscription exists.'), ...problems(...BROKER, 'subscription_not_found') },
       },
     },
-    async (request) => show(vhostNameOf(request.params), nameOf(request.params, 'name')),
+    async (request) => toJson(vhostNameOf(request.params), nameOf(request.params, 'name')),
   )
 
   app.delete(
@@ -114,9 +128,9 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
         tags: ['subscriptions'],
         summary: 'Delete a subscription',
         description:
-          'What is being delivered is settled by its answer. A subscription that is not there is deleted already. The queue stays.',
-        params,
-        response: { 204: { description: 'It is gone.', type: 'null' }, ...problems(...BROKER, ...changes) },
+          'Deliveries under way are still settled by their responses. The queue and its messages stay. Succeeds if the subscription does not exist.',
+        params: subscriptionParams,
+        response: { 204: noContent('The subscription does not exist any more.'), ...problems(...BROKER, ...CHANGES) },
       },
     },
     async (request, reply) => {
@@ -126,8 +140,8 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
   )
 
   for (const [verb, paused, summary] of [
-    ['pause', true, 'Deliver nothing more for now'],
-    ['resume', false, 'Deliver again'],
+    ['pause', true, 'Pause a subscription'],
+    ['resume', false, 'Resume a subscription'],
   ] as const) {
     app.post(
       `/subscriptions/:name/${verb}`,
@@ -137,18 +151,18 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
           operationId: `${verb}Subscription`,
           tags: ['subscriptions'],
           summary,
-          params,
-          body: Type.Ref('Nothing'),
+          params: subscriptionParams,
+          body: ref(NothingSchema),
           response: {
-            200: json('Subscription', 'At all instances.'),
-            ...problems(...BROKER, ...changes, 'subscription_not_found', 'unsupported_media_type', 'message_too_large'),
+            200: json(SubscriptionSchema, `The subscription is ${paused ? 'paused' : 'resumed'} on all instances.`),
+            ...problems(...BROKER, ...CHANGES, 'subscription_not_found', 'unsupported_media_type', 'message_too_large'),
           },
         },
       },
       async (request) => {
         const [vhost, name] = [vhostNameOf(request.params), nameOf(request.params, 'name')]
         await push.setPaused(vhost, name, paused)
-        return show(vhost, name)
+        return toJson(vhost, name)
       },
     )
   }
@@ -160,23 +174,24 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
       schema: {
         operationId: 'testSubscription',
         tags: ['subscriptions'],
-        summary: 'Deliver a sample',
-        description: 'Signed as every delivery, paused or not. It stands for no message: nothing is settled or tried again.',
-        params,
-        body: Type.Ref('Nothing'),
+        summary: 'Deliver a sample message',
+        description:
+          'Signed like every delivery, and sent even if the subscription is paused. The sample is not a message of the queue: the gateway settles nothing and makes no second attempt.',
+        params: subscriptionParams,
+        body: ref(NothingSchema),
         response: {
-          200: json('TestDelivery', 'What came of it.'),
+          200: json(TestDeliverySchema, 'The result of the delivery.'),
           ...problems(...BROKER, 'subscription_not_found', 'unsupported_media_type', 'message_too_large'),
         },
       },
     },
-    async (request) => testShown(await push.test(vhostNameOf(request.params), nameOf(request.params, 'name'))),
+    async (request) => testToJson(await push.test(vhostNameOf(request.params), nameOf(request.params, 'name'))),
   )
 }
 
-function testShown(tested: Tested) {
+function testToJson(tested: Tested) {
   if ('error' in tested) return { duration_ms: tested.duration, error: tested.error, means: 'failed' as const }
   const { status, retryAfter, body } = tested.answer
-  const text = body.subarray(0, MAX_SHOWN).toString('utf8')
+  const text = body.subarray(0, MAX_SHOWN_BYTES).toString('utf8')
   return { duration_ms: tested.duration, status, body: text, means: classifyResponse(status, retryAfter).kind }
 }

@@ -1,7 +1,9 @@
 // Batches.
 
 import { Type } from 'typebox'
-import { bodyDuration, strict } from './common.js'
+import { bodyDuration, ref, strict } from './common.js'
+import { PropertiesSchema } from './message.js'
+import { ProblemSchema } from './problem.js'
 
 const BatchItemSchema = Type.Object(
   {
@@ -9,7 +11,7 @@ const BatchItemSchema = Type.Object(
     payload_encoding: Type.Optional(
       Type.Enum(['json', 'string', 'base64'], { description: 'Without it: string for a JSON string, json for anything else.' }),
     ),
-    properties: Type.Optional(Type.Ref('Properties')),
+    properties: Type.Optional(ref(PropertiesSchema)),
     routing_key: Type.Optional(Type.String({ description: 'To exchanges only.' })),
     delay: Type.Optional(bodyDuration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.')),
     id: Type.Optional(Type.String({ maxLength: 255, description: 'Comes back in the result.' })),
@@ -28,12 +30,12 @@ export const BatchResultSchema = Type.Object(
     id: Type.Optional(Type.String({ description: 'The one that came with the message.' })),
     status: Type.Enum(['confirmed', 'unroutable', 'rejected', 'invalid', 'unknown']),
     message_id: Type.Optional(Type.String()),
-    problem: Type.Optional(Type.Ref('Problem')),
+    problem: Type.Optional(ref(ProblemSchema)),
   },
   { $id: 'BatchResult', ...strict, description: 'What became of one message. A line of an NDJSON answer is one.' },
 )
 
 export const BatchResultsSchema = Type.Object(
-  { published: Type.Integer(), failed: Type.Integer(), results: Type.Array(Type.Ref('BatchResult')) },
+  { published: Type.Integer(), failed: Type.Integer(), results: Type.Array(ref(BatchResultSchema)) },
   { $id: 'BatchResults', ...strict },
 )

@@ -1,8 +1,44 @@
-// Names, durations and other small parts of requests.
+// Parts that many schemas and routes share: references, responses, names, durations.
 
-import { Type } from 'typebox'
+import { type Static, type TObject, type TObjectOptions, type TProperties, type TSchema, Type } from 'typebox'
 
+/** Options of an object that refuses members it does not name. */
 export const strict = { additionalProperties: false } as const
+
+/**
+ * A reference to a schema that the document has by its `$id`, with that schema's type.
+ * @throws Error the schema has no `$id`
+ */
+export function ref<T extends TSchema>(schema: T) {
+  const id = '$id' in schema ? schema.$id : undefined
+  if (typeof id !== 'string') throw new Error('Only a schema with an $id can be referenced.')
+  return Type.Unsafe<Static<T>>({ $ref: id })
+}
+
+/** A response with a JSON body of this schema. A handler may send nothing else with its status. */
+export function json<T extends TSchema>(schema: T, description: string) {
+  return Type.Unsafe<Static<T>>({ description, content: { 'application/json': { schema: ref(schema) } } })
+}
+
+/** A response whose handler writes the body itself, as text, bytes or a stream, in one of these media types. */
+export function written<Body>(description: string, content: Record<string, { schema: TSchema }>) {
+  return Type.Unsafe<Body>({ description, content })
+}
+
+/** An object with members of any name and type. */
+export const anyObject = (options: TObjectOptions) =>
+  Type.Unsafe<Record<string, unknown>>(Type.Object({}, { additionalProperties: true, ...options }))
+
+/** A response without a body. */
+export const noContent = (description: string) => Type.Null({ description })
+
+/**
+ * The parameters of a path. Every route also exists under `/vhosts/{vhost}`, so its type has `vhost` too; the document has
+ * that as a server variable instead.
+ */
+export function pathParams<T extends TProperties>(properties: T) {
+  return Type.Unsafe<Static<TObject<T>> & { vhost?: string }>(Type.Object(properties))
+}
 
 export const QueueNameSchema = Type.String({
   description: "The queue's name, 1 to 255 bytes, percent-encoded as one path segment.",
@@ -42,11 +78,7 @@ export const FullBackoffSchema = Type.Object(
   strict,
 )
 
-export const ArgumentsSchema = Type.Object(
-  {},
-  {
-    additionalProperties: true,
-    description: 'AMQP arguments; what JSON has no type for is tagged, as in message headers.',
-    examples: [{ 'x-max-length': 1000 }],
-  },
-)
+export const ArgumentsSchema = anyObject({
+  description: 'AMQP arguments. A value of a type that JSON does not have is tagged, as in message headers.',
+  examples: [{ 'x-max-length': 1000 }],
+})

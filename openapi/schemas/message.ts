@@ -1,15 +1,12 @@
 // Messages as they are received, and what publishing answers.
 
 import { Type } from 'typebox'
+import { anyObject, ref, strict } from './common.js'
 
-export const HeadersSchema = Type.Object(
-  {},
-  {
-    additionalProperties: true,
-    description:
-      'AMQP headers. What JSON has no type for is tagged: `{"amqp_type": "timestamp", "value": 1700000000}`, `{"amqp_type": "int64", "value": "9007199254740993"}`, `{"amqp_type": "bytes", "value": "<base64>"}`, `{"amqp_type": "decimal", "value": {"places": 2, "digits": 314}}`.',
-  },
-)
+export const HeadersSchema = anyObject({
+  description:
+    'AMQP headers. A value of a type that JSON does not have is tagged: `{"amqp_type": "timestamp", "value": 1700000000}`, `{"amqp_type": "int64", "value": "9007199254740993"}`, `{"amqp_type": "bytes", "value": "<base64>"}`, `{"amqp_type": "decimal", "value": {"places": 2, "digits": 314}}`.',
+})
 
 export const PropertiesSchema = Type.Object(
   {
@@ -27,7 +24,7 @@ export const PropertiesSchema = Type.Object(
     app_id: Type.Optional(Type.String()),
     headers: Type.Optional(HeadersSchema),
   },
-  { $id: 'Properties', additionalProperties: false, description: 'A property that is not set is absent.' },
+  { $id: 'Properties', ...strict, description: 'A property that is not set is absent.' },
 )
 
 export const MessageSchema = Type.Object(
@@ -52,30 +49,25 @@ export const MessageSchema = Type.Object(
             count: Type.Integer({ minimum: 1, description: 'How often it died there for this reason.' }),
             time: Type.Optional(Type.String({ format: 'date-time', description: 'Of the first time.' })),
           },
-          { additionalProperties: false },
+          strict,
         ),
         { description: 'Of a dead letter: where and why it died, the last queue first. From the header `x-death`.' },
       ),
     ),
-    properties: Type.Ref('Properties'),
-    lease: Type.Optional(
-      Type.Object({ id: Type.String(), expires_at: Type.String({ format: 'date-time' }) }, { additionalProperties: false }),
-    ),
+    properties: ref(PropertiesSchema),
+    lease: Type.Optional(Type.Object({ id: Type.String(), expires_at: Type.String({ format: 'date-time' }) }, strict)),
   },
-  { $id: 'Message', additionalProperties: false },
+  { $id: 'Message', ...strict },
 )
 
-export const MessagesSchema = Type.Object(
-  { messages: Type.Array(Type.Ref('Message')) },
-  { $id: 'Messages', additionalProperties: false },
-)
+export const MessagesSchema = Type.Object({ messages: Type.Array(ref(MessageSchema)) }, { $id: 'Messages', ...strict })
 
 export const ReceiptSchema = Type.Object(
   {
     message_id: Type.String({ description: "The client's own, or a new UUID that was put on the message." }),
     routed: Type.Optional(Type.Boolean({ description: 'Whether a queue has the message; absent with `confirm=false`.' })),
   },
-  { $id: 'Receipt', additionalProperties: false },
+  { $id: 'Receipt', ...strict },
 )
 
 const property = (description: string) => Type.Optional(Type.String({ description }))

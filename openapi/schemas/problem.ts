@@ -1,7 +1,8 @@
 // RFC 9457 problems, and how a route says which of them it may answer.
 
 import { Type } from 'typebox'
-import { catalogue, type ProblemCode } from '../../src/problems.js'
+import { catalogue, type ProblemCode } from '../problems.js'
+import { ref } from './common.js'
 
 export const ProblemSchema = Type.Object(
   {
@@ -28,13 +29,16 @@ const ALWAYS_POSSIBLE: ProblemCode[] = ['invalid_request', 'access_refused', 'in
 /** What any request may be answered that is not open to everybody. */
 const GUARDED: ProblemCode[] = ['unauthorized', 'rate_limited']
 
+/** Typed without members: a handler throws problems, so none of them is a reply that it may send. */
+type ProblemResponses = object
+
 /** The responses of a route that fails with these codes, by status. */
-export function problems(...codes: ProblemCode[]) {
+export function problems(...codes: ProblemCode[]): ProblemResponses {
   return openProblems(...GUARDED, ...codes)
 }
 
 /** The same for a route that asks nobody who he is. */
-export function openProblems(...codes: ProblemCode[]) {
+export function openProblems(...codes: ProblemCode[]): ProblemResponses {
   const byStatus: Record<number, ReturnType<typeof problemResponse>> = {}
   const all = [...new Set([...ALWAYS_POSSIBLE, ...codes])]
   for (const status of new Set(all.map((code) => catalogue[code].status))) {
@@ -46,7 +50,7 @@ export function openProblems(...codes: ProblemCode[]) {
 function problemResponse(codes: ProblemCode[]) {
   return {
     description: codes.map((code) => `\`${code}\`: ${catalogue[code].title}.`).join(' '),
-    content: { 'application/problem+json': { schema: Type.Ref('Problem') } },
+    content: { 'application/problem+json': { schema: ref(ProblemSchema) } },
   }
 }
 

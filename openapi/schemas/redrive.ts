@@ -1,7 +1,7 @@
 // Redrives: messages of one queue on their way to where they came from, or elsewhere.
 
 import { Type } from 'typebox'
-import { strict } from './common.js'
+import { anyObject, ref, strict } from './common.js'
 
 export const RedriveIdParamSchema = Type.String({ description: 'As the redrive was begun with.' })
 
@@ -25,14 +25,10 @@ const rateSchema = Type.Number({ exclusiveMinimum: 0, maximum: 10_000, descripti
 const filter = Type.Object(
   {
     header: Type.Optional(
-      Type.Object(
-        {},
-        {
-          additionalProperties: true,
-          minProperties: 1,
-          description: 'AMQP headers with the values that they have to have, all of them, as in the JSON form of a message.',
-        },
-      ),
+      anyObject({
+        minProperties: 1,
+        description: 'AMQP headers that the message must have, with these values, in the JSON form of a message.',
+      }),
     ),
     reason: Type.Optional(Type.Enum(['rejected', 'expired', 'maxlen', 'delivery_limit'], { description: 'Why it died.' })),
   },
@@ -103,4 +99,4 @@ export const RedriveSchema = Type.Object(
   },
 )
 
-export const RedrivesSchema = Type.Object({ redrives: Type.Array(Type.Ref('Redrive')) }, { $id: 'Redrives', ...strict })
+export const RedrivesSchema = Type.Object({ redrives: Type.Array(ref(RedriveSchema)) }, { $id: 'Redrives', ...strict })

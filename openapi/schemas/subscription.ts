@@ -1,7 +1,7 @@
 // Subscriptions: endpoints to which a queue's messages are POSTed.
 
 import { Type } from 'typebox'
-import { BackoffSchema, bodyDuration, FullBackoffSchema, strict } from './common.js'
+import { BackoffSchema, bodyDuration, FullBackoffSchema, ref, strict } from './common.js'
 
 export const SubscriptionNameSchema = Type.String({
   description: "The subscription's name, 1 to 255 bytes, percent-encoded as one path segment.",
@@ -96,7 +96,7 @@ export const SubscriptionSchema = Type.Object(
 )
 
 export const SubscriptionsSchema = Type.Object(
-  { subscriptions: Type.Array(Type.Ref('Subscription')) },
+  { subscriptions: Type.Array(ref(SubscriptionSchema)) },
   { $id: 'Subscriptions', ...strict },
 )
 

@@ -8,7 +8,7 @@ import type { Vhosts } from '../amqp/vhosts.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
-import { Problem } from '../problems.js'
+import { catalogue, isRetryable, Problem, type ProblemCode } from '../problems.js'
 import { type Delayed, undeliverable, unwrap, wrap } from './envelope.js'
 import { DUE_QUEUE, LEVELS, levelName, levelPath, levelTime, patternsOf, UNDELIVERABLE_QUEUE } from './levels.js'
 
@@ -258,8 +258,9 @@ export class Delays {
       else await this.#park(delayed, message.exchange === '' ? 'The queue does not exist.' : 'No queue is bound for it.')
     } catch (error) {
       if (!(error instanceof Problem)) throw error
-      if (UNDELIVERABLE_CODES.includes(error.code)) return this.#park(delayed, error.message)
-      if (!POSTPONE_CODES.includes(error.code)) throw error
+      const fate = dueFailure(error.code)
+      if (fate === 'undeliverable') return this.#park(delayed, error.message)
+      if (fate === 'due') throw error
       await this.publish(delayed, POSTPONE_MS)
       this.#metrics.delayed('postponed')
     }
@@ -280,11 +281,13 @@ export class Delays {
 }
 
 const DELAY_TAG = 'gateway.delay'
-const UNDELIVERABLE_CODES: readonly string[] = [
-  'vhost_not_found',
-  'exchange_not_found',
-  'access_refused',
-  'invalid_message',
-  'message_too_large',
-]
-const POSTPONE_CODES: readonly string[] = ['publish_rejected']
+
+/**
+ * What becomes of a due message whose publish failed with this problem. postponed: its target does not take it at the moment.
+ * undeliverable: neither it nor its target will ever do. due: it stays where it is.
+ */
+export function dueFailure(code: ProblemCode): 'postponed' | 'undeliverable' | 'due' {
+  const { stored, scope } = catalogue[code]
+  if (stored === 'unknown' || scope === 'request' || scope === 'gateway') return 'due'
+  return isRetryable(code) ? 'postponed' : 'undeliverable'
+}

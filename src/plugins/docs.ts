@@ -5,8 +5,8 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { document } from '../../openapi/document.js'
+import { catalogue } from '../../openapi/problems.js'
 import { openToAll } from '../access/requirements.js'
-import { catalogue } from '../problems.js'
 
 /** Swagger UI writes style elements into its page; all else is from here. */
 const DOCS_CSP =
@@ -61,8 +61,8 @@ export const docs = async (app: FastifyInstance) => {
 
 function problemsPage(): string {
   const rows = Object.entries(catalogue)
-    .map(([code, { status, title, ...rest }]) => {
-      const retry = 'retryAfter' in rest ? `yes, after ${rest.retryAfter} s` : 'no'
+    .map(([code, { status, title, retryAfter }]) => {
+      const retry = retryAfter === undefined ? 'no' : `yes, after ${retryAfter} s`
       return `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${title}</td><td>${retry}</td></tr>`
     })
     .join('\n')

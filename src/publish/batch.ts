@@ -18,7 +18,7 @@ import {
 } from '../messages/batch-message.js'
 import { arrayItems, objectMembers } from '../messages/json-slices.js'
 import type { BatchStatus, Metrics } from '../metrics.js'
-import { invalidRequest, Problem } from '../problems.js'
+import { catalogue, invalidRequest, Problem, type ProblemBody, type ProblemCode } from '../problems.js'
 import { checkDelay } from './publish.js'
 
 export interface BatchResult {
@@ -26,7 +26,7 @@ export interface BatchResult {
   id?: string
   status: BatchStatus
   message_id?: string
-  problem?: Record<string, unknown>
+  problem?: ProblemBody
 }
 
 export interface BatchRequest {
@@ -140,7 +140,7 @@ export class Batch {
       error instanceof Problem ? error : new Problem('internal_error', 'This is a defect of the gateway.', { cause: error })
     return this.#result(
       index,
-      batchStatusOf(problem),
+      batchStatusOf(problem.code),
       entry ?? { id: error instanceof BatchMessageProblem ? error.id : undefined },
       problem,
     )
@@ -166,9 +166,11 @@ export class Batch {
   }
 }
 
-function batchStatusOf({ code }: Problem): BatchStatus {
-  if (code === 'invalid_message' || code === 'message_too_large') return 'invalid'
-  return code === 'publish_outcome_unknown' || code === 'internal_error' ? 'unknown' : 'rejected'
+/** The status in its result of a message whose publish failed with this problem. */
+export function batchStatusOf(code: ProblemCode): BatchStatus {
+  const { stored, scope } = catalogue[code]
+  if (stored === 'unknown') return 'unknown'
+  return scope === 'message' ? 'invalid' : 'rejected'
 }
 
 /**

@@ -9,7 +9,7 @@ import { type Backoff, waitAfter } from '../lib/backoff.js'
 import type { Log } from '../lib/log.js'
 import { Pause } from '../lib/pause.js'
 import type { Metrics } from '../metrics.js'
-import { Problem } from '../problems.js'
+import { isRetryable, Problem, type ProblemCode } from '../problems.js'
 import { decide } from './decide.js'
 import { RateLimit } from './rate.js'
 import { Sweep } from './sweep.js'
@@ -21,17 +21,11 @@ const HEARTBEAT_MS = 5000
 /** Milliseconds without a word that got through, after which it stops moving: another may have taken over. */
 const OWNERSHIP_MS = 10_000
 const SWEEP_BACKOFF: Backoff = { initial: 500, factor: 2, max: 30_000, jitter: 0.2 }
-/** What no other try makes good. */
-const FATAL_PROBLEMS: readonly string[] = [
-  'queue_not_found',
-  'vhost_not_found',
-  'stream_queue',
-  'resource_locked',
-  'access_refused',
-  'invalid_request',
-  'overloaded',
-  'internal_error',
-]
+/**
+ * Whether a redrive fails with this problem instead of sweeping the queue again. `overloaded` is retryable for a client, but a
+ * sweep throws it if too many messages stay in the queue, and the next sweep would meet them again.
+ */
+export const endsRedrive = (code: ProblemCode): boolean => !isRetryable(code) || code === 'overloaded'
 
 export interface RunnerServices {
   config: Config
@@ -128,7 +122,7 @@ export class Runner {
       if (this.#isLost) continue
       if (isThrough) return this.#finish('done')
       if (this.#isReleased || !problem) continue
-      if (FATAL_PROBLEMS.includes(problem.code)) return this.#finish('failed', problem)
+      if (endsRedrive(problem.code)) return this.#finish('failed', problem)
       this.#note(problem)
       attempts = this.#task.moved > before ? 1 : attempts + 1
       await this.#sleep(waitAfter(attempts, SWEEP_BACKOFF))

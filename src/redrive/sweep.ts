@@ -7,7 +7,7 @@ import type { Vhost } from '../amqp/vhost.js'
 import { brokerProblem, unroutedProblem } from '../amqp/wire/errors.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
 import { Pause } from '../lib/pause.js'
-import { Problem } from '../problems.js'
+import { catalogue, isRetryable, Problem, type ProblemCode } from '../problems.js'
 import type { Decision } from './decide.js'
 import type { RateLimit } from './rate.js'
 import type { RedriveCounts } from './task.js'
@@ -23,7 +23,10 @@ const QUIET_MS = 300
 /** When to try a message again that RabbitMQ could not take. */
 const RETRY_MOVE_MS = 1000
 const MAX_PAUSE_MS = 60_000
-const NOT_STORED: readonly string[] = ['broker_unavailable', 'broker_blocked', 'broker_timeout', 'overloaded']
+
+/** Whether a move that fails with this problem is tried again: the message is not stored, and nothing is wrong with its target. */
+export const postponesMove = (code: ProblemCode): boolean =>
+  isRetryable(code) && catalogue[code].stored === 'no' && catalogue[code].scope === 'gateway'
 
 export interface SweepOptions {
   vhost: Vhost
@@ -185,7 +188,7 @@ export class Sweep implements RedriveCounts {
       if (consumer.channel.settle(delivery, 'ack')) await this.#acknowledged(consumer)
     } catch (error) {
       const problem = brokerProblem(error)
-      if (NOT_STORED.includes(problem.code)) this.#postpone(delivery, problem)
+      if (postponesMove(problem.code)) this.#postpone(delivery, problem)
       else this.#fail(delivery, problem)
     } finally {
       this.#underWay--

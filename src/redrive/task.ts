@@ -14,7 +14,7 @@ export interface RedriveFilter {
   /** Headers in their JSON form. */
   header?: Record<string, unknown>
   /** Why it died, in RabbitMQ's words. */
-  reason?: string
+  reason?: 'rejected' | 'expired' | 'maxlen' | 'delivery_limit'
 }
 
 export interface RedriveRequest {
