@@ -9,7 +9,7 @@ import type { Credentials } from './credentials.js'
 import type { Identity } from './identity.js'
 import { ALL_RIGHTS } from './rights.js'
 
-/** What RabbitMQ said counts for so many times LOGIN_RECHECK, where it can't be asked again. */
+/** What RabbitMQ said counts for so many times BROKER_USER_RECHECK_INTERVAL, where it can't be asked again. */
 const BELIEVED_FACTOR = 1.25
 /** Whoever has something open is believed for so long where RabbitMQ was not asked about him meanwhile, and now is. */
 const BELIEVED_OPEN_MS = 5 * 60_000
@@ -81,9 +81,9 @@ export class BrokerUsers {
     return answer
   }
 
-  /** How long ago RabbitMQ was asked, as so many times LOGIN_RECHECK. */
+  /** How long ago RabbitMQ was asked, as so many times BROKER_USER_RECHECK_INTERVAL. */
   #age({ askedAt }: KnownUser): number {
-    return (Date.now() - askedAt) / this.#config.LOGIN_RECHECK
+    return (Date.now() - askedAt) / this.#config.BROKER_USER_RECHECK_INTERVAL
   }
 
   /** @throws Problem where RabbitMQ is not to be asked */
