@@ -1,6 +1,6 @@
 // Publishing to a queue or an exchange: what the broker's word on a message means to who asked.
 
-import { admit } from '../access/authorize-publish.js'
+import { authorizePublish, withStampedHeaders } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
 import type { Vhosts } from '../amqp/vhost.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
@@ -30,10 +30,11 @@ export interface Receipt {
  */
 export async function publish(
   { vhosts, delays }: { vhosts: Vhosts; delays: Delays },
-  message: PublishMessage,
+  unstamped: PublishMessage,
   { author, vhost: name, confirm, delay, unrouted }: PublishOptions,
 ): Promise<Receipt> {
-  admit(author, name ?? vhosts.defaultName, message)
+  authorizePublish(author.rights, name ?? vhosts.defaultName, unstamped)
+  const message = withStampedHeaders(author, unstamped)
   const vhost = await vhosts.get(name, author.login)
   await vhost.ensureExchangeExists(message.exchange)
   const { headers, messageId } = message.properties

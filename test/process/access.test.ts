@@ -58,7 +58,7 @@ describe('the process with API keys', () => {
       const readers = gateway
         .output()
         .split('\n')
-        .flatMap((line) => (/read the API keys/.test(line) ? [JSON.parse(line).pid] : []))
+        .flatMap((line) => (/API keys read/.test(line) ? [JSON.parse(line).pid] : []))
       assert.equal(new Set(readers).size, 2)
     })
     gateway.child.kill('SIGTERM')
@@ -110,7 +110,7 @@ describe('the process with tokens', () => {
     for (const [text, mistake] of [
       ['{', /is not JSON/],
       ['{"keys": 1}', /is not an object/],
-      ['{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', /has no key to check signatures with/],
+      ['{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', /has no key that verifies signatures/],
     ] as const) {
       const gateway = spawnGateway({ ...SETTINGS, JWT_JWKS_FILE: freshFile('jwks.json', text), PORT: '0' })
       assert.equal(await gateway.exited, 78)
