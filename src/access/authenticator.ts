@@ -15,7 +15,9 @@ export interface AuthenticationRequest {
   readonly url: string
   /** Node's list of names and values, in their order. A signature may cover them. */
   readonly rawHeaders: readonly string[]
-  /** The `Authorization` header; missing: there is none; malformed: it is unreadable, or of a scheme other than Bearer and Basic. */
+  /**
+   * The `Authorization` header; missing: there is none; malformed: it is unreadable, or of a scheme other than Bearer and Basic.
+   */
   readonly credentials: Credentials | 'missing' | 'malformed'
   /** The address of the client, for throttling: an IPv4 address or an IPv6 /64. Only worked out when called. */
   readonly clientKey: () => string
@@ -52,7 +54,10 @@ export interface AuthenticatorOptions {
 
 const REALM = 'realm="rabbitmq-http-gateway"'
 
-/** The 401 that asks for a Bearer credential. @param wereSent whether there were credentials, which RFC 6750 then calls invalid */
+/**
+ * The 401 that asks for a Bearer credential.
+ * @param wereSent whether there were credentials, which RFC 6750 then calls invalid
+ */
 export function bearerRefusal(detail: string, wereSent: boolean): Problem {
   return new Problem('unauthorized', detail, { challenge: `Bearer ${REALM}${wereSent ? ', error="invalid_token"' : ''}` })
 }

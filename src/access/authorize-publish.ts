@@ -54,8 +54,8 @@ function stamped(own: Headers | undefined, headers: Readonly<Record<string, stri
 }
 
 /**
- * A name as the least exact reader would compare it: HTTP ignores case, programs that read HTTP headers by CGI's rules do not tell
- * `-` from `_`, and attributes of CloudEvents have three prefixes.
+ * A name as the least exact reader would compare it: HTTP ignores case, programs that read HTTP headers by CGI's rules do not
+ * tell `-` from `_`, and attributes of CloudEvents have three prefixes.
  */
 const folded = (name: string): string =>
   name

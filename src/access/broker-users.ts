@@ -186,8 +186,8 @@ export class BrokerUsers implements Authenticator {
 }
 
 /**
- * The owner of a login, the same for every password of a user. A bearer token comes without a user name, so its owner is read from
- * its claims, which RabbitMQ verified when it accepted the token: a renewed token then has the same owner.
+ * The owner of a login, the same for every password of a user. A bearer token comes without a user name, so its owner is read
+ * from its claims, which RabbitMQ verified when it accepted the token: a renewed token then has the same owner.
  */
 function subjectOf(scheme: Credentials['scheme'], user: string, secret: string, key: string): string {
   if (scheme === 'basic') return `user ${user}`

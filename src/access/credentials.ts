@@ -15,7 +15,8 @@ export interface Credentials {
 /**
  * Reads the credentials of a request.
  * @param rawHeaders Node's list of names and values; its headers object would show only one of two Authorization headers
- * @returns missing: there is no such header; malformed: there are several, or one that is neither Bearer nor Basic or has no secret
+ * @returns missing: there is no such header; malformed: there are several, or one that is neither Bearer nor Basic or has no
+ *   secret
  */
 export function readCredentials(rawHeaders: readonly string[]): Credentials | 'missing' | 'malformed' {
   let header: string | undefined

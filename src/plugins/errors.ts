@@ -7,7 +7,10 @@ import fp from 'fastify-plugin'
 import { escapePointer } from '../messages/headers.js'
 import { type FieldError, Problem, type ProblemCode } from '../problems.js'
 
-/** On every answer. None is a page, except those that say so themselves: it runs nothing, is shown in no frame, and is not guessed at. */
+/**
+ * On every answer. None is a page, except those that say so themselves: it runs nothing, is shown in no frame, and is not guessed
+ * at.
+ */
 export const securityHeaders = {
   'cache-control': 'no-store',
   'x-content-type-options': 'nosniff',

@@ -1,4 +1,5 @@
-// What every request and every response has: an id, no caching, no way to pass for a page, a line in the metrics, and where asked for one in the log.
+// What every request and every response has: an id, no caching, no way to pass for a page, a line in the metrics, and where asked
+// for one in the log.
 
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
