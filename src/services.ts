@@ -1,6 +1,6 @@
 // Everything behind the routes, put together once per app.
 
-import { Authentication } from './access/authenticator.js'
+import { Authentication } from './access/authentication.js'
 import { Vhosts } from './amqp/vhosts.js'
 import { waitQuietly } from './amqp/wire/deadline.js'
 import { brokerCertificates } from './config/certificates.js'

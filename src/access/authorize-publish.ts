@@ -1,39 +1,51 @@
-// What somebody's message has to be, wherever it comes from, and what the gateway puts on it for him.
+// Publishing on behalf of a caller: the rights that a message needs, and the headers that the gateway sets on it.
 
 import type { PublishMessage } from '../amqp/wire/message.js'
 import { isReserved } from '../amqp/wire/reserved.js'
 import { Problem } from '../problems.js'
 import type { Identity } from './identity.js'
+import type { Rights } from './rights.js'
 
 /**
- * Lets a message through that its author may publish, with his headers on it.
+ * Checks that a message may be published: each of its routing keys, those in the `CC` and `BCC` headers too. Changes nothing.
  * @throws Problem access_refused
  */
-export function admit(
-  { rights, headers }: Pick<Identity, 'rights' | 'headers'>,
+export function authorizePublish(
+  rights: Rights,
   vhost: string,
-  { exchange, routingKey, properties }: PublishMessage,
+  { exchange, routingKey, properties }: Pick<PublishMessage, 'exchange' | 'routingKey' | 'properties'>,
 ): void {
   const keys = [routingKey]
-  // RabbitMQ takes them for more routing keys, and so a queue for every queue of the vhost.
+  // RabbitMQ routes the message by each of these as well; through the default exchange each names a queue of the vhost.
   for (const name of ['CC', 'BCC']) {
     const more = properties.headers?.[name]
     if (Array.isArray(more)) keys.push(...more.map(String))
   }
-  // To any exchange: a dead letter goes by the key that it was published with.
-  if (keys.some(isReserved)) throw new Problem('access_refused', "That queue is the gateway's own.")
+  // Whatever the exchange: a dead letter is routed by the key that it was published with.
+  if (keys.some(isReserved)) throw new Problem('access_refused', 'The queue belongs to the gateway itself.')
   if (!keys.every((key) => rights.publishes(vhost, exchange, key))) {
     throw new Problem(
       'access_refused',
-      `This wants \`write\` on the ${exchange === '' ? 'queue' : 'exchange'}, for each of the message's routing keys.`,
+      `This requires \`write\` on the ${exchange === '' ? 'queue' : 'exchange'}, for each of the message's routing keys.`,
     )
   }
-  if (headers) properties.headers = stamped(properties.headers, headers)
+}
+
+/**
+ * The message with the headers that the gateway sets for its author. They replace the author's own headers of the same name,
+ * whatever the spelling. Gives the message itself if there are none to set.
+ */
+export function withStampedHeaders<M extends Pick<PublishMessage, 'properties'>>(
+  { headers }: Pick<Identity, 'headers'>,
+  message: M,
+): M {
+  if (!headers) return message
+  const { properties } = message
+  return { ...message, properties: { ...properties, headers: stamped(properties.headers, headers) } }
 }
 
 type Headers = NonNullable<PublishMessage['properties']['headers']>
 
-/** What the author says in these names himself goes, however he spells them: some who read it see no difference. */
 function stamped(own: Headers | undefined, headers: Readonly<Record<string, string>>): Headers {
   const names = Object.keys(headers).map(folded)
   const all: Headers = Object.create(null)
@@ -42,8 +54,8 @@ function stamped(own: Headers | undefined, headers: Readonly<Record<string, stri
 }
 
 /**
- * HTTP knows no case, and what comes as HTTP headers to programs by CGI's rules no difference between `-` and `_`; an event's
- * attributes have three prefixes.
+ * A name as the least exact reader would compare it: HTTP ignores case, programs that read HTTP headers by CGI's rules do not
+ * tell `-` from `_`, and attributes of CloudEvents have three prefixes.
  */
 const folded = (name: string): string =>
   name

@@ -1,117 +1,129 @@
-// The broker's own users: RabbitMQ is asked whether it knows somebody, and decides what he may do. What it said is remembered for
-// a few minutes; who is refused has to wait, so that passwords can't be guessed through here faster than anywhere else.
+// AUTH=broker: RabbitMQ's own users. RabbitMQ is asked whether it knows a user, and decides what they may do. Its answer is
+// remembered for a few minutes. Refusals are throttled, so that passwords cannot be guessed faster through the gateway than
+// elsewhere.
 
 import { hash } from 'node:crypto'
+import { LruMap } from 'toad-cache'
 import { isKnownUser, type Login, refusedLogin } from '../amqp/wire/connection.js'
 import type { Config } from '../config/index.js'
 import { Problem } from '../problems.js'
+import type { AuthenticationRequest, Authenticator, AuthenticatorOptions } from './authenticator.js'
 import type { Credentials } from './credentials.js'
 import type { Identity } from './identity.js'
 import { ALL_RIGHTS } from './rights.js'
 
-/** What RabbitMQ said counts for so many times LOGIN_RECHECK, where it can't be asked again. */
+/** If RabbitMQ cannot be asked again, its last answer is believed for this many times BROKER_USER_RECHECK_INTERVAL. */
 const BELIEVED_FACTOR = 1.25
-/** Whoever has something open is believed for so long where RabbitMQ was not asked about him meanwhile, and now is. */
+/** How long an open stream or poll goes on with an answer that is due for a recheck, if the recheck has not failed. */
 const BELIEVED_OPEN_MS = 5 * 60_000
-/** Logins, refused credentials and addresses are remembered up to so many of each. */
+/** The most users, refused credentials and addresses that are remembered, of each. */
 const MAX_REMEMBERED_USERS = 10_000
-/** The same credentials, once refused, are refused unasked for so long. */
+/** How long credentials that RabbitMQ refused are refused again without asking it. */
 const REFUSED_FOR_MS = 2000
-/** So many refusals of one address in so much time, and RabbitMQ is not asked about others of it. */
+/** After this many refusals of one address within the window, RabbitMQ is not asked about unknown credentials from it. */
 const MAX_REFUSALS = 10
 const REFUSALS_WINDOW_MS = 30_000
-/** Asked at the same time. */
+/** The most users that RabbitMQ is asked about at the same time. */
 const MAX_CONCURRENT_CHECKS = 16
 
 interface KnownUser {
   identity: Identity
   login: Login
   askedAt: number
-  /** Told no: for those who still hold the identity. */
+  /** RabbitMQ no longer accepts the user: for requests that still hold the identity. */
   gone: boolean
-  /** Asked in vain, the last time. */
+  /** The last recheck failed. */
   unanswered: boolean
   asking: Promise<void> | undefined
 }
 
-export class BrokerUsers {
+/** Users of RabbitMQ, if AUTH names them. */
+export const createBrokerUsers = ({ config }: AuthenticatorOptions): BrokerUsers | undefined =>
+  config.AUTH.includes('broker') ? new BrokerUsers(config) : undefined
+
+/** Authenticates clients by asking RabbitMQ whether it accepts their user name and password, or their token. */
+export class BrokerUsers implements Authenticator {
+  readonly credential = 'RabbitMQ user'
+  readonly refuse = refusedLogin
   readonly #config: Config
   #onGone: ((login: Login) => void) | undefined
-  /** In order of their last use. */
-  readonly #known = new Map<string, KnownUser>()
-  /** Until when credentials are refused unasked. */
-  readonly #refused = new Map<string, number>()
-  readonly #refusals = new Map<string, { count: number; since: number }>()
-  readonly #checking = new Map<string, Promise<Identity>>()
+  readonly #known = new LruMap<KnownUser>(MAX_REMEMBERED_USERS)
+  readonly #refused = new LruMap<true>(MAX_REMEMBERED_USERS, REFUSED_FOR_MS)
+  /** By address, in the window that begins with the first refusal. */
+  readonly #refusals = new LruMap<{ count: number }>(MAX_REMEMBERED_USERS, REFUSALS_WINDOW_MS)
+  readonly #checking = new Map<string, Promise<Identity | Problem>>()
   #checks = 0
 
   constructor(config: Config) {
     this.#config = config
   }
 
-  /** Sets who is told about a login that RabbitMQ no longer accepts. */
-  onGone(listener: (login: Login) => void): void {
+  onUserGone(listener: (login: Login) => void): void {
     this.#onGone = listener
   }
 
   /**
-   * Who it is, as RabbitMQ said not long ago.
-   * @param place where the request comes from
-   * @throws Problem unauthorized, rate_limited, overloaded, broker_unavailable
+   * Looks up a user, and asks RabbitMQ if its last answer is not recent.
+   * @returns undefined for a request without credentials; Problem `unauthorized`, `rate_limited`, `overloaded` or
+   *   `broker_unavailable` if the user is refused or cannot be checked
    */
-  find({ scheme, user, secret }: Credentials, place: () => string): Identity | Promise<Identity> {
-    // AMQP's PLAIN has them separated by zero bytes.
-    if (user.includes('\0') || secret.includes('\0')) throw refusedLogin()
+  find({ credentials, clientKey }: AuthenticationRequest): Identity | Problem | undefined | Promise<Identity | Problem> {
+    if (typeof credentials === 'string') return undefined
+    const { scheme, user, secret } = credentials
+    // AMQP's PLAIN mechanism separates the two by zero bytes.
+    if (user.includes('\0') || secret.includes('\0')) return refusedLogin()
     const key = hash('sha256', `${scheme}\0${user}\0${secret}`)
     const known = this.#known.get(key)
-    if (known) {
-      this.#known.delete(key)
-      this.#known.set(key, known)
-      if (this.#age(known) < 1) return known.identity
-      return this.#recheck(known).then(() => {
-        if (known.gone) throw refusedLogin()
-        if (this.#age(known) < BELIEVED_FACTOR) return known.identity
-        throw new Problem('broker_unavailable', "RabbitMQ can't be asked just now whether it still knows who that is.")
-      })
-    }
+    if (known) return this.#age(known) < 1 ? known.identity : this.#afterRecheck(known)
     const asking = this.#checking.get(key)
     if (asking) return asking
-    const address = place()
-    this.#throttle(key, address)
+    const address = clientKey()
+    const throttled = this.#throttle(key, address)
+    if (throttled) return throttled
     const login = { key, username: user, password: secret, subject: subjectOf(scheme, user, secret, key) }
-    const answer = this.#check(login, address).finally(() => this.#checking.delete(key))
+    const answer = this.#check(login, address)
+      .catch((error: unknown) => {
+        if (error instanceof Problem) return error
+        throw error
+      })
+      .finally(() => this.#checking.delete(key))
     this.#checking.set(key, answer)
     return answer
   }
 
-  /** How long ago RabbitMQ was asked, as so many times LOGIN_RECHECK. */
+  /** How long ago RabbitMQ was asked, in multiples of BROKER_USER_RECHECK_INTERVAL. */
   #age({ askedAt }: KnownUser): number {
-    return (Date.now() - askedAt) / this.#config.LOGIN_RECHECK
+    return (Date.now() - askedAt) / this.#config.BROKER_USER_RECHECK_INTERVAL
   }
 
-  /** @throws Problem where RabbitMQ is not to be asked */
-  #throttle(key: string, address: string): void {
-    const now = Date.now()
-    if ((this.#refused.get(key) ?? 0) > now) throw refusedLogin()
+  async #afterRecheck(known: KnownUser): Promise<Identity | Problem> {
+    await this.#recheck(known)
+    if (known.gone) return refusedLogin()
+    if (this.#age(known) < BELIEVED_FACTOR) return known.identity
+    return new Problem('broker_unavailable', 'RabbitMQ cannot be asked at the moment whether it still accepts this user.')
+  }
+
+  /** The problem if RabbitMQ is not to be asked about these credentials now. */
+  #throttle(key: string, address: string): Problem | undefined {
+    if (this.#refused.get(key)) return refusedLogin()
     const refusals = this.#refusals.get(address)
     if (refusals && refusals.count >= MAX_REFUSALS) {
-      const left = refusals.since + REFUSALS_WINDOW_MS - now
-      const detail = 'Too many credentials from this address were refused. RabbitMQ is not asked about more of them just now.'
-      if (left > 0) throw new Problem('rate_limited', detail, { retryAfter: Math.ceil(left / 1000) })
-      this.#refusals.delete(address)
+      const left = Number(this.#refusals.expiresAt(address)) - Date.now()
+      const detail = 'Too many credentials from this address were refused. RabbitMQ is not asked about more of them for now.'
+      return new Problem('rate_limited', detail, { retryAfter: Math.max(1, Math.ceil(left / 1000)) })
     }
-    if (this.#checks >= MAX_CONCURRENT_CHECKS)
-      throw new Problem('overloaded', 'RabbitMQ is being asked about as many logins as it may.')
+    return this.#checks >= MAX_CONCURRENT_CHECKS
+      ? new Problem('overloaded', `RabbitMQ is already being asked about ${MAX_CONCURRENT_CHECKS} users.`)
+      : undefined
   }
 
-  async #check(login: Login, address: string): Promise<Identity> {
+  async #check(login: Login, address: string): Promise<Identity | Problem> {
     if (await this.#isKnown(login)) return this.#remember(login)
-    const now = Date.now()
-    bounded(this.#refused, login.key, now + REFUSED_FOR_MS)
-    const { count, since } = this.#refusals.get(address) ?? { count: 0, since: now }
-    const fresh = now - since > REFUSALS_WINDOW_MS
-    bounded(this.#refusals, address, fresh ? { count: 1, since: now } : { count: count + 1, since })
-    throw refusedLogin()
+    this.#refused.set(login.key, true)
+    const refusals = this.#refusals.get(address)
+    if (refusals) refusals.count++
+    else this.#refusals.set(address, { count: 1 })
+    return refusedLogin()
   }
 
   async #isKnown(login: Login): Promise<boolean> {
@@ -147,11 +159,11 @@ export class BrokerUsers {
       },
     }
     known.identity = identity
-    bounded(this.#known, key, known)
+    this.#known.set(key, known)
     return identity
   }
 
-  /** Never rejects: where RabbitMQ can't be asked, what it said last counts for its time. */
+  /** Asks RabbitMQ again. Never rejects: if RabbitMQ cannot be asked, its last answer stays for its time. */
   #recheck(known: KnownUser): Promise<void> {
     const { login } = known
     known.asking ??= this.#isKnown(login)
@@ -175,16 +187,9 @@ export class BrokerUsers {
   }
 }
 
-/** Sets it as the last of the map, and takes the first away where there are too many. */
-function bounded<T>(map: Map<string, T>, key: string, value: T): void {
-  map.delete(key)
-  map.set(key, value)
-  if (map.size > MAX_REMEMBERED_USERS) map.delete(map.keys().next().value!)
-}
-
 /**
- * The same for all passwords of a user. A bearer token has no user's name beside it: RabbitMQ, which took it, has checked whom
- * it was issued to, so that a renewed one is the same owner's.
+ * The owner of a login, the same for every password of a user. A bearer token comes without a user name, so its owner is read
+ * from its claims, which RabbitMQ verified when it accepted the token: a renewed token then has the same owner.
  */
 function subjectOf(scheme: Credentials['scheme'], user: string, secret: string, key: string): string {
   if (scheme === 'basic') return `user ${user}`
@@ -192,7 +197,7 @@ function subjectOf(scheme: Credentials['scheme'], user: string, secret: string, 
     const { iss, sub } = JSON.parse(Buffer.from(secret.split('.')[1]!, 'base64url').toString('utf8')) as Record<string, unknown>
     if (typeof sub === 'string' && sub !== '') return `token ${String(iss)} ${sub}`
   } catch {
-    // a password of another kind
+    // a secret that is not a JSON Web Token
   }
   return `token ${key.slice(0, 16)}`
 }

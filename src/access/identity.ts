@@ -1,23 +1,24 @@
-// Who asks: a name, what he may do, and what the gateway puts on his messages.
+// The caller of a request: a name, rights, and what the gateway puts on the messages they publish.
 
 import type { Login } from '../amqp/wire/connection.js'
 import { ALL_RIGHTS, type Rights } from './rights.js'
 
+/** An authenticated caller. */
 export interface Identity {
-  /** For the log and the rate limit, the same for all of his requests: `key orders-worker`, `token …`, `user …`. */
+  /** For the log and the rate limit, the same for all requests of a caller: `key orders-worker`, `token …`, `user …`. */
   readonly name: string
   readonly rights: Rights
-  /** AMQP headers on every message he publishes, whatever he sends himself. */
+  /** AMQP headers that the gateway sets on every message they publish. They replace the caller's own of the same name. */
   readonly headers: Readonly<Record<string, string>> | undefined
-  /** Whether he may set a message's `user_id`, which can only be the user of the AMQP connection. */
+  /** Whether they may set a message's `user_id`. RabbitMQ only accepts the user of the AMQP connection in it. */
   readonly setsUserId: boolean
-  /** Where RabbitMQ decides what he may do: as whom. */
+  /** The RabbitMQ user to act as, if RabbitMQ decides what the caller may do (AUTH=broker). */
   readonly login?: Login | undefined
-  /** Who he is by now, for what lasts: undefined when his key was taken away, or his time is over. */
+  /** The identity as it is now, for long requests: undefined once the key was withdrawn or the credentials have expired. */
   readonly current: () => Identity | undefined
 }
 
-/** Whoever comes in where nobody is asked. */
+/** Every caller of a gateway that does not authenticate. */
 export const ANYBODY: Identity = Object.freeze({
   name: '',
   rights: ALL_RIGHTS,

@@ -1,8 +1,12 @@
-// The public keys that tokens are signed with: a JSON Web Key Set (RFC 7517), from a file or a URL. What was read once stays in
-// force until something else could be read: an issuer that is away for a while harms nobody whose key is known.
+// The public keys that verify tokens: a JSON Web Key Set (RFC 7517) from a file or a URL.
+//
+// Not jose's createRemoteJWKSet, because it cannot keep these promises: its cooldown runs from the last successful read, so while
+// the issuer is away every token with an unknown key would ask it again; it reads only when a token needs a key, so readiness
+// could not tell whether keys were ever read, and withdrawn keys would stay; it serves no file; and it bounds no response size.
 
 import { calculateJwkThumbprint, createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Config } from '../config/index.js'
+import { type Backoff, waitAfter } from '../lib/backoff.js'
 import type { Log } from '../lib/log.js'
 import { readWhole, watch } from '../lib/watched-file.js'
 import { Problem } from '../problems.js'
@@ -10,8 +14,9 @@ import { Problem } from '../problems.js'
 const FETCH_TIMEOUT_MS = 5000
 const MAX_JWKS_BYTES = 1024 * 1024
 const REFRESH_MS = 5 * 60_000
-const FIRST_JWKS_RETRY_MS = 1000
-/** Between two looks for a key that is not known: strangers can name as many as they like. */
+/** After a failed read of the URL. */
+const FETCH_BACKOFF: Backoff = { initial: 1000, factor: 2, max: REFRESH_MS, jitter: 0 }
+/** Between two reads for the sake of an unknown key: tokens of strangers can name any number of keys. */
 const COOLDOWN_MS = 10_000
 
 /** A mistake in the key set; its message completes "the key set …". */
@@ -22,19 +27,23 @@ interface KeySet {
   thumbprints: ReadonlySet<string>
 }
 
+/**
+ * The key set at JWT_JWKS_URL or in JWT_JWKS_FILE. The URL is read every 5 minutes, and after a failure in 1 s, 2 s, 4 s and so
+ * on; the file is read when it changes. Keys that were read stay in force until a newer set could be read.
+ */
 export class Jwks {
   readonly #url: string
   readonly #path: string
   readonly #log: Log
   #set: KeySet | undefined
   #loading: Promise<void> | undefined
-  #lookedAt = 0
+  #attemptedAt = 0
   #failures = 0
   #timer: NodeJS.Timeout | undefined
   #unwatch: (() => void) | undefined
   #closed = false
 
-  /** Reads the file now, and again when it changes; a URL from now on. @throws KeySetError with what is wrong with the file */
+  /** Reads the file before it returns, and begins to read the URL. @throws KeySetError with the mistake in the file */
   constructor({ JWT_JWKS_URL, JWT_JWKS_FILE }: Pick<Config, 'JWT_JWKS_URL' | 'JWT_JWKS_FILE'>, log: Log) {
     this.#url = JWT_JWKS_URL
     this.#path = JWT_JWKS_FILE
@@ -46,34 +55,34 @@ export class Jwks {
     this.reload()
   }
 
-  /** Whether keys are known at all. */
+  /** Whether keys were read at all. */
   get loaded(): boolean {
     return this.#set !== undefined
   }
 
-  /** Whether the key of that thumbprint (RFC 7638) is still one of them. */
+  /** Whether the key with this thumbprint (RFC 7638) is in the set. */
   has(thumbprint: string): boolean {
     return this.#set?.thumbprints.has(thumbprint) === true
   }
 
   /**
-   * The key for a token. One that is not known is looked for at the URL once more, every ten seconds at most.
-   * @throws Problem authority_unavailable: no key was ever known; and what jose says where there is no such key
+   * Finds the key for a token. For an unknown key the URL is read again, at most once per 10 s.
+   * @throws Problem authority_unavailable if no keys were ever read; jose's errors if the set has no such key
    */
   readonly resolve: JWTVerifyGetKey = async (header, token) => {
     if (!this.#set) await this.#loading
-    if (!this.#set) throw new Problem('authority_unavailable', "The keys that tokens are signed with can't be had just now.")
+    if (!this.#set) throw new Problem('authority_unavailable', 'The keys that verify tokens could not be read yet.')
     try {
       return await this.#set.resolve(header, token)
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey) || !this.#url || Date.now() - this.#lookedAt < COOLDOWN_MS) throw error
+      if (!(error instanceof errors.JWKSNoMatchingKey) || !this.#url || Date.now() - this.#attemptedAt < COOLDOWN_MS) throw error
       this.reload()
       await this.#loading
       return await this.#set.resolve(header, token)
     }
   }
 
-  /** Reads the keys again. Where that fails, those from before stay in force. */
+  /** Reads the keys again. If that fails, the keys from before stay in force. */
   reload(): void {
     this.#loading ??= this.#load()
       .then(() => {
@@ -81,15 +90,15 @@ export class Jwks {
       })
       .catch((error: Error) => {
         this.#failures++
-        const from = this.#url ? { url: this.#url } : { file: this.#path }
+        const source = this.#url ? { url: this.#url } : { file: this.#path }
         this.#log.error(
-          { ...from, reason: fetchFailure(error) },
-          "the keys of tokens can't be read: those from before stay in force",
+          { ...source, reason: fetchFailure(error) },
+          'keys of tokens cannot be read; the previous keys stay in force',
         )
       })
       .finally(() => {
         this.#loading = undefined
-        if (this.#url) this.#again()
+        if (this.#url) this.#schedule()
       })
   }
 
@@ -99,23 +108,22 @@ export class Jwks {
     this.#closed = true
   }
 
-  #again(): void {
+  #schedule(): void {
     if (this.#closed) return
     clearTimeout(this.#timer)
-    const delay =
-      this.#failures === 0 ? REFRESH_MS : Math.min(REFRESH_MS, FIRST_JWKS_RETRY_MS * 2 ** Math.min(this.#failures - 1, 10))
+    const delay = this.#failures === 0 ? REFRESH_MS : waitAfter(this.#failures, FETCH_BACKOFF)
     this.#timer = setTimeout(() => this.reload(), delay).unref()
   }
 
   async #load(): Promise<void> {
-    this.#lookedAt = Date.now()
+    this.#attemptedAt = Date.now()
     await this.#use(parseKeySet(this.#url ? await fetchText(this.#url) : readFile(this.#path)))
   }
 
   async #use(json: JSONWebKeySet): Promise<void> {
     const thumbprints = await Promise.all(json.keys.map((key) => calculateJwkThumbprint(key).catch(() => '')))
     this.#set = { resolve: createLocalJWKSet(json), thumbprints: new Set(thumbprints.filter(Boolean)) }
-    this.#log.info({ keys: thumbprints.length }, 'read the keys of tokens')
+    this.#log.info({ keys: thumbprints.length }, 'keys of tokens read')
   }
 }
 
@@ -128,9 +136,9 @@ function parseKeySet(text: string): JSONWebKeySet {
   }
   const { keys } = (json ?? {}) as { keys?: unknown }
   if (!Array.isArray(keys)) throw new KeySetError('is not an object {"keys": […]}')
-  // What both sides know is no key to tell with who signed: a secret in a public place is none.
+  // Symmetric keys do not count: everyone who can verify a token with one could also sign tokens.
   const usable = keys.filter((key) => ['RSA', 'EC', 'OKP'].includes(key?.kty) && (key.use ?? 'sig') === 'sig')
-  if (usable.length === 0) throw new KeySetError('has no key to check signatures with (kty RSA, EC or OKP)')
+  if (usable.length === 0) throw new KeySetError('has no key that verifies signatures (kty RSA, EC or OKP)')
   return { keys: usable }
 }
 
@@ -155,10 +163,10 @@ async function fetchText(url: string): Promise<string> {
     if (size > MAX_JWKS_BYTES) throw new KeySetError(`is larger than ${MAX_JWKS_BYTES} bytes`)
     chunks.push(chunk as Uint8Array)
   }
-  if (!response.ok) throw new KeySetError(`was answered with ${response.status}`)
+  if (!response.ok) throw new KeySetError(`was answered with status ${response.status}`)
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** What fetch throws says "fetch failed", and its cause why. */
+/** Node's fetch only says "fetch failed"; its cause says why. */
 const fetchFailure = (error: Error): string =>
   error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message

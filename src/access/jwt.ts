@@ -1,5 +1,5 @@
-// JSON Web Tokens (RFC 7519): who a token stands for. Signed by keys of which only the public half is known here, with scopes in
-// the grammar of RabbitMQ's OAuth 2 plugin, so that a token made for that is one for here.
+// JSON Web Tokens (RFC 7519), verified with public keys. Their scopes have the grammar of RabbitMQ's OAuth 2 plugin, so a token
+// that was issued for RabbitMQ works here too.
 
 import { hash, type webcrypto } from 'node:crypto'
 import {
@@ -11,33 +11,55 @@ import {
   type JWTVerifyResult,
   jwtVerify,
 } from 'jose'
-import type { Config } from '../config/index.js'
+import { LruMap } from 'toad-cache'
+import { type Config, ConfigError } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
+import { type AuthenticationRequest, type Authenticator, type AuthenticatorOptions, bearerRefusal } from './authenticator.js'
 import type { Identity } from './identity.js'
-import { Jwks } from './jwks.js'
+import { Jwks, KeySetError } from './jwks.js'
 import { headerError } from './key-file.js'
 import { type Grant, parseGrant, Rights } from './rights.js'
 
-/** None of them is made with a secret: who can check a token can't make one. */
+/** Asymmetric algorithms only: with a shared secret, everyone who can verify a token could also sign one. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519']
 const MAX_REMEMBERED_TOKENS = 10_000
 const MAX_SCOPES = 1000
 
-/** Milliseconds since 1970 up to which a timer may be set, and a date be made. */
+/** The latest time a Date can hold, in milliseconds since 1970. */
 const END_OF_TIME_MS = 8.64e15
 
-/** Why a token is refused, in words for its owner. */
-export class TokenRefused extends Error {}
+const TOKEN_FORMAT = /^[\w-]+\.[\w-]+\.[\w-]*$/
 
-export class JwtVerifier {
+/** Why a token is refused, as its owner is told. */
+class TokenRefused extends Error {}
+
+/** The verifier of tokens, if AUTH names them. @throws ConfigError with every mistake in JWT_HEADERS and JWT_JWKS_FILE */
+export function createJwtVerifier({ config, log }: AuthenticatorOptions): JwtVerifier | undefined {
+  if (!config.AUTH.includes('jwt')) return undefined
+  const mistakes = config.JWT_HEADERS.flatMap(({ header }) => {
+    const mistake = headerError(header, '')
+    return mistake ? [`JWT_HEADERS ${mistake}: ${header}`] : []
+  })
+  if (mistakes.length > 0) throw new ConfigError(mistakes)
+  try {
+    return new JwtVerifier(config, log)
+  } catch (error) {
+    if (!(error instanceof KeySetError)) throw error
+    throw new ConfigError([`JWT_JWKS_FILE ${config.JWT_JWKS_FILE}: ${error.message}`])
+  }
+}
+
+/** Authenticates clients by JSON Web Tokens, signed with a key of the key set. */
+export class JwtVerifier implements Authenticator {
+  readonly credential = 'token'
   readonly #config: Config
   readonly #keys: Jwks
   readonly #options: JWTVerifyOptions
-  /** Tokens that were good, by their digests, in order of their last use. */
-  readonly #checked = new Map<string, Identity>()
+  /** Verified tokens, by their digests. */
+  readonly #verified = new LruMap<Identity>(MAX_REMEMBERED_TOKENS)
 
-  /** @throws KeySetError with what is wrong with the file of keys */
+  /** @throws KeySetError with the mistake in the file of keys */
   constructor(config: Config, log: Log) {
     this.#config = config
     this.#keys = new Jwks(config, log)
@@ -47,29 +69,23 @@ export class JwtVerifier {
       ...(config.JWT_ISSUER && { issuer: config.JWT_ISSUER }),
       ...(config.JWT_AUDIENCE && { audience: config.JWT_AUDIENCE }),
     }
-    warnOf(config, log)
+    warnIfLax(config, log)
   }
 
-  /** Why no token can be checked; undefined where they can. */
+  /** Why no token can be verified; undefined if they can. */
   get notReady(): string | undefined {
-    return this.#keys.loaded ? undefined : "the keys that tokens are signed with can't be had"
-  }
-
-  /** Whether it could be one at all: three parts with dots between. */
-  static looksLikeOne(secret: string): boolean {
-    return /^[\w-]+\.[\w-]+\.[\w-]*$/.test(secret)
+    return this.#keys.loaded ? undefined : 'the keys that verify tokens could not be read yet'
   }
 
   /**
-   * Whose token it is. One that was good is known for as long as it lasts and its key does.
-   * @throws TokenRefusal; Problem authority_unavailable
+   * Looks up the owner of a token. A verified token is remembered until it expires or its key is withdrawn.
+   * @returns undefined for a secret that is not three parts with dots in between; Problem `unauthorized` for a token that is
+   *   refused, `authority_unavailable` if no keys could be read yet
    */
-  find(token: string): Identity | Promise<Identity> {
-    const digest = hash('sha256', token)
-    const known = this.#checked.get(digest)?.current()
-    if (!known) return this.#check(token, digest)
-    this.#remember(digest, known)
-    return known
+  find({ credentials }: Pick<AuthenticationRequest, 'credentials'>): Identity | undefined | Promise<Identity | Problem> {
+    if (typeof credentials === 'string' || !TOKEN_FORMAT.test(credentials.secret)) return undefined
+    const digest = hash('sha256', credentials.secret)
+    return this.#verified.get(digest)?.current() ?? this.#check(credentials.secret, digest)
   }
 
   reload(): void {
@@ -80,17 +96,17 @@ export class JwtVerifier {
     this.#keys.close()
   }
 
-  async #check(token: string, digest: string): Promise<Identity> {
-    this.#checked.delete(digest)
+  async #check(token: string, digest: string): Promise<Identity | Problem> {
+    this.#verified.delete(digest)
     try {
       const { payload, key } = await this.#verify(token)
       const thumbprint = await calculateJwkThumbprint(await exportJWK(key))
       const identity = this.#identity(payload, thumbprint, digest)
-      this.#remember(digest, identity)
+      this.#verified.set(digest, identity)
       return identity
     } catch (error) {
-      if (error instanceof Problem || error instanceof TokenRefused) throw error
-      throw new TokenRefused(tokenRefusalReason(error))
+      if (error instanceof Problem) return error
+      return bearerRefusal(error instanceof TokenRefused ? error.message : tokenRefusalReason(error), true)
     }
   }
 
@@ -99,7 +115,7 @@ export class JwtVerifier {
       return (await jwtVerify(token, this.#keys.resolve, this.#options)) as JWTVerifyResult & { key: webcrypto.CryptoKey }
     } catch (error) {
       if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
-      // The token does not name its key: whichever fits.
+      // The token does not name its key: any of the matching keys may have signed it.
       for await (const key of error) {
         try {
           return { ...(await jwtVerify(token, key, this.#options)), key }
@@ -123,7 +139,7 @@ export class JwtVerifier {
     return identity
   }
 
-  /** Other scopes, of which most tokens have some, mean nothing here. */
+  /** Scopes that are not rights are ignored: most tokens have some. */
   #grants({ scope }: JWTPayload): Grant[] {
     const scopes = typeof scope === 'string' ? scope.split(' ') : Array.isArray(scope) ? scope : []
     return scopes.slice(0, MAX_SCOPES).flatMap((one: unknown) => {
@@ -141,7 +157,7 @@ export class JwtVerifier {
     const prefix = JWT_SCOPE_PREFIX ?? JWT_AUDIENCE
     if (prefix !== '') {
       for (const start of [`${prefix}.`, prefix]) if (scope.startsWith(start)) return scope.slice(start.length)
-      // As RabbitMQ has it: where a prefix was named, what does not have it is for somebody else.
+      // As in RabbitMQ: with a configured prefix, a scope without it is meant for another service.
       if (JWT_SCOPE_PREFIX !== undefined) return undefined
     }
     return scope
@@ -154,40 +170,36 @@ export class JwtVerifier {
       JWT_HEADERS.map(({ header, claim }) => {
         const value = payload[claim]
         const text = typeof value === 'number' ? String(value) : value
-        // Without it his messages would pass for nobody's, or for whose he likes.
-        if (headerError(header, text) !== undefined) throw new TokenRefused(`The token has no fitting claim ${claim}.`)
+        // Without the claim, messages would go out without the header, or with a value of the client's choice.
+        if (headerError(header, text) !== undefined) throw new TokenRefused(`The token has no usable claim ${claim}.`)
         return [header, text as string]
       }),
     )
   }
-
-  #remember(digest: string, identity: Identity): void {
-    this.#checked.delete(digest)
-    this.#checked.set(digest, identity)
-    if (this.#checked.size > MAX_REMEMBERED_TOKENS) this.#checked.delete(this.#checked.keys().next().value!)
-  }
 }
 
-/** Printable, and no longer than a line of the log can bear. */
+/** Printable characters only, and short enough for a log line. */
 function clientNameOf({ sub, client_id: clientId, azp }: JWTPayload): string | undefined {
   const owner = [sub, clientId, azp].find((one) => typeof one === 'string' && one !== '') as string | undefined
   return owner?.replace(/[^\x20-\x7e]/g, '?').slice(0, 128)
 }
 
-/** jose says in its own words which check failed; of what is in the token only the name of a claim. */
+/** Which of jose's checks failed. Shows nothing of the token but the name of a claim. */
 function tokenRefusalReason(error: unknown): string {
   if (error instanceof errors.JWTExpired) return 'The token has expired.'
   if (error instanceof errors.JWTClaimValidationFailed) {
     if (error.claim === 'nbf') return 'The token is not valid yet.'
-    return error.reason === 'missing' ? `The token has no claim ${error.claim}.` : `The token's claim ${error.claim} is another.`
+    return error.reason === 'missing'
+      ? `The token has no claim ${error.claim}.`
+      : `The token's claim ${error.claim} has an unexpected value.`
   }
-  return 'The token is not one that is known here.'
+  return 'The token is invalid.'
 }
 
-/** What is open to more than one may mean. */
-function warnOf(config: Config, log: Log): void {
-  if (!config.JWT_AUDIENCE) log.warn({}, 'JWT_AUDIENCE is not set: tokens that were made for others are taken too')
-  if (!config.JWT_ISSUER) log.warn({}, 'JWT_ISSUER is not set: whoever has a key in the key set may issue tokens')
+/** Logs settings that accept more tokens than intended. */
+function warnIfLax(config: Config, log: Log): void {
+  if (!config.JWT_AUDIENCE) log.warn({}, 'JWT_AUDIENCE is not set: tokens issued for other services are accepted too')
+  if (!config.JWT_ISSUER) log.warn({}, 'JWT_ISSUER is not set: every owner of a key in the key set may issue tokens')
   if (config.JWT_JWKS_URL.startsWith('http://'))
-    log.warn({}, 'JWT_JWKS_URL is not https: who is in between can put keys of his own in')
+    log.warn({}, 'JWT_JWKS_URL is not https: anyone on the network path can replace the keys')
 }

@@ -1,43 +1,46 @@
-// What somebody may do: `configure`, `write` and `read` on names in vhosts, in the scope grammar of RabbitMQ's OAuth 2 plugin
-// (https://www.rabbitmq.com/docs/oauth2#scope-translation): `<right>:<vhost>/<name>[/<routing key>]`, each part with `*` for
-// anything and percent-encoded.
+// Rights: `configure`, `write` and `read` on names in vhosts, in the scope grammar of RabbitMQ's OAuth 2 plugin
+// (https://www.rabbitmq.com/docs/oauth2#scope-translation): `<right>:<vhost>/<name>[/<routing key>]`. Each part is
+// percent-encoded, with `*` as a wildcard.
+
+import { LruMap } from 'toad-cache'
 
 export type Right = 'configure' | 'write' | 'read'
 
-/** The name that the default exchange has in rights, as in RabbitMQ's own. */
+/** The name of the default exchange in rights, as in RabbitMQ's permissions. */
 export const DEFAULT_EXCHANGE = 'amq.default'
 
 /**
- * How names of the gateway's own begin: what waits in these queues may be of every vhost, and what comes to them is obeyed. A
- * wildcard is not meant for them.
+ * The prefix of the gateway's own queues and exchanges. They hold messages of every vhost, and the gateway acts on messages that
+ * arrive there, so a wildcard does not match them: a right must name the prefix.
  */
 const GATEWAY_PREFIX = 'gateway.'
 
-/** A text in which `*` stands for anything, a slash too. Case matters. */
+/** A pattern in which `*` matches any text, slashes included. Case-sensitive. */
 export class Pattern {
   readonly #first: string
   readonly #middle: string[]
   readonly #last: string | undefined
 
-  /** @throws URIError where the percent-encoding is broken */
+  /** @throws URIError if the percent-encoding is invalid */
   constructor(text: string) {
-    // A plus is a space, as RabbitMQ reads it; `%2A` and `%2B` are the characters themselves.
+    // As in RabbitMQ, a plus is a space; `%2A` and `%2B` are the characters themselves.
     const [first, ...rest] = text.split('*').map((part) => decodeURIComponent(part.replaceAll('+', ' ')))
     this.#first = first!
     this.#last = rest.pop()
     this.#middle = rest
   }
 
-  /** What stands before the first wildcard. */
+  /** The text before the first wildcard. */
   get start(): string {
     return this.#first
   }
 
+  /** Whether it matches every text. */
   get isAnything(): boolean {
     return this.#first === '' && this.#last === '' && this.#middle.every((part) => part === '')
   }
 
-  /** In linear time, whatever the pattern: names are what strangers write. */
+  /** Whether the text matches. Takes linear time for any pattern, because clients choose the names. */
   matches(text: string): boolean {
     if (this.#last === undefined) return text === this.#first
     if (!text.startsWith(this.#first)) return false
@@ -51,24 +54,27 @@ export class Pattern {
   }
 }
 
-/** One right on whatever its patterns match. */
+/** One right, on all names that its patterns match. */
 export interface Grant {
-  /** As it was written. */
+  /** The scope it was parsed from. */
   scope: string
   right: Right
   vhost: Pattern
   name: Pattern
-  /** Of what is published or bound; undefined: any. */
+  /** The routing keys to publish or bind with; undefined: any. */
   routingKey: Pattern | undefined
 }
 
-const MAX_SCOPE = 2048
+/** The longest scope, in characters. */
+export const MAX_SCOPE_CHARS = 2048
+/** The form of a scope; the parts still have to be valid percent-encoding. */
+export const SCOPE_FORMAT = /^(configure|write|read):([^/]+)\/([^/]+)(?:\/([^/]*))?$/
 
-/** Reads a scope. @throws Error whose message says what is wrong with it */
+/** Parses a scope. @throws Error whose message completes "the scope …" */
 export function parseGrant(scope: string): Grant {
-  const match = /^(configure|write|read):([^/]+)\/([^/]+)(?:\/([^/]*))?$/.exec(scope)
-  if (!match || scope.length > MAX_SCOPE) {
-    throw new Error('is not like read:<vhost>/<name>, with configure, write or read, and %2F for a slash in a name')
+  const match = SCOPE_FORMAT.exec(scope)
+  if (!match || scope.length > MAX_SCOPE_CHARS) {
+    throw new Error('must be like read:<vhost>/<name>, with configure, write or read, and %2F for a slash in a name')
   }
   try {
     const [, right, vhost, name, routingKey] = match
@@ -80,48 +86,48 @@ export function parseGrant(scope: string): Grant {
       routingKey: routingKey === undefined ? undefined : new Pattern(routingKey),
     }
   } catch {
-    throw new Error('has a broken percent-encoding')
+    throw new Error('has an invalid percent-encoding')
   }
 }
 
-/** Which routing keys a right on one name is for. */
+/** The routing keys that a right on a name covers. */
 type Keys = 'any' | 'none' | Pattern[]
 
+/** Clients choose the names, so their number is bounded. */
 const MAX_REMEMBERED_DECISIONS = 10_000
 
-/** Rights as a text that can be kept: all there is, or scopes. */
+/** Rights in a form that can be stored: everything, or a list of scopes. */
 export type WrittenRights = 'everything' | string[]
 
-/** The rights of one identity. What was decided once is remembered, since most ask the same again and again. */
+/** The rights of one identity. Decisions are remembered, because most clients use the same few names again and again. */
 export class Rights {
   readonly #grants: readonly Grant[]
   readonly #everything: boolean
-  readonly #decided: Record<Right, Map<string, Map<string, Keys>>> = { configure: new Map(), write: new Map(), read: new Map() }
-  #remembered = 0
+  readonly #decided = new LruMap<Keys>(MAX_REMEMBERED_DECISIONS)
 
-  /** @param grants 'everything': all there is, which nothing has to be looked up for */
+  /** @param grants 'everything': all rights on all names, without a lookup */
   constructor(grants: readonly Grant[] | 'everything') {
     this.#everything = grants === 'everything'
     this.#grants = grants === 'everything' ? [] : grants
   }
 
-  /** Rights as write() gave them. */
+  /** Reads rights that `write()` has written. */
   static read(written: WrittenRights): Rights {
     return written === 'everything' ? ALL_RIGHTS : new Rights(written.map(parseGrant))
   }
 
-  /** What there is of one right in a vhost, to be kept and read again, where it is asked for after its owner has gone. */
+  /** Writes one right in one vhost, to be stored and checked later, when the request of its owner is over. */
   write(right: Right, vhost: string): WrittenRights {
     if (this.#everything) return 'everything'
     return this.#grants.filter((one) => one.right === right && one.vhost.matches(vhost)).map(({ scope }) => scope)
   }
 
-  /** Whether the right is there, for some routing key at least. */
+  /** Whether the right on the name exists, at least for some routing keys. */
   allows(right: Right, vhost: string, name: string): boolean {
     return this.#everything || this.#keys(right, vhost, name) !== 'none'
   }
 
-  /** The same for one routing key. @param key undefined: for every one there could be */
+  /** Whether the right on the name exists for a routing key. @param key undefined: for every routing key */
   allowsKey(right: Right, vhost: string, name: string, key: string | undefined): boolean {
     if (this.#everything) return true
     const keys = this.#keys(right, vhost, name)
@@ -129,16 +135,16 @@ export class Rights {
     return key !== undefined && keys.some((pattern) => pattern.matches(key))
   }
 
-  /** Whether there is any right at all on the name: to know that it is there. */
+  /** Whether any right on the name exists, so that its owner may know that it exists. */
   knows(vhost: string, name: string): boolean {
     return this.allows('read', vhost, name) || this.allows('write', vhost, name) || this.allows('configure', vhost, name)
   }
 
   /**
-   * Whether a message may be published. The default exchange leads to the queue of the routing key, so the right is there
-   * with `write` on either of the two.
+   * Whether a message may be published. The default exchange routes to the queue that the routing key names, so `write` on either
+   * of the two is enough.
    * @param exchange `''` and `amq.default` are the default exchange
-   * @param key undefined: every one there could be
+   * @param key undefined: every routing key
    */
   publishes(vhost: string, exchange: string, key: string | undefined): boolean {
     if (this.#everything) return true
@@ -149,8 +155,9 @@ export class Rights {
   }
 
   #keys(right: Right, vhost: string, name: string): Keys {
-    const decided = this.#decided[right]
-    const known = decided.get(vhost)?.get(name)
+    // The length keeps the two names apart whatever characters they have.
+    const decision = `${right} ${vhost.length} ${vhost}${name}`
+    const known = this.#decided.get(decision)
     if (known !== undefined) return known
     const grants = this.#grants.filter(
       (one) =>
@@ -161,21 +168,10 @@ export class Rights {
     )
     const any = grants.some(({ routingKey }) => routingKey === undefined || routingKey.isAnything)
     const keys = grants.length === 0 ? 'none' : any ? 'any' : grants.map(({ routingKey }) => routingKey!)
-    this.#remember(decided, vhost, name, keys)
+    this.#decided.set(decision, keys)
     return keys
-  }
-
-  /** Names come from clients: when there are too many, all are forgotten. */
-  #remember(decided: Map<string, Map<string, Keys>>, vhost: string, name: string, keys: Keys): void {
-    if (++this.#remembered > MAX_REMEMBERED_DECISIONS) {
-      for (const right of Object.values(this.#decided)) right.clear()
-      this.#remembered = 1
-    }
-    const names = decided.get(vhost)
-    if (names) names.set(name, keys)
-    else decided.set(vhost, new Map([[name, keys]]))
   }
 }
 
-/** Where nobody is asked who he is, or RabbitMQ itself decides. */
+/** All rights: for a gateway that does not authenticate, and for users whose rights RabbitMQ itself checks. */
 export const ALL_RIGHTS = new Rights('everything')

@@ -1,4 +1,4 @@
-// The certificates and keys that the configuration names: read, and seen to fit together, before anything relies on them.
+// The certificates and keys that the configuration names, read and checked against each other before anything relies on them.
 
 import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -14,11 +14,11 @@ type FileSetting =
   | 'AMQP_TLS_CERT_FILE'
   | 'AMQP_TLS_KEY_FILE'
 
-/** What stands in the files, as it is now. */
+/** The current contents of the files. */
 export type Certificates = Pick<SecureContextOptions, 'cert' | 'key' | 'ca'>
 
 /**
- * What the gateway shows to clients, and whose certificates it takes from them; undefined where it speaks no TLS.
+ * The gateway's certificate for clients, and the CA of client certificates; undefined if TLS_CERT_FILE is not set.
  * @throws ConfigError with every mistake in the files
  */
 export function serverCertificates(config: Config): Certificates | undefined {
@@ -27,7 +27,7 @@ export function serverCertificates(config: Config): Certificates | undefined {
 }
 
 /**
- * What the gateway shows to RabbitMQ, and which authority it believes in instead of the usual ones.
+ * The gateway's client certificate for RabbitMQ, and the CA that replaces the default ones.
  * @throws ConfigError with every mistake in the files
  */
 export function brokerCertificates(config: Config): Certificates {
@@ -35,7 +35,7 @@ export function brokerCertificates(config: Config): Certificates {
 }
 
 /**
- * What the gateway shows to other instances, which is what it shows to clients, and whose certificates it takes from them.
+ * The certificate for requests to other instances, which is the one for clients, and the CA of the other instances' certificates.
  * @throws ConfigError with every mistake in the files
  */
 export function instanceCertificates(config: Config): Certificates {
@@ -50,7 +50,7 @@ function readCertificates(config: Config, files: Record<'cert' | 'key' | 'ca', F
     if (!path) continue
     try {
       found[part] = readFileSync(path)
-      // A key alone says nothing; it is tried with its certificate. TLS itself would take an authority's file with none in it.
+      // The key is checked with its certificate below. Without this check, TLS would accept a CA file that has no certificate.
       if (part !== 'key') new X509Certificate(found[part])
     } catch (error) {
       mistakes.push(`${files[part]} ${path}: ${readFailure(error as NodeJS.ErrnoException)}`)
@@ -61,7 +61,7 @@ function readCertificates(config: Config, files: Record<'cert' | 'key' | 'ca', F
       createSecureContext(found)
     } catch (error) {
       mistakes.push(
-        `${files.key} ${config[files.key]}: does not fit ${files.cert}: ${readFailure(error as NodeJS.ErrnoException)}`,
+        `${files.key} ${config[files.key]}: does not match ${files.cert}: ${readFailure(error as NodeJS.ErrnoException)}`,
       )
     }
   }
@@ -69,6 +69,6 @@ function readCertificates(config: Config, files: Record<'cert' | 'key' | 'ca', F
   return found
 }
 
-/** OpenSSL's words name no bytes of what it read. */
+/** OpenSSL's messages never contain the bytes it read. */
 const readFailure = ({ code, message }: NodeJS.ErrnoException): string =>
-  code?.startsWith('E') && !code.startsWith('ERR_') ? `can't be read: ${code}` : message
+  code?.startsWith('E') && !code.startsWith('ERR_') ? `cannot be read: ${code}` : message

@@ -1,4 +1,4 @@
-// What a setting's text means. Each parser throws an Error whose message completes "SETTING …".
+// Parsers of settings. Each throws an Error whose message completes "SETTING …".
 
 import { isIP } from 'node:net'
 import { parseDuration, parseSize } from '../lib/units.js'
@@ -30,7 +30,7 @@ export const oneOf =
     return text as T
   }
 
-/** One broker address with its credentials, taken apart so that no URL with a password travels through the program. */
+/** A broker address with its credentials. Parsed at once, so that no URL with a password is passed around and logged. */
 export interface BrokerAddress {
   protocol: 'amqp' | 'amqps'
   hostname: string
@@ -45,10 +45,10 @@ export function brokerAddresses(text: string): BrokerAddress[] {
     .split(/[\s,]+/)
     .filter(Boolean)
     .map(brokerAddress)
-  if (addresses.length === 0) throw new Error('is empty')
+  if (addresses.length === 0) throw new Error('names no broker')
   const [first] = addresses
   if (addresses.some((other) => other.vhost !== first!.vhost || other.username !== first!.username)) {
-    throw new Error('names several brokers: they must have the same user and vhost')
+    throw new Error('names several brokers, which must all have the same user and vhost')
   }
   return addresses
 }
@@ -73,7 +73,7 @@ function brokerAddress(text: string): BrokerAddress {
       vhost: decodeURIComponent(url.pathname.slice(1)) || '/',
     }
   } catch {
-    throw new Error('has a broken percent-encoding')
+    throw new Error('has an invalid percent-encoding')
   }
 }
 
@@ -83,7 +83,7 @@ export const host = (text: string) => {
   return text
 }
 
-/** Comma-separated. */
+/** A comma-separated list. Empty items are skipped. */
 export const list =
   <T>(item: (text: string) => T) =>
   (text: string): readonly T[] =>
@@ -93,7 +93,7 @@ export const list =
       .filter(Boolean)
       .map(item)
 
-/** Where a setting may be left out. */
+/** A setting that may be left out. */
 export const optional =
   <T>(parse: (text: string) => T) =>
   (text: string): T | undefined =>
@@ -104,66 +104,66 @@ export const MiB = 1024 ** 2
 
 export type AuthMode = 'none' | 'keys' | 'jwt' | 'broker'
 
-/** Who may come in; empty where it was not written out, which is none. */
+/** How clients authenticate; empty if not set, which means the same as none but is refused unless HOST is loopback. */
 export function authModes(text: string): readonly AuthMode[] {
   if (text === '') return []
   const modes = text.split(',').map((mode) => oneOf('none', 'keys', 'jwt', 'broker')(mode.trim()))
   for (const alone of ['none', 'broker'] as const)
-    if (modes.length > 1 && modes.includes(alone)) throw new Error(`is ${alone} and something else`)
+    if (modes.length > 1 && modes.includes(alone)) throw new Error(`is ${alone} together with something else`)
   return modes
 }
 
-/** Where it is not empty, an address to fetch something from. */
+/** An http or https URL, or nothing. */
 export function httpUrl(text: string): string {
   if (text !== '' && !(URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)))
     throw new Error('is not a URL like https://issuer.example/jwks.json')
   return text
 }
 
-/** Where another instance reaches this one: a scheme, a host and a port, and nothing behind them. */
+/** The URL at which other instances reach this one: a scheme, a host and a port, without a path. */
 export function instanceUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (!url || !/^https?:$/.test(url.protocol) || url.href !== `${url.origin}/`)
-    throw new Error('is not a URL like http://10.0.0.5:8080, with nothing behind the port')
-  if (['0.0.0.0', '[::]'].includes(url.hostname)) throw new Error('has to name an address that others can connect to')
-  if (url.origin.length > 255) throw new Error('must have 255 characters at most')
+    throw new Error('is not a URL like http://10.0.0.5:8080, without a path')
+  if (['0.0.0.0', '[::]'].includes(url.hostname)) throw new Error('must name an address that other instances can connect to')
+  if (url.origin.length > 255) throw new Error('must have at most 255 characters')
   return url.origin
 }
 
-/** A header, and the claim of a token that it is made of: `x-tenant=tenant`. */
+/** A message header and the claim of the token that gives its value: `x-tenant=tenant`. */
 export function claimHeader(text: string): { header: string; claim: string } {
   const [header, claim, more] = text.split('=').map((part) => part.trim())
-  if (!header || !claim || more !== undefined) throw new Error(`has ${text} in it, which is not like x-tenant=tenant`)
+  if (!header || !claim || more !== undefined) throw new Error(`contains ${text}, which is not like x-tenant=tenant`)
   return { header, claim }
 }
 
-/** `*`, or an origin as browsers write it: scheme, host, and the port where it is not the scheme's own. */
+/** `*`, or an origin as browsers write it: scheme, host, and the port unless it is the scheme's default. */
 export function origin(text: string): string {
   if (text === '*') return text
   if (!URL.canParse(text) || new URL(text).origin !== text || text.includes('*'))
-    throw new Error(`has ${text} in it, which is not an origin like https://app.example`)
+    throw new Error(`contains ${text}, which is not an origin like https://app.example`)
   return text
 }
 
 const PROXY_WORDS = ['loopback', 'linklocal', 'uniquelocal']
 
-/** An address or a range of addresses. */
+/** An IP address, or a range of them. */
 export function range(text: string): { address: string; bits: number } {
   const [address, bits, more] = text.split('/') as [string, string?, string?]
   const length = isIP(address) === 6 ? 128 : 32
   const isRange = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= length)
   if (isIP(address) === 0 || !isRange || more !== undefined)
-    throw new Error(`has ${text} in it, which is no address and no range like 10.0.0.0/8`)
+    throw new Error(`contains ${text}, which is neither an IP address nor a range like 10.0.0.0/8`)
   return { address, bits: bits === undefined ? length : Number(bits) }
 }
 
-/** An address, a range of addresses, or a word for the ranges of private networks: a proxy whose X-Forwarded headers count. */
+/** A proxy whose X-Forwarded headers are trusted: an address, a range, or a word for the ranges of private networks. */
 export function proxy(text: string): string {
   if (!PROXY_WORDS.includes(text)) range(text)
   return text
 }
 
-/** So many requests in so many milliseconds, from `100/s`, `6000/m`, `50/10s`. */
+/** `100/s`, `6000/m` or `50/10s` as a number of requests and a window in milliseconds. */
 export function requestRate(text: string): { requests: number; window: number } {
   const match = /^(\d{1,9})\/(\d*(?:ms|s|m|h))$/.exec(text)
   const window = match ? parseDuration(/^\d/.test(match[2]!) ? match[2]! : `1${match[2]}`) : undefined
@@ -172,6 +172,7 @@ export function requestRate(text: string): { requests: number; window: number } 
   return { requests, window }
 }
 
+/** Whether the name or address is this machine's loopback interface. */
 export function isLoopback(hostname: string): boolean {
   return hostname === 'localhost' || hostname === '::1' || /^127\.\d+\.\d+\.\d+$/.test(hostname)
 }

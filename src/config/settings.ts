@@ -1,4 +1,4 @@
-// The table of all settings: name, meaning, default, and how its text is read.
+// The table of all settings: name, description, default, and how its text is read.
 
 import {
   authModes,
@@ -22,134 +22,141 @@ import {
 } from './parsers.js'
 
 export interface Setting<T> {
-  /** What stands in `.env.example` and docs/operations.md. */
+  /** What it does, for operators: in `.env.example` and docs/operations.md. */
   doc: string
   default: string
-  /** Throws an Error whose message completes "SETTING …". */
+  /** Reads its text. @throws Error whose message completes "SETTING …" */
   parse: (text: string) => T
   /** May also be given as `<NAME>_FILE`, the path of a file that holds it. Never logged. */
   secret?: true
+  /** Its name in earlier releases, still accepted. Not for secrets. */
+  formerly?: string
 }
 
-/** Every setting there is. `.env.example` and docs/operations.md list the same; a test holds them together. */
+/** Every setting. A test keeps `.env.example` and docs/operations.md the same as this table. */
 export const settings = {
   HOST: { doc: 'address to listen on', default: '127.0.0.1', parse: host },
   PORT: { doc: 'port to listen on; 0 picks a free one', default: '8080', parse: integerBetween(0, 65535) },
   WORKERS: {
-    doc: 'processes that share the port, each an instance of its own; more than one makes use of more cores',
+    doc: 'processes that share the port, to use more cores; each is an instance',
     default: '1',
     parse: integerBetween(1, 256),
   },
   AUTH: {
-    doc: 'who may come in: keys, jwt or keys,jwt; broker, which is the users of RabbitMQ; or none, which is everyone who can reach the port and has to be written out when HOST is not loopback',
+    doc: 'how clients authenticate: keys, jwt, or keys,jwt; broker for the users of RabbitMQ; none for no authentication, which must be written out unless HOST is loopback',
     default: '',
     parse: authModes,
   },
-  API_KEYS_FILE: { doc: 'the API keys, as JSON; read again on SIGHUP and when it changes', default: '', parse: text },
+  API_KEYS_FILE: { doc: 'file of API keys (JSON); read again when it changes and on SIGHUP', default: '', parse: text },
   JWT_JWKS_URL: {
-    doc: 'where the public keys are that tokens are signed with (a JSON Web Key Set)',
+    doc: 'URL of the public keys that verify tokens (a JSON Web Key Set); read every 5 minutes',
     default: '',
     parse: httpUrl,
   },
-  JWT_JWKS_FILE: { doc: 'or a file of them; read again on SIGHUP and when it changes', default: '', parse: text },
-  JWT_ISSUER: { doc: 'who has to have issued a token (its claim iss)', default: '', parse: text },
-  JWT_AUDIENCE: { doc: 'for whom a token has to be (its claim aud)', default: '', parse: text },
+  JWT_JWKS_FILE: {
+    doc: 'file of these keys, instead of JWT_JWKS_URL; read again when it changes and on SIGHUP',
+    default: '',
+    parse: text,
+  },
+  JWT_ISSUER: { doc: 'required issuer of tokens (claim iss); any if not set', default: '', parse: text },
+  JWT_AUDIENCE: { doc: 'required audience of tokens (claim aud); any if not set', default: '', parse: text },
   JWT_SCOPE_PREFIX: {
-    doc: 'what stands before the scopes that are meant for the gateway; when not set, JWT_AUDIENCE and a dot, or nothing',
+    doc: 'prefix of the scopes that are meant for the gateway; if not set, JWT_AUDIENCE and a dot, or none',
     default: '',
     parse: optional(text),
   },
   JWT_HEADERS: {
-    doc: 'headers that the gateway sets on every message of a token, made of its claims, as in x-tenant=tenant; separated by commas',
+    doc: 'message headers that the gateway sets from claims of the token, as in x-tenant=tenant; separated by commas',
     default: '',
     parse: list(claimHeader),
   },
-  LOGIN_RECHECK: {
-    doc: 'with AUTH=broker, after how long RabbitMQ is asked again whether it still knows a user',
+  BROKER_USER_RECHECK_INTERVAL: {
+    formerly: 'LOGIN_RECHECK',
+    doc: 'with AUTH=broker: how long until RabbitMQ is asked again whether it still accepts a user',
     default: '4m',
     parse: duration('1s', '5m'),
   },
-  TLS_CERT_FILE: { doc: 'certificate, with its chain, to speak HTTPS with (PEM); HTTP when not set', default: '', parse: text },
-  TLS_KEY_FILE: { doc: 'its private key (PEM)', default: '', parse: text },
+  TLS_CERT_FILE: { doc: 'certificate for HTTPS, with its chain (PEM); plain HTTP if not set', default: '', parse: text },
+  TLS_KEY_FILE: { doc: 'private key of TLS_CERT_FILE (PEM)', default: '', parse: text },
   TLS_CLIENT_CA_FILE: {
-    doc: 'authority of client certificates (PEM): where it is set, nobody comes in without one',
+    doc: 'CA of client certificates (PEM); if set, every client must present a certificate (mutual TLS)',
     default: '',
     parse: text,
   },
   RATE_LIMIT: {
-    doc: 'requests of one identity, or of one address where nobody is asked who he is, as in 100/s, 6000/m or 50/10s; no limit when not set',
+    doc: 'requests per identity, or per client address without AUTH, as in 100/s, 6000/m or 50/10s; no limit if not set',
     default: '',
     parse: optional(requestRate),
   },
   CORS_ORIGINS: {
-    doc: 'origins whose pages may use the gateway, separated by commas, or *; none when not set',
+    doc: 'origins whose web pages may use the gateway, separated by commas, or *; none if not set',
     default: '',
     parse: list(origin),
   },
   ALLOWED_HOSTS: {
-    doc: 'names that the gateway is called by, separated by commas; checked where it is set, and of browsers on loopback without AUTH, where localhost and addresses are known anyway',
+    doc: 'host names that requests may use for the gateway, separated by commas; any if not set, except that without AUTH on loopback browsers may only use localhost and IP addresses',
     default: '',
     parse: list(host),
   },
   TRUST_PROXY: {
-    doc: 'proxies whose X-Forwarded headers count, as addresses and ranges separated by commas; none when not set',
+    doc: 'proxies whose X-Forwarded headers are trusted: addresses and ranges, separated by commas; none if not set',
     default: '',
     parse: list(proxy),
   },
-  HEADERS_TIMEOUT: { doc: "how long a request's headers may take", default: '20s', parse: duration('100ms', '10m') },
+  HEADERS_TIMEOUT: { doc: 'longest time to receive the headers of a request', default: '20s', parse: duration('100ms', '10m') },
   BODY_TIMEOUT: {
-    doc: 'how long a body may stand still, one of lines ten times as long, and how long an answer may wait to be read',
+    doc: 'idle timeout of a request body (ten times as long for NDJSON), and of a response that is not read',
     default: '30s',
     parse: duration('100ms', '1h'),
   },
   KEEP_ALIVE_TIMEOUT: {
-    doc: 'how long a connection is kept that nobody uses',
+    doc: 'how long an idle connection of a client is kept open',
     default: '72s',
     parse: duration('1s', '1h'),
   },
   MAX_CONNECTIONS: {
-    doc: 'open connections from clients; more are closed at once',
+    doc: 'open connections of clients; further ones are closed at once',
     default: '10000',
     parse: integerBetween(1, 1_000_000),
   },
   AMQP_URL: {
-    doc: 'RabbitMQ, as amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas',
+    doc: 'RabbitMQ, as in amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas',
     default: 'amqp://guest:guest@127.0.0.1:5672/',
     parse: brokerAddresses,
     secret: true,
   },
   AMQP_TLS_CA_FILE: {
-    doc: "the authority that RabbitMQ's certificate is from, where it is none of the usual ones (PEM)",
+    doc: "CA of RabbitMQ's certificate (PEM); if not set, the CAs that Node.js trusts",
     default: '',
     parse: text,
   },
   AMQP_TLS_CERT_FILE: {
-    doc: "the gateway's own certificate for RabbitMQ, where that asks for one (PEM)",
+    doc: 'client certificate for RabbitMQ (PEM), if RabbitMQ requires one',
     default: '',
     parse: text,
   },
-  AMQP_TLS_KEY_FILE: { doc: 'its private key (PEM)', default: '', parse: text },
+  AMQP_TLS_KEY_FILE: { doc: 'private key of AMQP_TLS_CERT_FILE (PEM)', default: '', parse: text },
   AMQP_HEARTBEAT: {
-    doc: 'AMQP heartbeat; a silent broker is given up after three',
+    doc: 'interval of AMQP heartbeats; the connection counts as lost after three are missed',
     default: '10s',
     parse: duration('1s', '10m'),
   },
-  AMQP_LEASE_CONNECTIONS: { doc: 'connections that receive and settle, per vhost', default: '2', parse: integerBetween(1, 16) },
+  AMQP_LEASE_CONNECTIONS: { doc: 'connections per vhost that receive and settle', default: '2', parse: integerBetween(1, 16) },
   AMQP_CHANNELS: {
-    doc: 'channels on each of them: so many receives that wait or hold leases',
+    doc: 'channels on each of these connections, which bound the receives that wait or hold leases',
     default: '1900',
     parse: integerBetween(1, 65000),
   },
-  CONNECT_TIMEOUT: { doc: 'how long connecting to the broker may take', default: '5s', parse: duration('100ms', '1m') },
-  BROKER_TIMEOUT: { doc: 'how long the broker may take to answer a call', default: '5s', parse: duration('100ms', '1m') },
+  CONNECT_TIMEOUT: { doc: 'longest time to connect to RabbitMQ', default: '5s', parse: duration('100ms', '1m') },
+  BROKER_TIMEOUT: { doc: 'longest time for RabbitMQ to answer a call', default: '5s', parse: duration('100ms', '1m') },
   BROKER_CONSUMER_TIMEOUT: {
-    doc: "the broker's own consumer_timeout; no lease outlives it less a minute",
+    doc: "RabbitMQ's own consumer_timeout; leases end at least a minute earlier",
     default: '30m',
     parse: duration('2s', '30d'),
   },
-  PUBLISH_TIMEOUT: { doc: 'how long a publish waits for its confirm', default: '10s', parse: duration('100ms', '5m') },
+  PUBLISH_TIMEOUT: { doc: 'longest time to wait for a publisher confirm', default: '10s', parse: duration('100ms', '5m') },
   PUBLISH_BUFFER: {
-    doc: 'bytes published and not yet confirmed, per vhost; above it 503',
+    doc: 'bytes per vhost that are published and not yet confirmed; beyond it publishes get 503',
     default: '64MiB',
     parse: size(MiB, 4096 * MiB),
   },
@@ -160,54 +167,60 @@ export const settings = {
     parse: size(1024, 1024 * MiB),
   },
   MAX_RESPONSE_SIZE: {
-    doc: 'bodies that one receive collects before it answers, whatever its max; at least one message is always answered',
+    doc: 'bytes of message bodies after which a receive stops collecting; it always gets at least one message',
     default: '64MiB',
     parse: size(1, 4096 * MiB),
   },
   MAX_LEASE: { doc: 'longest lease that a receive may ask for', default: '25m', parse: duration('1s', '30d') },
-  MAX_LEASES: { doc: 'open leases; above it 429', default: '100000', parse: integerBetween(1, 10_000_000) },
-  MAX_WAITERS: { doc: 'receives that wait at the same time; above it 429', default: '3000', parse: integerBetween(1, 1_000_000) },
+  MAX_LEASES: { doc: 'open leases; beyond it receives get 429', default: '100000', parse: integerBetween(1, 10_000_000) },
+  MAX_WAITERS: {
+    doc: 'receives that wait at the same time; beyond it receives get 429',
+    default: '3000',
+    parse: integerBetween(1, 1_000_000),
+  },
   MAX_STREAMS: {
-    doc: 'streams open to clients at the same time; above it 429',
+    doc: 'open streams; beyond it streams get 429',
     default: '1000',
     parse: integerBetween(1, 1_000_000),
   },
   MAX_VHOSTS: {
-    doc: 'vhosts in use at the same time, with AUTH=broker those of each user',
+    doc: 'vhosts in use at the same time; with AUTH=broker, each vhost of each user counts',
     default: '32',
     parse: integerBetween(1, 10_000),
   },
-  VHOST_IDLE: { doc: "a vhost's connections are let go when unused for so long", default: '10m', parse: duration('1s', '1d') },
-  REMEMBERED_SETTLES: {
-    doc: 'settled leases remembered, for 5 minutes at most',
+  VHOST_IDLE: { doc: 'how long the connections of an unused vhost are kept open', default: '10m', parse: duration('1s', '1d') },
+  MAX_REMEMBERED_SETTLES: {
+    formerly: 'REMEMBERED_SETTLES',
+    doc: 'settled leases that are remembered, each for 5 minutes at most',
     default: '100000',
     parse: integerBetween(0, 10_000_000),
   },
   LEASE_SECRET: {
-    doc: 'signs lease ids, the same at every instance; made from the AMQP credentials when not set',
+    doc: 'secret that signs lease ids, the same at every instance; derived from the AMQP credentials if not set',
     default: '',
     parse: text,
     secret: true,
   },
   ADVERTISE_URL: {
-    doc: 'where other instances reach this one over HTTP, as in http://10.0.0.5:8080, to settle its leases there; through RabbitMQ when not set',
+    doc: 'URL at which other instances reach this one to settle its leases, as in http://10.0.0.5:8080; if not set, they go through RabbitMQ',
     default: '',
     parse: optional(instanceUrl),
   },
   ADVERTISE_SECRET: {
-    doc: 'signs what instances say to each other there; the same at every instance',
+    doc: 'secret that signs the requests between instances, the same at every instance',
     default: '',
     parse: text,
     secret: true,
   },
   ADVERTISE_CA_FILE: {
-    doc: 'the authority that the certificates of other instances are from, where it is none of the usual ones (PEM)',
+    doc: 'CA of the certificates of other instances (PEM); if not set, the CAs that Node.js trusts',
     default: '',
     parse: text,
   },
   SHUTDOWN_DRAIN: { doc: 'how long leases may still be settled after SIGTERM', default: '20s', parse: duration('0ms', '1h') },
-  PUSH_ALLOW: {
-    doc: 'addresses and ranges that subscriptions may call though they are not public, as in 10.1.0.0/16; separated by commas, none when not set',
+  PUSH_ALLOWED_NETWORKS: {
+    formerly: 'PUSH_ALLOW',
+    doc: 'addresses and ranges that subscriptions may call although they are not public, as in 10.1.0.0/16; separated by commas, none if not set',
     default: '',
     parse: list(range),
   },
@@ -217,17 +230,17 @@ export const settings = {
     parse: oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),
   },
   LOG_REQUESTS: {
-    doc: 'failed: log requests that ended in a 5xx; all: every request',
+    doc: 'failed logs requests that end in a 5xx; all logs every request',
     default: 'failed',
     parse: oneOf('failed', 'all'),
   },
   OPERATIONS_PORT: {
-    doc: 'port for health and metrics alone; the metrics are then nowhere else',
+    doc: 'separate port for health and metrics; if set, metrics are served there only',
     default: '',
     parse: optional(integerBetween(0, 65535)),
   },
-  OPERATIONS_HOST: { doc: 'address for it; HOST when not set', default: '', parse: optional(host) },
-  DOCS: { doc: 'on or off: Swagger UI at /docs, /openapi.json', default: 'on', parse: oneOf('on', 'off') },
+  OPERATIONS_HOST: { doc: 'address to listen on at OPERATIONS_PORT; HOST if not set', default: '', parse: optional(host) },
+  DOCS: { doc: 'on or off: Swagger UI at /docs, and /openapi.json', default: 'on', parse: oneOf('on', 'off') },
   METRICS: { doc: 'on or off: Prometheus metrics at /metrics', default: 'on', parse: oneOf('on', 'off') },
 } as const satisfies Record<string, Setting<unknown>>
 

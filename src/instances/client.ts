@@ -1,8 +1,9 @@
-// Other instances over HTTP, at the addresses that they advertise. Carries commands there and answers back, and knows nothing
-// of what is in them; what it tells is whether they may have arrived.
+// Requests to other instances over HTTP, at the URLs that they advertise. Commands and responses are opaque here; the caller
+// learns whether a command may have arrived.
 
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
+import { LruMap } from 'toad-cache'
 import { instanceCertificates } from '../config/certificates.js'
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
@@ -10,19 +11,19 @@ import type { Metrics } from '../metrics.js'
 import { SIGNATURE, Signatures } from './signature.js'
 
 export const INSTANCE_PATH = '/internal/leases'
-/** One that takes longer to connect is away, or behind a wall: RabbitMQ is asked meanwhile. */
+/** An instance that takes longer to connect to is down or behind a firewall: the command then goes through RabbitMQ. */
 const INSTANCE_CONNECT_TIMEOUT_MS = 1000
-/** How long one is not tried again that could not be connected to. */
+/** How long an unreachable instance is not tried again. */
 const AVOID_MS = 5000
 const MAX_AVOIDED = 1000
 const MAX_SOCKETS = 64
-/** How long a connection is kept that nobody uses: less where the other side says that it keeps it for less. */
+/** How long an idle connection is kept open, or shorter if the other side announces a shorter time. */
 const KEEP_ALIVE_MS = 30_000
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024
-/** Longer than any request takes. */
+/** How long replaced agents are kept for requests in flight: longer than any request takes. */
 const OLD_AGENT_LIFE_MS = 60_000
 
-/** `mayHaveArrived`: no answer is known, and the command may have been carried out all the same. */
+/** `mayHaveArrived`: there is no answer, but the command may have been carried out. */
 export type InstanceAnswer = { answer: Buffer } | { answer: undefined; mayHaveArrived: boolean }
 
 interface InstanceResponse {
@@ -31,16 +32,17 @@ interface InstanceResponse {
   body: Buffer
 }
 
+/** The client for other instances. It keeps connections open and avoids unreachable instances for a few seconds. */
 export class Instances {
   readonly signatures: Signatures
   readonly #config: Config
   readonly #log: Log
   readonly #metrics: Metrics
   #agents: { http: HttpAgent; https: HttpsAgent }
-  /** By address: until when it is left alone. */
-  readonly #avoided = new Map<string, number>()
+  /** URLs of unreachable instances. */
+  readonly #avoided = new LruMap<true>(MAX_AVOIDED, AVOID_MS)
 
-  /** @throws ConfigError where the files of certificates have mistakes */
+  /** @throws ConfigError if the certificate files have mistakes */
   constructor(config: Config, log: Log, metrics: Metrics) {
     this.#config = config
     this.#log = log
@@ -49,33 +51,38 @@ export class Instances {
     this.#agents = agents(config)
   }
 
-  /** Sends commands for an epoch to the instance at `url`. Never throws: what can't be had is `undefined`. */
+  /**
+   * Sends commands to the instance at `url` and waits for its response. Never throws.
+   * @param epoch the epoch of the instance that the commands are for
+   * @param timeout milliseconds
+   * @returns the response body; or no answer if the instance is unreachable, is another one, does not sign or does not respond
+   */
   async ask(url: string, epoch: string, body: Buffer, timeout: number): Promise<InstanceAnswer> {
-    if ((this.#avoided.get(url) ?? 0) > Date.now()) return { answer: undefined, mayHaveArrived: false }
+    if (this.#avoided.get(url)) return { answer: undefined, mayHaveArrived: false }
     const header = this.signatures.sign(epoch, body)
     try {
       const response = await this.#post(url, header, body, timeout)
-      // Whoever answers there: what is not signed is nobody's word.
+      // Anyone may listen at that address now: an unsigned response proves nothing.
       if (!this.signatures.isAnswer(header, response.body, response.signature)) {
-        throw new RequestLost(true, new Error(`the answer is not signed by an instance; its status is ${response.status}`))
+        throw new RequestLost(true, new Error(`the response (status ${response.status}) is not signed by an instance`))
       }
       if (response.body.length > 0) {
         this.#metrics.askedDirectly('answered')
         return { answer: response.body }
       }
-      // The address has another instance by now. Of the one before only RabbitMQ knows.
+      // Another instance has taken over the address. Only RabbitMQ can reach the earlier one, if it still runs.
       this.#metrics.askedDirectly('not_there')
       return { answer: undefined, mayHaveArrived: false }
     } catch (error) {
       const mayHaveArrived = !(error instanceof RequestLost) || error.mayHaveArrived
-      if (!mayHaveArrived) this.#avoid(url)
+      if (!mayHaveArrived) this.#avoided.set(url, true)
       this.#metrics.askedDirectly(mayHaveArrived ? 'unanswered' : 'unreachable')
-      this.#log.warn({ err: error, url, epoch }, 'an instance does not answer at the address that it advertises')
+      this.#log.warn({ err: error, url, epoch }, 'instance does not respond at its advertised URL')
       return { answer: undefined, mayHaveArrived }
     }
   }
 
-  /** Reads certificates again. */
+  /** Reads the certificates again, for new connections. Requests in flight finish on the old ones. */
   renew(): void {
     const { http, https } = this.#agents
     this.#agents = agents(this.#config)
@@ -85,17 +92,13 @@ export class Instances {
     }, OLD_AGENT_LIFE_MS).unref()
   }
 
+  /** Closes all connections. Requests in flight fail. */
   close(): void {
     this.#agents.http.destroy()
     this.#agents.https.destroy()
   }
 
-  #avoid(url: string): void {
-    if (this.#avoided.size >= MAX_AVOIDED) this.#avoided.clear()
-    this.#avoided.set(url, Date.now() + AVOID_MS)
-  }
-
-  /** @throws Lost */
+  /** @throws RequestLost if there is no response */
   #post(url: string, header: string, body: Buffer, timeout: number): Promise<InstanceResponse> {
     const target = new URL(INSTANCE_PATH, url)
     const secure = target.protocol === 'https:'
@@ -109,7 +112,7 @@ export class Instances {
       const outgoing: ClientRequest = secure
         ? requestHttps(target, { ...options, agent: this.#agents.https })
         : requestHttp(target, { ...options, agent: this.#agents.http })
-      const late = setTimeout(() => outgoing.destroy(new Error(`no answer within ${timeout} ms`)), timeout)
+      const late = setTimeout(() => outgoing.destroy(new Error(`no response within ${timeout} ms`)), timeout)
       const done = () => {
         clearTimeout(late)
         clearTimeout(connecting)
@@ -121,8 +124,11 @@ export class Instances {
       outgoing.on('socket', (socket) => {
         sent = !socket.connecting
         if (sent) return
-        connecting = setTimeout(() => outgoing.destroy(new Error('no connection came about')), INSTANCE_CONNECT_TIMEOUT_MS)
-        // Until then nothing of the request has left this machine.
+        connecting = setTimeout(
+          () => outgoing.destroy(new Error(`not connected within ${INSTANCE_CONNECT_TIMEOUT_MS} ms`)),
+          INSTANCE_CONNECT_TIMEOUT_MS,
+        )
+        // Until then, nothing of the request has left this machine.
         socket.once(secure ? 'secureConnect' : 'connect', () => {
           sent = true
           clearTimeout(connecting)
@@ -140,11 +146,11 @@ export class Instances {
   }
 }
 
-/** Why there is no answer, in `cause`. */
+/** A request without a response; `cause` says why. */
 class RequestLost extends Error {
   readonly mayHaveArrived: boolean
   constructor(mayHaveArrived: boolean, cause: unknown) {
-    super('no answer', { cause })
+    super('no response from the instance', { cause })
     this.mayHaveArrived = mayHaveArrived
   }
 }
@@ -154,7 +160,7 @@ async function readAnswer(response: IncomingMessage): Promise<Buffer> {
   let bytes = 0
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.length
-    if (bytes > MAX_ANSWER_BYTES) throw new Error('the answer is too large')
+    if (bytes > MAX_ANSWER_BYTES) throw new Error(`the response is larger than ${MAX_ANSWER_BYTES} bytes`)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)

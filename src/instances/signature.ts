@@ -1,25 +1,27 @@
-// How instances know each other where they talk over HTTP: both have ADVERTISE_SECRET, and neither sends it. A request is
-// signed with the epoch it is for, its time and a digest of its body, so that it can be refused before its body is read; its
-// answer is signed with the request's signature, so that nobody else's can be taken for it.
+// Signatures of HTTP requests between instances, made with ADVERTISE_SECRET, which is never sent. A request's signature covers
+// the epoch of the target, the time and a digest of the body, so a request can be refused before its body is read. A response's
+// signature covers the signature of its request, so no other response can be passed off as it.
 
 import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 
-/** The header of both. */
+/** The header that holds the signature, in requests and responses. */
 export const SIGNATURE = 'gateway-signature'
-/** How old a request may be, and how far the clocks of two machines may be apart: one that was overheard is of no use later. */
+/** The greatest age of a request, clock difference included: a recorded request cannot be replayed later. */
 const MAX_CLOCK_SKEW_MS = 60_000
 const SIGNATURE_FORMAT = /^(v1 ([\w-]{11}) (\d{1,15}) ([\w-]{43})) ([\w-]{43})$/
 
-/** What a signed request says of itself. */
+/** The claims of a signed request. */
 export interface Signed {
   epoch: string
-  /** Of the body that belongs to it. */
+  /** SHA-256 of the body, in base64url. The receiver has to compare it with the body. */
   digest: string
   header: string
 }
 
+/** SHA-256 of a body, in base64url. */
 export const bodyDigest = (body: Buffer): string => hash('sha256', body, 'base64url')
 
+/** Signs and verifies requests and responses with one secret. */
 export class Signatures {
   readonly #key: Buffer
 
@@ -27,13 +29,15 @@ export class Signatures {
     this.#key = createHmac('sha256', 'rabbitmq-http-gateway instances').update(secret).digest()
   }
 
-  /** The header of a request. */
+  /** The signature header of a request. @param now milliseconds since 1970 */
   sign(epoch: string, body: Buffer, now = Date.now()): string {
     const claim = `v1 ${epoch} ${now} ${bodyDigest(body)}`
     return `${claim} ${this.#mac(claim)}`
   }
 
-  /** What the header says, where who wrote it has the secret, and did so just now. */
+  /**
+   * Reads the signature header of a request; undefined if the secret or the format is wrong, or it is over a minute old or ahead.
+   */
   read(header: unknown, now = Date.now()): Signed | undefined {
     const match = typeof header === 'string' ? SIGNATURE_FORMAT.exec(header) : null
     if (!match) return undefined
@@ -42,11 +46,12 @@ export class Signatures {
     return { epoch, digest, header: header as string }
   }
 
-  /** The header of the answer to a request with that header. */
+  /** The signature header of a response. @param header the signature header of its request */
   signAnswer(header: string, body: Buffer): string {
     return this.#mac(`answer ${header} ${bodyDigest(body)}`)
   }
 
+  /** Whether the signature is valid for this response to the request with this signature header. */
   isAnswer(header: string, body: Buffer, signature: unknown): boolean {
     return typeof signature === 'string' && isSame(signature, this.signAnswer(header, body))
   }

@@ -65,7 +65,7 @@ export class Leases {
     this.#settlements = new Settlements(options)
     this.#table = new LeaseTable({
       metrics: options.metrics,
-      maxRemembered: options.config.REMEMBERED_SETTLES,
+      maxRemembered: options.config.MAX_REMEMBERED_SETTLES,
       onExpired: (lease) => this.#settlements.settlementOf(lease, { action: 'requeue' }),
     })
     this.#longest = longestLease(options.config)

@@ -1,5 +1,5 @@
-// Who comes in, and whether he may do what he asks for: before a byte of the body is read, and again for what only the body
-// tells. Every route has to say what it wants, or the app does not start.
+// Authentication and authorization of every request: before a byte of the body is read, and again for the rights that only the
+// body tells. Every route must have a requirement, or the app does not start.
 
 import type { FastifyInstance, onRequestHookHandler, preHandlerHookHandler, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
@@ -11,32 +11,33 @@ import { clientKey } from './rate-limit.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who asks; null where he could not be told, which only an open route gets to see. */
+    /** The caller; null if not authenticated, which only open routes get to see. */
     identity: Identity | null
-    /** Why he could not be told. */
+    /** Why the caller was not authenticated. */
     refusal: Problem | null
   }
   interface FastifyContextConfig {
-    /** What this route wants of whoever calls it. */
+    /** What the route requires of its callers. */
     access?: Requirement
   }
 }
 
+/** Sets `request.identity` or `request.refusal`, and refuses requests that do not meet the requirement of their route. */
 export const access = fp(async (app: FastifyInstance, services: Services) => {
-  const { authentication: access, vhosts } = services
+  const { authentication, vhosts } = services
   const routes: RouteOptions[] = []
   app.addHook('onRoute', (route) => {
     routes.push(route)
-    if (!access.isOpen) guard(route, vhosts.defaultName)
+    if (!authentication.isOpen) guard(route, vhosts.defaultName)
   })
   app.addHook('onReady', (done) => {
     for (const { method, url, config } of routes) {
-      if (!config?.access) throw new Error(`${method} ${url} does not say what it wants of whoever calls it`)
-      for (const one of [method].flat()) access.protectedRoutes.push({ method: one, url, requirement: config.access })
+      if (!config?.access) throw new Error(`${method} ${url} has no access requirement`)
+      for (const one of [method].flat()) authentication.protectedRoutes.push({ method: one, url, requirement: config.access })
     }
     done()
   })
-  if (access.isOpen) {
+  if (authentication.isOpen) {
     app.decorateRequest('identity', { getter: () => ANYBODY })
     app.decorateRequest('refusal', null)
     return
@@ -49,33 +50,32 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
       else request.identity = found
       done()
     }
-    const { ip } = request
-    const found = access.identify(request.raw.rawHeaders, () => clientKey(ip))
+    const { ip, method, raw } = request
+    const { rawHeaders, url = '' } = raw
+    const found = authentication.identify({ method, url, rawHeaders, clientKey: () => clientKey(ip) })
     if (found instanceof Promise) found.then(settle, done)
     else settle(found)
   })
 })
 
-/** Puts the checks before the route's own handlers. Its requirement may still be set by hooks that run after this one. */
+/** Puts the checks before the route's own handlers. Hooks that run after this one may still set its requirement. */
 function guard(route: RouteOptions, defaultVhost: string): void {
   const requirement = () => route.config!.access!
   const vhostOf = (params: unknown) => (params as { vhost?: string }).vhost ?? defaultVhost
-  const before: onRequestHookHandler = (request, _reply, done) => {
-    const { kind, check: allows, description: says } = requirement()
+  const checkRequest: onRequestHookHandler = (request, _reply, done) => {
+    const { kind, check, description } = requirement()
     if (kind === 'open' || kind === 'instance') done()
     else if (!request.identity) done(request.refusal!)
-    else done(allows(request.identity.rights, vhostOf(request.params), request) ? undefined : accessRefused(says))
+    else done(check(request.identity.rights, vhostOf(request.params), request) ? undefined : accessRefused(description))
   }
-  const withBody: preHandlerHookHandler = (request, _reply, done) => {
-    const { checkBody: allowsBody, description: says } = requirement()
-    const may = !allowsBody || allowsBody(request.identity!.rights, vhostOf(request.params), request)
-    done(may ? undefined : accessRefused(says))
+  const checkBody: preHandlerHookHandler = (request, _reply, done) => {
+    const { checkBody: check, description } = requirement()
+    const isAllowed = !check || check(request.identity!.rights, vhostOf(request.params), request)
+    done(isAllowed ? undefined : accessRefused(description))
   }
-  route.onRequest = [before, ...[route.onRequest ?? []].flat()]
-  if (route.config?.access?.checkBody) route.preHandler = [withBody, ...[route.preHandler ?? []].flat()]
+  route.onRequest = [checkRequest, ...[route.onRequest ?? []].flat()]
+  if (route.config?.access?.checkBody) route.preHandler = [checkBody, ...[route.preHandler ?? []].flat()]
 }
 
-/** The same whether there is such a thing or not: nobody has looked. */
-function accessRefused(says: string): Problem {
-  return new Problem('access_refused', `This wants ${says}.`)
-}
+/** The same answer whether the resource exists or not: the gateway has not looked. */
+const accessRefused = (description: string): Problem => new Problem('access_refused', `This requires ${description}.`)

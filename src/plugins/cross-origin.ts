@@ -1,6 +1,6 @@
-// What a browser is told, and what a page of a stranger is refused. A browser sends requests wherever a page tells it to, to
-// ports of this machine too, and with whatever it has been let in with: so only pages from here, and of origins that were
-// named, may have it ask for anything.
+// Requests from web pages: CORS, and protection from pages of other origins. A page can make a browser send requests to any
+// address, ports of this machine included, with the user's credentials. So only the gateway's own pages and pages of CORS_ORIGINS
+// may.
 
 import { isIP } from 'node:net'
 import cors from '@fastify/cors'
@@ -11,10 +11,11 @@ import { isLoopback } from '../config/parsers.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
 
-export const crossOrigin = fp(async (app: FastifyInstance, { config, authentication: access }: Services) => {
+/** Adds CORS headers, and refuses requests with an unknown `Host` or from pages of other origins (Problem `access_refused`). */
+export const crossOrigin = fp(async (app: FastifyInstance, { config, authentication }: Services) => {
   const { CORS_ORIGINS, ALLOWED_HOSTS, ADVERTISE_URL, HOST, TLS_CERT_FILE } = config
   const headers = {
-    // An origin that may ask may use the answer; for every other page there is none, not as an image either.
+    // Pages of allowed origins may use responses; other pages may not embed them, not even as an image.
     'cross-origin-resource-policy': CORS_ORIGINS.length > 0 ? 'cross-origin' : 'same-origin',
     ...(TLS_CERT_FILE && { 'strict-transport-security': 'max-age=31536000' }),
   }
@@ -23,7 +24,7 @@ export const crossOrigin = fp(async (app: FastifyInstance, { config, authenticat
     done()
   })
   if (CORS_ORIGINS.length > 0) await allow(app, CORS_ORIGINS)
-  if (ALLOWED_HOSTS.length > 0 || (access.isOpen && isLoopback(HOST)))
+  if (ALLOWED_HOSTS.length > 0 || (authentication.isOpen && isLoopback(HOST)))
     app.addHook('onRequest', knownHost(ALLOWED_HOSTS, ADVERTISE_URL))
   if (!CORS_ORIGINS.includes('*')) app.addHook('onRequest', knownOrigin(new Set(CORS_ORIGINS)))
 })
@@ -37,7 +38,7 @@ async function allow(app: FastifyInstance, origins: readonly string[]): Promise<
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'DELETE'],
     exposedHeaders: '*',
     maxAge: 600,
-    // What asks with no origin is no browser, and gets an answer that it can read.
+    // A preflight without an origin is not from a browser: answer it like any other request.
     strictPreflight: false,
   })
 }
@@ -45,9 +46,9 @@ async function allow(app: FastifyInstance, origins: readonly string[]): Promise<
 const MAX_KNOWN_HOSTS = 100
 
 /**
- * A page can let its own name lead to this machine, and is then of the same origin as the gateway (DNS rebinding): what gives
- * it away is the name it asks for. An address is nobody's to redirect. Where no names were
- * given only browsers are asked, which a page can't have leave out their language: other programs may use what name they like.
+ * Refuses host names that are not the gateway's. A page can point its own name at this machine, and then has the same origin as
+ * the gateway (DNS rebinding); the name in the request gives it away. Nobody can redirect an IP address. Without ALLOWED_HOSTS,
+ * only browsers are checked: they always send `accept-language`, and a page cannot stop them. Other programs may use any name.
  */
 function knownHost(allowed: readonly string[], advertised: string | undefined): onRequestHookHandler {
   const names = ['localhost', ...allowed.map((name) => name.toLowerCase())]
@@ -64,7 +65,12 @@ function knownHost(allowed: readonly string[], advertised: string | undefined): 
       .replace(/^\[|\]$/g, '')
       .toLowerCase()
     if (isIP(name) === 0 && !names.includes(name) && !name.endsWith('.localhost')) {
-      done(new Problem('access_refused', 'This gateway has no such name. Those it has beside localhost are in ALLOWED_HOSTS.'))
+      done(
+        new Problem(
+          'access_refused',
+          'The host name of the request is not allowed. ALLOWED_HOSTS lists the names for this gateway beside localhost.',
+        ),
+      )
       return
     }
     if (known.size < MAX_KNOWN_HOSTS) known.add(host)
@@ -72,7 +78,10 @@ function knownHost(allowed: readonly string[], advertised: string | undefined): 
   }
 }
 
-/** Browsers say where a request comes from (https://www.w3.org/TR/fetch-metadata/), old ones by its origin alone. */
+/**
+ * Refuses requests from pages of other origins. Browsers name the source of a request in `sec-fetch-site`
+ * (https://www.w3.org/TR/fetch-metadata/), old browsers only in `origin`.
+ */
 function knownOrigin(allowed: ReadonlySet<string>): onRequestHookHandler {
   return (request, _reply, done) => {
     const { origin, 'sec-fetch-site': site } = request.raw.headers
@@ -82,11 +91,18 @@ function knownOrigin(allowed: ReadonlySet<string>): onRequestHookHandler {
     }
     const own = site === undefined ? isOwn(origin!, request) : site === 'same-origin' || site === 'none'
     const may = own || (origin !== undefined && allowed.has(origin)) || isOpenTo(request)
-    done(may ? undefined : new Problem('access_refused', 'A page of another origin asks. Those that may are in CORS_ORIGINS.'))
+    done(
+      may
+        ? undefined
+        : new Problem(
+            'access_refused',
+            'The request is from a web page of another origin. CORS_ORIGINS lists the origins that are allowed.',
+          ),
+    )
   }
 }
 
 const isOwn = (origin: string, request: FastifyRequest): boolean => origin.replace(/^\w+:\/\//, '') === request.host
 
-/** What changes nothing may be linked to from anywhere. */
+/** Open routes change nothing, so any page may link to them. */
 const isOpenTo = (request: FastifyRequest): boolean => request.routeOptions.config.access?.kind === 'open'

@@ -1,4 +1,4 @@
-// The OpenAPI document, generated from the routes, and Swagger UI over it, with all its files from here.
+// The OpenAPI document, generated from the routes, and Swagger UI, with all of its files served by the gateway.
 
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
@@ -8,14 +8,14 @@ import { document } from '../../openapi/document.js'
 import { catalogue } from '../../openapi/problems.js'
 import { openToAll } from '../access/requirements.js'
 
-/** Swagger UI writes style elements into its page; all else is from here. */
+/** Swagger UI writes style elements into its page; everything else is served by the gateway. */
 const DOCS_CSP =
   "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
 
-/** A page of text, and an icon that keeps browsers from asking for one. */
+/** A page of text with an empty icon, so that browsers do not request one. */
 const PLAIN_PAGE_CSP = "default-src 'none'; img-src data:; frame-ancestors 'none'"
 
-/** Generates the document; has to come before the routes. */
+/** Generates the OpenAPI document. Must be registered before the routes. */
 export const openapi = fp(async (app: FastifyInstance) => {
   app.addHook('onRoute', (route) => {
     const access = route.config?.access
@@ -29,9 +29,9 @@ export const openapi = fp(async (app: FastifyInstance) => {
   })
 })
 
-/** Serves it: /openapi.json, /docs, and /problems, where the `type` of every problem leads. */
+/** Serves /openapi.json, /docs, and /problems, which the `type` of every problem links to. */
 export const docs = async (app: FastifyInstance) => {
-  // They have a switch of their own, and a browser that opens a page sends no key.
+  // A browser that opens a page sends no key. DOCS=off turns these routes off.
   app.addHook('onRoute', (route) => {
     route.config = { ...route.config, access: openToAll }
   })
@@ -53,7 +53,7 @@ export const docs = async (app: FastifyInstance) => {
     await pages.register(swaggerUi, {
       routePrefix: '/docs',
       staticCSP: DOCS_CSP,
-      // No validatorUrl: it would show the document to a server elsewhere.
+      // Without this, Swagger UI would send the document to a validator on the internet.
       uiConfig: { docExpansion: 'list', tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null },
     })
   })

@@ -1,4 +1,4 @@
-// Every failure becomes a problem here and nowhere else: our own, the schema validator's, the HTTP framework's, and defects.
+// Turns every failure into a problem and answers it: expected problems, validation errors, errors of the framework, and defects.
 
 import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
@@ -7,7 +7,10 @@ import fp from 'fastify-plugin'
 import { escapePointer } from '../messages/headers.js'
 import { type FieldError, Problem, type ProblemCode } from '../problems.js'
 
-/** On every answer. None is a page, except those that say so themselves: it runs nothing, is shown in no frame, and is not guessed at. */
+/**
+ * Headers of every response. Unless a route replaces them, no response is cached, runs scripts, is framed, or has its type
+ * guessed.
+ */
 export const securityHeaders = {
   'cache-control': 'no-store',
   'x-content-type-options': 'nosniff',
@@ -15,8 +18,38 @@ export const securityHeaders = {
   'referrer-policy': 'no-referrer',
 }
 
+/** A failure in the form of an API. */
+export interface FormattedError {
+  /** The status of the problem if absent. */
+  status?: number
+  contentType: string
+  body: string | Buffer
+  headers?: Record<string, string>
+}
+
+/** Gives a failure the form that the clients of an API expect. Must not throw. */
+export type ErrorFormatter = (problem: Problem, request: FastifyRequest) => FormattedError
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /**
+     * Gives all errors of this scope the form of another API: problems that routes and hooks throw, validation errors, defects,
+     * and 404 and 405 under the prefix of the scope. Call it once, in a plugin that is registered with a prefix, before its
+     * routes. Logging, `retry-after`, `www-authenticate` and `allow` stay as they are.
+     */
+    setErrorFormatter: (format: ErrorFormatter) => void
+  }
+}
+
+/** The default form, application/problem+json (RFC 9457). */
+const problemJson: ErrorFormatter = (problem, request) => ({
+  contentType: 'application/problem+json',
+  body: JSON.stringify(problem.body(requestPath(request), request.id)),
+})
+
 const PARTS: Record<string, string> = { querystring: '/query', params: '/path', headers: '/header', body: '/body' }
 
+/** Answers every failure, and every request without a route. A scope may replace the form with `setErrorFormatter()`. */
 export const errors = fp(async (app: FastifyInstance) => {
   // Method and path template of every route, to tell a wrong method from a wrong path.
   const routes: { segments: string[]; methods: string[] }[] = []
@@ -24,25 +57,16 @@ export const errors = fp(async (app: FastifyInstance) => {
     routes.push({ segments: url.split('/'), methods: [method].flat() })
   })
 
-  app.setErrorHandler((error: FastifyError, request, reply) => answer(app, problemFor(error), request, reply))
-  app.setNotFoundHandler((request, reply) => {
-    // What routes there are is for those who are let in; whoever is gets told that there is none.
-    if (request.refusal) {
-      answer(app, request.refusal, request, reply)
-      return
-    }
-    const path = request.raw.url!.split('?', 1)[0]!.split('/')
-    const allow = routes
-      .filter(
-        ({ segments }) =>
-          segments.length === path.length && segments.every((part, i) => part.startsWith(':') || part === path[i]),
-      )
-      .flatMap(({ methods }) => methods)
-    answer(app, allow.length > 0 ? wrongMethod(request, [...new Set(allow)]) : noRoute(request), request, reply)
+  app.decorate('setErrorFormatter', function (this: FastifyInstance, format: ErrorFormatter) {
+    this.setErrorHandler((error: FastifyError, request, reply) => answer(app, problemFor(error), request, reply, format))
+    this.setNotFoundHandler((request, reply) => {
+      answer(app, request.refusal ?? withoutRoute(routes, request), request, reply, format)
+    })
   })
+  app.setErrorFormatter(problemJson)
 })
 
-/** For what the framework refuses before it has a route: a path whose percent-encoding is broken. */
+/** Answers what the framework refuses before it looks for a route: a path with an invalid percent-encoding. */
 export function frameworkError(
   app: () => FastifyInstance,
   error: FastifyError,
@@ -50,46 +74,62 @@ export function frameworkError(
   reply: FastifyReply,
 ): void {
   reply.header('x-request-id', request.id).headers(securityHeaders)
-  answer(app(), problemFor(error), request, reply)
+  answer(app(), problemFor(error), request, reply, problemJson)
 }
 
-function noRoute(request: FastifyRequest): Problem {
-  return new Problem('not_found', `There is no ${request.method} ${requestPath(request)}. The paths are listed at /docs.`)
+/** Only callers who are authenticated get here, or everyone if the gateway does not authenticate: others are refused before. */
+function withoutRoute(routes: readonly { segments: string[]; methods: string[] }[], request: FastifyRequest): Problem {
+  const path = request.raw.url!.split('?', 1)[0]!.split('/')
+  const allow = routes
+    .filter(
+      ({ segments }) => segments.length === path.length && segments.every((part, i) => part.startsWith(':') || part === path[i]),
+    )
+    .flatMap(({ methods }) => methods)
+  if (allow.length === 0)
+    return new Problem(
+      'not_found',
+      `There is no route ${request.method} ${requestPath(request)}. The routes are listed at /docs.`,
+    )
+  const methods = [...new Set(allow)]
+  return new Problem('method_not_allowed', `The path only supports ${methods.join(', ')}, not ${request.method}.`, {
+    allow: methods,
+  })
 }
 
-function wrongMethod(request: FastifyRequest, allow: string[]): Problem {
-  return new Problem('method_not_allowed', `${request.method} is none of ${allow.join(', ')}.`, { allow })
-}
-
-function answer(app: FastifyInstance, problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
-  const { status, code } = problem
-  const fields = { request_id: request.id, method: request.method, path: requestPath(request), code, detail: problem.message }
-  if (code === 'internal_error') app.log.error({ ...fields, err: problem.cause }, 'a defect')
-  else if (status >= 500) app.log.warn(fields, 'a request failed')
-  else if (LOGGED_REFUSALS.includes(status)) logRefusal(app, problem, request)
-  reply.code(status)
+function answer(
+  app: FastifyInstance,
+  problem: Problem,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  format: ErrorFormatter,
+): void {
+  logProblem(app, problem, request)
+  const { status = problem.status, contentType, body, headers = {} } = format(problem, request)
+  reply.code(status).headers(headers)
   if (problem.retryAfter !== undefined) reply.header('retry-after', String(problem.retryAfter))
   if (problem.options.challenge) reply.header('www-authenticate', problem.options.challenge)
   if (problem.options.allow) reply.header('allow', problem.options.allow.join(', '))
-  // The framework would close the connection under a client that still sends its body, which then never reads the answer.
+  // The framework would close the connection while the client still sends its body, and the client would never read the answer.
   if (status === 413) reply.removeHeader('connection')
-  reply
-    .type('application/problem+json')
-    .serializer(asIs)
-    .send(JSON.stringify(problem.body(requestPath(request), request.id)))
+  reply.type(contentType).serializer(asIs).send(body)
 }
 
 const LOGGED_REFUSALS = [401, 403, 429]
 
-/** Who was refused, and from where. */
-function logRefusal(app: FastifyInstance, { status, code, message }: Problem, request: FastifyRequest): void {
+/** Logs defects, failures, and refusals with the caller and address. Other problems are the client's, and not logged. */
+function logProblem(app: FastifyInstance, problem: Problem, request: FastifyRequest): void {
+  const { status, code, message } = problem
   const { id, method, ip, identity } = request
-  const fields = { request_id: id, method, path: requestPath(request), status, code, detail: message, address: ip }
-  app.log.info({ ...fields, ...(identity?.name && { identity: identity.name }) }, 'a request was refused')
+  const fields = { request_id: id, method, path: requestPath(request), code, detail: message }
+  if (code === 'internal_error') app.log.error({ ...fields, err: problem.cause }, 'request failed: a defect of the gateway')
+  else if (status >= 500) app.log.warn(fields, 'request failed')
+  else if (LOGGED_REFUSALS.includes(status)) {
+    app.log.info({ ...fields, status, address: ip, ...(identity?.name && { identity: identity.name }) }, 'request refused')
+  }
 }
 
-const asIs = (text: unknown): string => text as string
-/** Without the query, where somebody may have put his key. */
+const asIs = (body: unknown): string => body as string
+/** The path without the query, in which a client may have put a key. */
 export const requestPath = (request: FastifyRequest): string => request.url.split('?', 1)[0]!.slice(0, 2048)
 
 function problemFor(error: FastifyError): Problem {
@@ -97,15 +137,15 @@ function problemFor(error: FastifyError): Problem {
   if (error.validation) return validationProblem(error)
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return new Problem('message_too_large', 'The body is larger than the limit of this gateway.')
+      return new Problem('message_too_large', 'The body is larger than the gateway accepts.')
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return new Problem('unsupported_media_type', 'Send JSON, with the header content-type: application/json.')
+      return new Problem('unsupported_media_type', 'Send JSON, with content-type: application/json.')
   }
   const { statusCode } = error
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new Problem('invalid_request', error.message.slice(0, 500), { cause: error })
   }
-  return new Problem('internal_error', 'This is a defect of the gateway; its log has the request id.', { cause: error })
+  return new Problem('internal_error', 'This is a defect of the gateway. Its log names the request id.', { cause: error })
 }
 
 function validationProblem(error: FastifyError): Problem {
@@ -114,7 +154,7 @@ function validationProblem(error: FastifyError): Problem {
     if (keyword === 'additionalProperties') {
       return {
         pointer: `${part}${instancePath}/${escapePointer(String(params['additionalProperty']).slice(0, 64))}`,
-        detail: 'is not known here',
+        detail: 'is unknown',
       }
     }
     if (keyword === 'required') return { pointer: `${part}${instancePath}/${params['missingProperty']}`, detail: 'is missing' }
@@ -133,22 +173,25 @@ function validationProblem(error: FastifyError): Problem {
 }
 
 const CLIENT_ERRORS: Record<string, [status: string, detail: string]> = {
-  HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'The headers of the request are too large.'],
-  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'The request did not come in time.'],
+  HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'The request headers are too large.'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'The request did not arrive in time.'],
 }
 
 const SECURITY_HEADER_LINES = Object.entries(securityHeaders)
   .map(([name, value]) => `${name}: ${value}\r\n`)
   .join('')
 
-/** For what is no HTTP at all: there is no request to answer, so the answer is written to the socket. */
+/** Answers a connection that does not speak HTTP, or stops. There is no request, so the answer is written to the socket. */
 export function clientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  // Where no TLS came about there is nobody to write to, and an answer would wait for ever.
+  // Without a TLS session nothing can be written, and the answer would wait forever.
   if (error.code === 'ECONNRESET' || /^ERR_(SSL|TLS)_/.test(error.code ?? '') || !socket.writable) {
     socket.destroy()
     return
   }
-  const [status, detail] = CLIENT_ERRORS[error.code ?? ''] ?? ['400 Bad Request', `This is not HTTP: ${error.message}.`]
+  const [status, detail] = CLIENT_ERRORS[error.code ?? ''] ?? [
+    '400 Bad Request',
+    `The request is not valid HTTP: ${error.message}.`,
+  ]
   const id = randomUUID()
   const problem = new Problem('invalid_request' satisfies ProblemCode, detail, { status: Number(status.slice(0, 3)) })
   const body = JSON.stringify(problem.body('', id))

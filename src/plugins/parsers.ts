@@ -1,4 +1,4 @@
-// Bodies and queries: JSON that keeps its numbers, and validation that neither drops nor guesses.
+// Request bodies and queries: JSON whose numbers keep their digits, and validation that neither drops nor converts members.
 
 import { Ajv } from 'ajv'
 import addFormats from 'ajv-formats'
@@ -8,33 +8,42 @@ import { schemas } from '../../openapi/document.js'
 import { parseExact } from '../messages/exact-json.js'
 import { Problem } from '../problems.js'
 
-const MAX_JSON = 1024 * 1024
+const MAX_JSON_BYTES = 1024 * 1024
+/** `application/json`, and every `application/*+json`. */
+const JSON_TYPES = /^application\/(?:[\w.-]+\+)?json$/
 
+/**
+ * Makes a scope parse JSON bodies of a content type, of up to 1 MiB. An empty body is undefined; malformed JSON is Problem
+ * `invalid_request`.
+ *
+ * Parsers belong to the scope they are added to and to the scopes inside it. A scope with other bodies calls
+ * `removeAllContentTypeParsers()` and adds its own, for instance `acceptJson(scope, 'application/x-amz-json-1.0')`.
+ */
+export function acceptJson(scope: FastifyInstance, contentType: string | RegExp = JSON_TYPES): void {
+  scope.addContentTypeParser(contentType, { parseAs: 'string', bodyLimit: MAX_JSON_BYTES }, (_request, text, done) => {
+    if (text.length === 0) {
+      done(null, undefined)
+      return
+    }
+    try {
+      done(null, parseExact(text as string))
+    } catch (error) {
+      const detail = `is not JSON: ${(error as Error).message.slice(0, 200)}`
+      done(new Problem('invalid_request', `/body ${detail}`, { errors: [{ pointer: '/body', detail }] }))
+    }
+  })
+}
+
+/** The default of all scopes: JSON bodies, an absent body counts as `{}`, and requests are validated by their schemas. */
 export const parsers = fp(async (app: FastifyInstance) => {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser(
-    /^application\/(?:[\w.-]+\+)?json$/,
-    { parseAs: 'string', bodyLimit: MAX_JSON },
-    (_request, text, done) => {
-      if (text.length === 0) {
-        done(null, undefined)
-        return
-      }
-      try {
-        done(null, parseExact(text as string))
-      } catch (error) {
-        const detail = `is not JSON: ${(error as Error).message.slice(0, 200)}`
-        done(new Problem('invalid_request', `/body ${detail}`, { errors: [{ pointer: '/body', detail }] }))
-      }
-    },
-  )
-  // No body at all is an empty one, where every member is optional.
+  acceptJson(app)
   app.addHook('preValidation', (request, _reply, done) => {
     if (request.body === undefined && request.routeOptions.schema?.body) request.body = {}
     done()
   })
 
-  // Only a query's values come as strings and have to be turned; a JSON body says what it means.
+  // The values of a query arrive as strings and have to be converted; a JSON body has types.
   const query = validator(true)
   const strict = validator(false)
   const compile: FastifySchemaCompiler<unknown> = ({ schema, httpPart }) => {
@@ -48,9 +57,9 @@ export const parsers = fp(async (app: FastifyInstance) => {
   for (const schema of schemas) app.addSchema(schema)
 })
 
-function validator(coerce: boolean): Ajv {
+function validator(coerceTypes: boolean): Ajv {
   const ajv = new Ajv({
-    coerceTypes: coerce,
+    coerceTypes,
     removeAdditional: false,
     useDefaults: true,
     allErrors: true,

@@ -1,4 +1,4 @@
-// So many requests of one identity in so much time; of one address, where it is not known who asks.
+// RATE_LIMIT: requests per identity in a window of time, or per client address if the caller is not authenticated.
 
 import limits, { normalizeIP } from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
@@ -6,16 +6,16 @@ import fp from 'fastify-plugin'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
 
-/** As many are counted at the same time; beyond it the least recently seen starts anew. */
+/** Identities and addresses that are counted at the same time; beyond it, the least recently seen one starts again at zero. */
 const MAX_COUNTED = 10_000
 
 /**
- * Where a request comes from, for counting: whoever has one address of IPv6 has all of its /64.
- * @param address undefined where the connection is gone by now
+ * The client of a request, for counting and throttling: an IPv4 address, or the /64 of an IPv6 address, which one client owns.
+ * @param address undefined if the connection is already closed
  */
 export const clientKey = (address: string | undefined): string => normalizeIP(address ?? '')
 
-/** Comes after the plugin that finds out who asks. */
+/** Counts requests and answers 429 beyond the limit. Must be registered after the plugin that authenticates. */
 export const rateLimit = fp(async (app: FastifyInstance, { config }: Services) => {
   if (!config.RATE_LIMIT) return
   const { requests: max, window } = config.RATE_LIMIT
@@ -36,7 +36,7 @@ export const rateLimit = fp(async (app: FastifyInstance, { config }: Services) =
     const { remaining, ttlInSeconds, isExceeded } = counted
     reply.header('ratelimit-policy', policy).header('ratelimit', `"requests";r=${remaining};t=${ttlInSeconds}`)
     if (!isExceeded) return
-    const detail = `More than ${max} requests in ${window / 1000} s.`
+    const detail = `The limit is ${max} requests in ${window / 1000} s.`
     throw new Problem('rate_limited', detail, { retryAfter: Math.max(1, ttlInSeconds) })
   })
 })

@@ -1,15 +1,16 @@
-// What every request and every response has: an id, no caching, no way to pass for a page, a line in the metrics, and where asked for one in the log.
+// What every request and response has: an id, security headers, a line in the metrics, and one in the log if configured.
 
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Services } from '../services.js'
 import { requestPath, securityHeaders } from './errors.js'
 
+/** Sets the headers of every response, counts every request in the metrics, and logs it if LOG_REQUESTS is all. */
 export const requestContext = fp(async (app: FastifyInstance, services: Services) => {
   const { config, metrics } = services
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id).headers(securityHeaders)
-    // Whoever keeps the connection for its next request would find it closed.
+    // A client that kept the connection for its next request would find it closed.
     if (services.draining) reply.header('connection', 'close')
     done()
   })

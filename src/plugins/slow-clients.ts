@@ -1,5 +1,5 @@
-// Clients that begin and don't go on: a body that stops, an answer that nobody reads. Long polls and streams are neither.
-// Headers that don't come, and connections that nobody uses, are the HTTP server's own to end.
+// BODY_TIMEOUT: ends connections whose request body stops arriving, or whose response is not read. Long polls and streams are not
+// affected. The HTTP server itself times out headers and idle connections.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -8,21 +8,23 @@ import fp from 'fastify-plugin'
 import type { Services } from '../services.js'
 import { clientError } from './errors.js'
 
-/** What a body has to bring within BODY_TIMEOUT, or end: less is a trickle to hold the connection. */
+/** Bytes that a body must bring within BODY_TIMEOUT unless it ends: fewer would only keep the connection busy. */
 const MIN_BYTES_PER_TIMEOUT = 1024
-/** Lines may come as they happen. */
+/** NDJSON gets this many times BODY_TIMEOUT: its lines may be written as events happen. */
 const NDJSON_PATIENCE = 10
 
-/** The last exchange on a connection; one object for all of them. */
+/** The latest request on a connection. One object serves all requests of the connection. */
 interface Watch {
   request: IncomingMessage
   response: ServerResponse
+  /** The socket's byte count when the body last made progress, and that time in milliseconds since 1970. */
   read: number
   readAt: number
-  /** The answer whose reader is on the clock. */
+  /** The response for which the socket has a write timeout. */
   timed: ServerResponse | undefined
 }
 
+/** Watches the connections of all requests. */
 export const slowClients = fp(async (app: FastifyInstance, { config }: Services) => {
   const limit = config.BODY_TIMEOUT
   const watches = new Map<Socket, Watch>()
@@ -58,7 +60,7 @@ export const slowClients = fp(async (app: FastifyInstance, { config }: Services)
 
 function checkBody(socket: Socket, watch: Watch, now: number, limit: number): void {
   const { request, response, readAt } = watch
-  // Bytes that wait in here are ours to be slow with.
+  // Bytes that are already buffered are the gateway's delay, not the client's.
   if (readAt === 0 || socket.bytesRead - watch.read >= MIN_BYTES_PER_TIMEOUT || request.readableLength > 0) {
     watch.read = socket.bytesRead
     watch.readAt = now
@@ -70,7 +72,7 @@ function checkBody(socket: Socket, watch: Watch, now: number, limit: number): vo
   else clientError(Object.assign(new Error('slow'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket)
 }
 
-/** Node's own timeout knows what the client takes of one large piece. It is the HTTP server's again once all is written. */
+/** The socket's own timeout sees the progress within one large write. The HTTP server takes it back once all is written. */
 function timeReader(socket: Socket, watch: Watch, limit: number): void {
   if (watch.timed === watch.response) return
   watch.timed = watch.response

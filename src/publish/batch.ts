@@ -1,7 +1,7 @@
 // Many messages at once. One bad message fails alone; a result says no more than is known.
 
 import { isUtf8 } from 'node:buffer'
-import { admit } from '../access/authorize-publish.js'
+import { authorizePublish, withStampedHeaders } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
 import type { Vhost } from '../amqp/vhost.js'
 import type { Vhosts } from '../amqp/vhosts.js'
@@ -104,7 +104,9 @@ export class Batch {
     let entry: BatchMessage | undefined
     try {
       entry = read()
-      admit(this.#author(), this.#vhost.name, entry.message)
+      const author = this.#author()
+      authorizePublish(author.rights, this.#vhost.name, entry.message)
+      entry.message = withStampedHeaders(author, entry.message)
       const { confirmed } = await this.#write(entry)
       return { result: this.#outcome(index, entry, confirmed) }
     } catch (error) {

@@ -1,6 +1,6 @@
 // Publishing one message to a queue or an exchange: what RabbitMQ's answer means to the caller.
 
-import { admit } from '../access/authorize-publish.js'
+import { authorizePublish, withStampedHeaders } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import { unroutedProblem } from '../amqp/wire/errors.js'
@@ -34,10 +34,11 @@ export interface Receipt {
  */
 export async function publish(
   { vhosts, delays }: { vhosts: Vhosts; delays: Delays },
-  message: PublishMessage,
+  unstamped: PublishMessage,
   { author, vhost: name, confirm, delay, unrouted }: PublishOptions,
 ): Promise<Receipt> {
-  admit(author, name ?? vhosts.defaultName, message)
+  authorizePublish(author.rights, name ?? vhosts.defaultName, unstamped)
+  const message = withStampedHeaders(author, unstamped)
   const vhost = await vhosts.get(name, author.login)
   await vhost.ensureExchangeExists(message.exchange)
   const { headers, messageId } = message.properties

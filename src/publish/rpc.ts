@@ -1,6 +1,6 @@
 // Request and reply over a queue or an exchange.
 
-import { admit } from '../access/authorize-publish.js'
+import { authorizePublish, withStampedHeaders } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import { breaksStreams } from '../amqp/wire/crash-guards.js'
@@ -28,8 +28,9 @@ export interface RpcRequest {
  * @throws Problem queue_not_found, unroutable, exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable, overloaded, access_refused
  */
 export async function call(vhosts: Vhosts, metrics: Metrics, request: RpcRequest): Promise<ReceivedMessage> {
-  const { exchange, routingKey, properties, body, timeout } = request
-  admit(request.author, request.vhost ?? vhosts.defaultName, request)
+  const { exchange, routingKey, body, timeout } = request
+  authorizePublish(request.author.rights, request.vhost ?? vhosts.defaultName, request)
+  const { properties } = withStampedHeaders(request.author, request)
   const vhost = await vhosts.get(request.vhost, request.author.login)
   await vhost.ensureExchangeExists(exchange)
   if (vhost.rpc.pending >= MAX_PENDING_CALLS)

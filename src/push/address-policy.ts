@@ -82,7 +82,7 @@ export class AddressPolicy {
 
 function addressRefused(address: string, hostname?: string): AddressRefused {
   const what = hostname === undefined ? address : `${hostname}, which is ${address},`
-  return new AddressRefused(`${what} is not public, and PUSH_ALLOW does not name it`)
+  return new AddressRefused(`${what} is not public, and PUSH_ALLOWED_NETWORKS does not name it`)
 }
 
 function rangeOf(text: string): Range {

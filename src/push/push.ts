@@ -55,7 +55,7 @@ export class Push {
 
   constructor(options: PushOptions) {
     this.#options = options
-    this.addresses = new AddressPolicy(options.config.PUSH_ALLOW)
+    this.addresses = new AddressPolicy(options.config.PUSH_ALLOWED_NETWORKS)
     this.#metrics = createPushMetrics(options.metrics.registry, () =>
       [...this.#workers.values()].map(({ vhost, name, inFlight, window, isPaused }) => {
         return { vhost, subscription: name, inFlight, window, paused: isPaused }

@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import { admit } from '../access/authorize-publish.js'
+import { authorizePublish } from '../access/authorize-publish.js'
 import { DEFAULT_EXCHANGE, type Rights } from '../access/rights.js'
 import { type FieldTable, TypedValue } from '../amqp/wire/field-table.js'
 import type { PublishMessage, ReceivedMessage } from '../amqp/wire/message.js'
@@ -86,7 +86,7 @@ function moveProblem(
   if (!namesDestination(to) && exchange === '' && routingKey.startsWith('gateway.'))
     return new Problem('access_refused', "A message would go to a queue of the gateway's own.")
   try {
-    admit({ rights, headers: undefined }, vhost, message)
+    authorizePublish(rights, vhost, message)
     return undefined
   } catch (error) {
     return error as Problem

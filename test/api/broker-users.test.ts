@@ -127,7 +127,7 @@ describe('a user of RabbitMQ', () => {
   })
 
   it('is asked about again: with a new password the old one is over, and what it opened ends', async () => {
-    const own = await startGateway({ AUTH: 'broker', LOGIN_RECHECK: '1s' })
+    const own = await startGateway({ AUTH: 'broker', BROKER_USER_RECHECK_INTERVAL: '1s' })
     const queue = await freshQueue()
     const user = await freshUser({ configure: '.*', write: '.*', read: '.*' })
     await user.as(own).post(`/queues/${queue}/messages`).send('x').expect(201)
@@ -143,7 +143,7 @@ describe('a user of RabbitMQ', () => {
   })
 
   it('is not cut off from what he has open for having done nothing else meanwhile', async () => {
-    const own = await startGateway({ AUTH: 'broker', LOGIN_RECHECK: '1s' })
+    const own = await startGateway({ AUTH: 'broker', BROKER_USER_RECHECK_INTERVAL: '1s' })
     const queue = await freshQueue()
     const headers = { authorization: basic(owner.name, owner.password), 'content-type': 'application/x-ndjson' }
     const lines = new TransformStream<Uint8Array, Uint8Array>()

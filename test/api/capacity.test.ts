@@ -144,8 +144,8 @@ describe('bytes on their way to RabbitMQ', () => {
 })
 
 describe('remembered settles', () => {
-  it('are REMEMBERED_SETTLES at most: the oldest are forgotten, and are over like any other', async () => {
-    const gateway = await startGateway({ REMEMBERED_SETTLES: '2' })
+  it('are MAX_REMEMBERED_SETTLES at most: the oldest are forgotten, and are over like any other', async () => {
+    const gateway = await startGateway({ MAX_REMEMBERED_SETTLES: '2' })
     const queue = await filled(3)
     const { body } = await gateway.get(`/queues/${queue}/messages?max=3&wait=5s`).expect(200)
     const ids: string[] = body.messages.map(({ lease }: { lease: { id: string } }) => lease.id)

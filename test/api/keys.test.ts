@@ -57,7 +57,7 @@ describe('an API key', () => {
     for (const key of [...wrong, sha256, 'null', 'undefined', '__proto__', '*']) {
       for (const way of [`Bearer ${key}`, basic('u', key)]) {
         const response = await withAuthorization(gateway, way).get('/queues/q').expect(401)
-        assert.equal(response.body.detail, 'The key is not known here.')
+        assert.equal(response.body.detail, 'The key is unknown.')
         assert.equal(response.headers['www-authenticate'], 'Bearer realm="rabbitmq-http-gateway", error="invalid_token"')
         assert.ok(!JSON.stringify(response.body).includes(key) || key.length < 10)
       }

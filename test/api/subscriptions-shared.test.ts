@@ -35,7 +35,7 @@ describe('instances', () => {
 
   it('deliver what one that goes away had, and an instance that comes later delivers too', async () => {
     const { receiver, queue, status } = await set()
-    const third = await startGateway({ PUSH_ALLOW: '127.0.0.0/8', AMQP_URL: urlOf(gateway) })
+    const third = await startGateway({ PUSH_ALLOWED_NETWORKS: '127.0.0.0/8', AMQP_URL: urlOf(gateway) })
     receiver.reply = () => undefined // it hangs
     for (let n = 0; n < 3; n++) await publish(gateway, queue, `${n}`)
     await eventually(() => assert.equal(receiver.open, 3))
@@ -186,7 +186,7 @@ describe('the form', () => {
 
 describe('an endpoint that may not be called', () => {
   it('is not, whatever name leads there: it is a failed attempt, and the message stays', async () => {
-    const guarded = await startGateway({ AMQP_URL: urlOf(gateway), PUSH_ALLOW: '10.0.0.0/8' })
+    const guarded = await startGateway({ AMQP_URL: urlOf(gateway), PUSH_ALLOWED_NETWORKS: '10.0.0.0/8' })
     const receiver = await startReceiver()
     const literal = await guarded.put('/subscriptions/x').send({ queue: 'q', url: receiver.url }).expect(400)
     assert.equal(literal.body.errors[0].pointer, '/body/url')
@@ -198,7 +198,7 @@ describe('an endpoint that may not be called', () => {
     assert.match(body.error, /localhost, which is .*not public/)
     assert.equal(receiver.got.length, 0)
     await other.post(`/subscriptions/${name}/test`).expect(200)
-    assert.equal(receiver.got.length, 1, 'where PUSH_ALLOW names it, it is')
+    assert.equal(receiver.got.length, 1, 'where PUSH_ALLOWED_NETWORKS names it, it is')
     await guarded.close()
     assert.equal(await waiting(gateway, queue), 0)
   })

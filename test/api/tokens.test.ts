@@ -32,7 +32,7 @@ async function refused(jwt: string, detail: string, at: Gateway = gateway): Prom
   assert.equal(response.headers['www-authenticate'], 'Bearer realm="rabbitmq-http-gateway", error="invalid_token"')
   assert.ok(!response.text.includes(jwt.slice(0, 40)))
 }
-const UNKNOWN = 'The token is not one that is known here.'
+const UNKNOWN = 'The token is invalid.'
 
 describe('a token', () => {
   it('lets in whom its scopes let in, to that and nothing else', async () => {
@@ -92,11 +92,11 @@ describe('a token', () => {
   it('is refused where a claim is missing or another', async () => {
     await refused(await token(key, ALL, { exp: inSeconds(-1) }), 'The token has expired.')
     await refused(await token(key, ALL, { exp: undefined as never }), 'The token has no claim exp.')
-    await refused(await token(key, ALL, { exp: 'tomorrow' as never }), "The token's claim exp is another.")
+    await refused(await token(key, ALL, { exp: 'tomorrow' as never }), "The token's claim exp has an unexpected value.")
     await refused(await token(key, ALL, { nbf: inSeconds(60) }), 'The token is not valid yet.')
-    await refused(await token(key, ALL, { aud: 'somebody' }), "The token's claim aud is another.")
+    await refused(await token(key, ALL, { aud: 'somebody' }), "The token's claim aud has an unexpected value.")
     await refused(await token(key, ALL, { aud: undefined as never }), 'The token has no claim aud.')
-    await refused(await token(key, ALL, { iss: 'https://another.example' }), "The token's claim iss is another.")
+    await refused(await token(key, ALL, { iss: 'https://another.example' }), "The token's claim iss has an unexpected value.")
   })
 
   it('is refused where nobody signed it, or somebody else did', async () => {
@@ -162,8 +162,8 @@ describe('headers of a token', () => {
     await client.post(`/queues/${queue}/messages/batch`).send(batch).expect(200)
     const { messages } = (await client.get(`/queues/${queue}/messages?max=2&ack=auto&wait=2s`).expect(200)).body
     for (const { properties } of messages) assert.deepEqual(properties.headers, { 'x-tenant': 'acme', 'x-who': 'worker-1' })
-    await refused(await token(key, scope), 'The token has no fitting claim tenant.', own)
-    await refused(await token(key, scope, { tenant: { a: 1 } }), 'The token has no fitting claim tenant.', own)
+    await refused(await token(key, scope), 'The token has no usable claim tenant.', own)
+    await refused(await token(key, scope, { tenant: { a: 1 } }), 'The token has no usable claim tenant.', own)
   })
 })
 

@@ -18,7 +18,7 @@ after(async () => {
   await broker.stop()
   await rm(dir, { recursive: true, force: true })
 })
-const env = { AMQP_URL: broker.url, PUSH_ALLOW: '127.0.0.0/8', BROKER_TIMEOUT: '2s' }
+const env = { AMQP_URL: broker.url, PUSH_ALLOWED_NETWORKS: '127.0.0.0/8', BROKER_TIMEOUT: '2s' }
 const gateway = await startGateway(env)
 const ready = () => eventually(() => assert.equal(gateway.app.services.notReady(), undefined), 60_000)
 const fill = async (queue: string, from: number, to: number) => {
@@ -188,7 +188,7 @@ describe('a gateway that is killed while it delivers', () => {
     await broker.ctl('add_vhost', vhost)
     await broker.ctl('set_permissions', '-p', vhost, 'guest', '.*', '.*', '.*')
     const own = { ...env, AMQP_URL: new URL(`/${vhost}`, broker.url).href, AUTH: 'none' }
-    const here = await startGateway({ AMQP_URL: own.AMQP_URL, PUSH_ALLOW: '127.0.0.0/8' })
+    const here = await startGateway({ AMQP_URL: own.AMQP_URL, PUSH_ALLOWED_NETWORKS: '127.0.0.0/8' })
     const processes = [await readyGateway(own), await readyGateway(own)]
     const receiver = await startReceiver()
     /** When each message's 204 had been written out. */

@@ -30,7 +30,7 @@ const vhost = await freshVhost('push-tls')
 after(vhost.delete)
 
 it('are delivered to where NODE_EXTRA_CA_CERTS names the authority, and to no other', async () => {
-  const env = { ...vhost.env, PUSH_ALLOW: '127.0.0.0/8' }
+  const env = { ...vhost.env, PUSH_ALLOWED_NETWORKS: '127.0.0.0/8' }
   const knowing = await readyGateway({ ...env, NODE_EXTRA_CA_CERTS: authority.cert })
   const url = `https://127.0.0.1:${(endpoint.address() as AddressInfo).port}/hook`
   const ask = async (method: string, path: string, body?: object | string) => {

@@ -85,7 +85,8 @@ export async function startReceiver(reply: Reply = 204): Promise<Receiver> {
 export async function startPushing(count = 1, env: Record<string, string> = {}): Promise<Gateway[]> {
   const vhost = await freshVhost('push')
   const gateways: Gateway[] = []
-  for (let n = 0; n < count; n++) gateways.push(await startGateway({ PUSH_ALLOW: '127.0.0.0/8', ...vhost.env, ...env }))
+  for (let n = 0; n < count; n++)
+    gateways.push(await startGateway({ PUSH_ALLOWED_NETWORKS: '127.0.0.0/8', ...vhost.env, ...env }))
   gateways.at(-1)!.cleanups.push(vhost.delete)
   return gateways
 }

@@ -1,4 +1,4 @@
-// Configuration from the environment: everything wrong with it is told at once, and nothing is guessed.
+// Configuration from the environment: every mistake is reported at once, and nothing is guessed.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import fc from 'fast-check'
-import { ConfigError, loadConfig, longestLease, settings } from '../../src/config/index.js'
+import { ConfigError, loadConfig, longestLease, outdatedNames, settings } from '../../src/config/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'gateway-config-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -29,7 +29,7 @@ function mistakes(env: Record<string, string>): string[] {
 const named = (env: Record<string, string>): string[] => mistakes(env).map((mistake) => mistake.split(' ')[0]!)
 
 describe('the configuration', () => {
-  it('is whole without any environment', () => {
+  it('an empty environment gives every setting its default', () => {
     const config = loadConfig({})
     assert.deepEqual(Object.keys(config).sort(), Object.keys(settings).sort())
     assert.equal(config.PORT, 8080)
@@ -42,12 +42,12 @@ describe('the configuration', () => {
     assert.ok(Object.isFrozen(config))
   })
 
-  it('takes the default where a setting is empty, and spaces around a value off', () => {
+  it('an empty setting has its default, and spaces around a value are ignored', () => {
     assert.equal(loadConfig({ PORT: '', HOST: '' }).PORT, 8080)
     assert.equal(loadConfig({ PORT: ' 9000 ', AUTH: '' }).PORT, 9000)
   })
 
-  it('tells every mistake at once', () => {
+  it('every mistake is reported at once', () => {
     const wrong = {
       PORT: '99999',
       HOST: 'not a host',
@@ -64,7 +64,7 @@ describe('the configuration', () => {
     assert.deepEqual(named(wrong).sort(), Object.keys(wrong).sort())
   })
 
-  it('never throws anything but its list', () => {
+  it('nothing but a ConfigError is ever thrown', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.constantFrom(...Object.keys(settings)), fc.string({ unit: 'binary' })), (env) => {
         mistakes(env)
@@ -72,7 +72,7 @@ describe('the configuration', () => {
     )
   })
 
-  it('shows no password in a mistake', () => {
+  it('a mistake in AMQP_URL never shows the password', () => {
     for (const url of [
       'http://u:hunter2@h',
       'amqp://u:hunter2@h:99999',
@@ -86,7 +86,7 @@ describe('the configuration', () => {
     }
   })
 
-  it('has several brokers of one cluster', () => {
+  it('AMQP_URL lists several nodes of one cluster', () => {
     const { AMQP_URL } = loadConfig({ AMQP_URL: 'amqp://u:p%40@a/v%2Fw, amqps://u:p@b:1234/v%2Fw' })
     assert.deepEqual(AMQP_URL, [
       { protocol: 'amqp', hostname: 'a', port: 5672, username: 'u', password: 'p@', vhost: 'v/w' },
@@ -97,17 +97,17 @@ describe('the configuration', () => {
     assert.deepEqual(named({ AMQP_URL: ' , ' }), ['AMQP_URL'])
   })
 
-  it('reads secrets from files too', () => {
+  it('a secret may be read from a file', () => {
     const path = fileWith('amqp://u:p@h/v\n')
     assert.equal(loadConfig({ AMQP_URL_FILE: path }).AMQP_URL[0]!.password, 'p')
     assert.equal(loadConfig({ LEASE_SECRET_FILE: fileWith('s3cret') }).LEASE_SECRET, 's3cret')
     assert.deepEqual(named({ AMQP_URL_FILE: join(folder, 'missing'), LEASE_SECRET_FILE: folder }), ['AMQP_URL', 'LEASE_SECRET'])
     assert.match(mistakes({ AMQP_URL: 'amqp://h', AMQP_URL_FILE: path })[0]!, /both/)
     assert.deepEqual(named({ AMQP_URL_FILE: fileWith('nonsense') }), ['AMQP_URL'])
-    assert.deepEqual(named({ PORT_FILE: fileWith('80') }).length, 0, 'not ours: only secrets come in files')
+    assert.deepEqual(named({ PORT_FILE: fileWith('80') }).length, 0, 'only secrets may come from files')
   })
 
-  it('knows a misspelt setting', () => {
+  it('a misspelt setting is a mistake that names the likely one', () => {
     for (const [wrong, right] of [
       ['AMQP_UR', 'AMQP_URL'],
       ['AMQPURL', 'AMQP_URL'],
@@ -118,13 +118,14 @@ describe('the configuration', () => {
       ['GATEWAY_AMQP_URL', 'AMQP_URL'],
       ['RABBITMQ_HTTP_GATEWAY_LOG_LEVEL', 'LOG_LEVEL'],
       ['GATEWAY_MAX_LEASE', 'MAX_LEASE'],
+      ['LOGIN_RECHEK', 'BROKER_USER_RECHECK_INTERVAL'],
     ] as const) {
       assert.deepEqual(mistakes({ [wrong]: '1' }), [`${wrong} is not a setting: did you mean ${right}?`])
     }
     assert.deepEqual(named({ GATEWAY_COLOUR: 'blue' }), ['GATEWAY_COLOUR'])
   })
 
-  it('leaves the rest of the environment alone', () => {
+  it('other variables of the environment are ignored', () => {
     const env = {
       PATH: '/bin',
       HOME: '/',
@@ -141,7 +142,7 @@ describe('the configuration', () => {
     assert.deepEqual(mistakes(env), [])
   })
 
-  it('tolerates what Kubernetes puts beside a service named gateway', () => {
+  it('the variables that Kubernetes sets for a service named gateway are ignored', () => {
     const env = {
       GATEWAY_SERVICE_HOST: '10.0.0.1',
       GATEWAY_SERVICE_PORT: '8080',
@@ -157,7 +158,7 @@ describe('the configuration', () => {
     assert.deepEqual(mistakes(env), [])
   })
 
-  it('lets other machines in only where that was written out', () => {
+  it('a HOST that other machines can reach requires AUTH', () => {
     for (const HOST of ['0.0.0.0', '::', '10.0.0.1', 'example.org']) {
       assert.deepEqual(named({ HOST }), ['HOST'], HOST)
       assert.deepEqual(mistakes({ HOST, AUTH: 'none' }), [])
@@ -166,7 +167,7 @@ describe('the configuration', () => {
     assert.deepEqual(named({ HOST: '127.0.0.1.example.org' }), ['HOST'])
   })
 
-  it('advertises an address alone, that others can connect to, and signs what they say to each other', () => {
+  it('ADVERTISE_URL is an origin that others can connect to, and requires ADVERTISE_SECRET', () => {
     const ADVERTISE_SECRET = 's'
     for (const [given, ADVERTISE_URL] of [
       ['http://10.0.0.5:8080', 'http://10.0.0.5:8080'],
@@ -195,14 +196,36 @@ describe('the configuration', () => {
     assert.match(mistakes({ ADVERTISE_URL: 'http://h', ADVERTISE_SECRET, WORKERS: '2' })[0]!, /WORKERS/)
   })
 
-  it('has no lease that outlives the broker’s patience', () => {
+  it('MAX_LEASE is at least a minute shorter than the consumer timeout of the broker', () => {
     assert.deepEqual(named({ MAX_LEASE: '30m' }), ['MAX_LEASE'])
     assert.deepEqual(mistakes({ MAX_LEASE: '29m' }), [])
     assert.deepEqual(mistakes({ MAX_LEASE: '59m', BROKER_CONSUMER_TIMEOUT: '1h' }), [])
     assert.deepEqual(named({ MAX_LEASE: '10m', BROKER_CONSUMER_TIMEOUT: '10m' }), ['MAX_LEASE'])
-    // Not written out, it follows.
+    // If it is not set, it follows the timeout.
     const short = loadConfig({ BROKER_CONSUMER_TIMEOUT: '10s' })
     assert.equal(longestLease(short), 5000)
     assert.equal(short.MAX_LEASE, 5000)
+  })
+
+  it('a setting is still read by its former name, with a warning', () => {
+    const env = { LOGIN_RECHECK: '1m', REMEMBERED_SETTLES: '7', PUSH_ALLOW: '10.0.0.0/8', PORT: '1' }
+    const config = loadConfig(env)
+    assert.equal(config.BROKER_USER_RECHECK_INTERVAL, 60_000)
+    assert.equal(config.MAX_REMEMBERED_SETTLES, 7)
+    assert.deepEqual(config.PUSH_ALLOWED_NETWORKS, [{ address: '10.0.0.0', bits: 8 }])
+    assert.deepEqual(outdatedNames(env), [
+      { name: 'BROKER_USER_RECHECK_INTERVAL', formerly: 'LOGIN_RECHECK' },
+      { name: 'MAX_REMEMBERED_SETTLES', formerly: 'REMEMBERED_SETTLES' },
+      { name: 'PUSH_ALLOWED_NETWORKS', formerly: 'PUSH_ALLOW' },
+    ])
+    assert.deepEqual(outdatedNames({ PUSH_ALLOWED_NETWORKS: '10.0.0.0/8', LOGIN_RECHECK: '' }), [])
+  })
+
+  it('a setting under both of its names must have the same value', () => {
+    assert.deepEqual(mistakes({ REMEMBERED_SETTLES: '7', MAX_REMEMBERED_SETTLES: ' 7' }), [])
+    assert.deepEqual(mistakes({ REMEMBERED_SETTLES: '7', MAX_REMEMBERED_SETTLES: '8' }), [
+      'MAX_REMEMBERED_SETTLES and its former name REMEMBERED_SETTLES are both set, to different values: keep MAX_REMEMBERED_SETTLES',
+    ])
+    assert.deepEqual(named({ REMEMBERED_SETTLES: 'many' }), ['MAX_REMEMBERED_SETTLES'])
   })
 })

@@ -1,11 +1,13 @@
-// The file of API keys, and the command that makes one.
+// The API key file, its JSON Schema, and new keys.
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { createKey } from '../../src/access/create-key.js'
 import { KeyFileError, readKeyFile } from '../../src/access/key-file.js'
+import { keyFileJsonSchema } from '../../src/access/key-file-schema.js'
 
 const sha256 = createHash('sha256').update('key').digest('hex')
 const entry = { name: 'worker', sha256, rights: ['read:%2F/orders.*'] }
@@ -22,8 +24,8 @@ function mistakes(text: string): string[] {
 }
 const wrong = (...keys: unknown[]) => mistakes(JSON.stringify({ keys }))
 
-describe('a key file', () => {
-  it('has keys with a name, a digest and rights', () => {
+describe('the API key file', () => {
+  it('a key has a name, a digest and rights', () => {
     const [key] = read({ ...entry, sha256: sha256.toUpperCase() })
     assert.equal(key!.name, 'worker')
     assert.equal(key!.sha256, sha256)
@@ -33,20 +35,22 @@ describe('a key file', () => {
     assert.deepEqual(read(), [])
   })
 
-  it('may say when a key ends, what stands on its messages, and that it sets user_id', () => {
+  it('a key may have an expiry, headers for its messages, and the right to set user_id', () => {
     const [key] = read({ ...entry, expires_at: '2030-01-31T00:00:00+01:00', headers: { 'x-tenant': 'acme' }, user_id: true })
     assert.equal(key!.expiresAt, Date.UTC(2030, 0, 30, 23))
     assert.deepEqual(key!.headers, { 'x-tenant': 'acme' })
     assert.equal(key!.setsUserId, true)
   })
 
-  it('has no time that no calendar has', () => {
+  it('a date that does not exist is a mistake', () => {
     for (const day of ['2030-02-30', '2030-02-29', '2030-04-31'])
       assert.equal(wrong({ ...entry, expires_at: `${day}T00:00:00Z` }).length, 1, day)
+    for (const time of ['2030-01-31', '2030-01-31 00:00:00Z', '2030-01-31T24:00:00', '2030-06-30T23:59:60Z', 7])
+      assert.equal(wrong({ ...entry, expires_at: time }).length, 1, `${time}`)
     assert.deepEqual(wrong({ ...entry, expires_at: '2028-02-29T23:59:59-11:00' }), [])
   })
 
-  it('is told every mistake in it, and where', () => {
+  it('every mistake is reported with its place', () => {
     const found = wrong(
       { name: '', sha256: 'short', rights: ['read:%2F/q', 'reed:%2F/q', 7], expires_at: 'tomorrow', colour: 'blue' },
       'a key',
@@ -74,25 +78,34 @@ describe('a key file', () => {
     )
   })
 
-  it('is a mistake as a whole where it is no list of keys', () => {
+  it('a file that is not a list of keys is one mistake', () => {
     for (const text of ['', '{', '[]', 'null', '{}', '{"keys": {}}', '{"keys": [], "more": 1}']) {
       assert.equal(mistakes(text).length, 1, text)
     }
+    assert.deepEqual(mistakes('{"$schema": "api-keys.schema.json", "keys": []}'), [])
   })
 
-  it('is never shown in a mistake', () => {
+  it('a mistake never shows a digest', () => {
     assert.doesNotMatch(mistakes(`{"keys": [{"sha256": "${sha256}"`).join(), new RegExp(sha256.slice(0, 8)))
     assert.doesNotMatch(wrong(entry, { ...entry, name: 'b' }).join(), new RegExp(sha256.slice(0, 8)))
+    assert.doesNotMatch(wrong({ ...entry, name: `${sha256}!`, rights: [sha256] }).join(), new RegExp(sha256.slice(0, 8)))
   })
 
-  it('throws nothing but its list, whatever stands in it', () => {
+  it('nothing but a KeyFileError is ever thrown', () => {
     fc.assert(fc.property(fc.json(), (json) => void mistakes(`{"keys": [${json}]}`)))
     fc.assert(fc.property(fc.string(), (text) => void mistakes(text)))
   })
 })
 
+describe('docs/api-keys.schema.json', () => {
+  it('the published JSON Schema is the one that the gateway checks', () => {
+    const published = JSON.parse(readFileSync('docs/api-keys.schema.json', 'utf8'))
+    assert.deepEqual(published, keyFileJsonSchema(), 'run npm run build && node scripts/key-schema.mjs')
+  })
+})
+
 describe('a new key', () => {
-  it('fits its entry, which fits into the file', () => {
+  it('a new key matches its entry, which is valid in the file', () => {
     const { key, entry } = createKey([
       ...['--name', 'worker', '--right', 'read:%2F/a', '--right', 'write:%2F/b', '--expires', '90d'],
       ...['--header', 'x-tenant=a=b', '--user-id'],
@@ -106,12 +119,12 @@ describe('a new key', () => {
     assert.ok(!JSON.stringify(entry).includes(key))
   })
 
-  it('is another one each time', () => {
+  it('every new key is different', () => {
     const one = () => createKey(['--name', 'a', '--right', 'read:*/*']).key
     assert.notEqual(one(), one())
   })
 
-  it('is not made of what would be a mistake in the file', () => {
+  it('a new key is refused if its entry would be a mistake in the file', () => {
     for (const args of [
       [],
       ['--name', 'a'],

@@ -73,7 +73,7 @@ describe('addresses', () => {
     for (const one of ALLOWED) assert.equal(addresses.allows(one), true, one)
   })
 
-  it('that PUSH_ALLOW names are not, and no others', () => {
+  it('that PUSH_ALLOWED_NETWORKS names are not, and no others', () => {
     const addresses = new AddressPolicy(['10.1.0.0/16', '127.0.0.1', 'fd00::/8'].map(range))
     for (const one of ['10.1.2.3', '::ffff:10.1.2.3', '127.0.0.1', 'fd12::1', '8.8.8.8'])
       assert.equal(addresses.allows(one), true, one)
