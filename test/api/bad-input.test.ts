@@ -1,4 +1,4 @@
-// Invalid input in a path, a query or a JSON body: the gateway answers with a 4xx problem that names the place, and nothing breaks.
+// Invalid input in a path, a query or a JSON body: the gateway answers with a 4xx problem that names the place.
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'

@@ -67,7 +67,7 @@ describe('invalid redrives', () => {
     assert.deepEqual((await admin.get('/redrives').expect(200)).body, { redrives: [] })
   })
 
-  it('redrives of missing queues, streams and queues of the gateway are refused, and unknown redrives answered with 404', async () => {
+  it('redrives of missing, stream and reserved queues are refused, and unknown redrives answered with 404', async () => {
     const [from, stream] = [await queue(), freshName('stream')]
     await admin.put(`/queues/${stream}`).send({ type: 'stream' }).expect(201)
     await publishAll(admin, from, ['x'])

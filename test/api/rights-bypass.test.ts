@@ -35,9 +35,9 @@ describe('rights on leases', () => {
     const [reader, stranger] = [client(`read:%2F/${queue}`), client('read:%2F/another', `write:%2F/${queue}`)]
     const strangerAtOther = other.clientOf(file.add(['read:%2F/another', `configure:%2F/${queue}`]))
     const id = await lease(reader, queue)
-    for (const nobody of [stranger, strangerAtOther]) {
-      for (const what of ['ack', 'nack', 'extend']) refused(await nobody.post(`/leases/${id}/${what}`).expect(403))
-      refused(await nobody.get(`/leases/${id}`).expect(403))
+    for (const caller of [stranger, strangerAtOther]) {
+      for (const action of ['ack', 'nack', 'extend']) refused(await caller.post(`/leases/${id}/${action}`).expect(403))
+      refused(await caller.get(`/leases/${id}`).expect(403))
     }
     const readerAtOther = other.clientOf(file.add([`read:%2F/${queue}`]))
     assert.equal((await readerAtOther.get(`/leases/${id}`).expect(200)).body.queue, queue)
@@ -182,18 +182,18 @@ describe('rights to declare', () => {
 describe('refusals', () => {
   it('a refusal is the same whether the queue, exchange or vhost exists or not', async () => {
     const [queue, name] = [await queueWith(['x']), await exchange()]
-    const nobody = client('read:%2F/something.else')
+    const stranger = client('read:%2F/something.else')
     const answers = async (queue: string, name: string, vhost: string) => {
       const responses = [
-        await nobody.get(`${vhost}/queues/${queue}`),
-        await nobody.get(`${vhost}/queues/${queue}/messages`),
-        await nobody.get(`${vhost}/queues/${queue}/stream`),
-        await nobody.post(`${vhost}/queues/${queue}/messages`).send('x'),
-        await nobody.post(`${vhost}/queues/${queue}/messages/batch`).send({ messages: [{ payload: 1 }] }),
-        await nobody.put(`${vhost}/queues/${queue}`).send({ durable: false }),
-        await nobody.delete(`${vhost}/queues/${queue}/messages`),
-        await nobody.get(`${vhost}/exchanges/${name}`),
-        await nobody.post(`${vhost}/exchanges/${name}/messages?mandatory=true`).send('x'),
+        await stranger.get(`${vhost}/queues/${queue}`),
+        await stranger.get(`${vhost}/queues/${queue}/messages`),
+        await stranger.get(`${vhost}/queues/${queue}/stream`),
+        await stranger.post(`${vhost}/queues/${queue}/messages`).send('x'),
+        await stranger.post(`${vhost}/queues/${queue}/messages/batch`).send({ messages: [{ payload: 1 }] }),
+        await stranger.put(`${vhost}/queues/${queue}`).send({ durable: false }),
+        await stranger.delete(`${vhost}/queues/${queue}/messages`),
+        await stranger.get(`${vhost}/exchanges/${name}`),
+        await stranger.post(`${vhost}/exchanges/${name}/messages?mandatory=true`).send('x'),
       ]
       return responses.map(({ status, body: { request_id: _, instance: __, ...rest } }) => ({ status, ...rest }))
     }
@@ -204,10 +204,10 @@ describe('refusals', () => {
   })
 
   it('a request without the right is refused before its input is validated', async () => {
-    const nobody = client('read:%2F/something.else')
-    refused(await nobody.put('/queues/q').type('json').send('{').expect(403))
-    refused(await nobody.post('/queues/q/messages').set('amqp-priority', '999').send('x').expect(403))
-    refused(await nobody.get('/queues/q/messages?max=0').expect(403))
+    const stranger = client('read:%2F/something.else')
+    refused(await stranger.put('/queues/q').type('json').send('{').expect(403))
+    refused(await stranger.post('/queues/q/messages').set('amqp-priority', '999').send('x').expect(403))
+    refused(await stranger.get('/queues/q/messages?max=0').expect(403))
   })
 })
 

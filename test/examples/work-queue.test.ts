@@ -63,6 +63,8 @@ describe('several example workers', () => {
   it('several workers share the tasks of a queue and do each once', async () => {
     const { queue } = await queues()
     const workers = [run('worker.sh', [queue, ...COMMAND]), run('worker.py', [queue]), run('worker.mjs', [queue])]
+    // All of them wait before the first task comes, so that each gets one.
+    await eventually(() => assert.equal(gateway.app.services.receiver.waiting, 3), 20_000)
     const slow = tasks.map((_, task) => JSON.stringify({ seconds: 0.05, task }))
     const producer = run('produce.sh', [queue], `${slow.join('\n')}\n`)
     assert.equal(await producer.exited, 0, producer.printed())
