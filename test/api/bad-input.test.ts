@@ -1,4 +1,4 @@
-// Bad input in a path, a query or a JSON body: each is a 4xx problem that says what is wrong and where, and disturbs nothing.
+// Invalid input in a path, a query or a JSON body: the gateway answers with a 4xx problem that names the place.
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
@@ -16,8 +16,8 @@ const before = await allConnections()
 
 const MiB = 1024 * 1024
 
-describe('a JSON body', () => {
-  it('that can not be read is a 400', async () => {
+describe('invalid JSON bodies', () => {
+  it('a body that is not JSON is refused with 400', async () => {
     for (const body of [
       '{',
       'nonsense',
@@ -34,7 +34,7 @@ describe('a JSON body', () => {
     await refused(put(`/queues/${freshName()}`, '['.repeat(5000)), 400, 'invalid_request', '/body')
   })
 
-  it('of the wrong type is a 400 that names the member', async () => {
+  it('a member of the wrong type is refused with 400 and named', async () => {
     for (const body of ['[]', '1', '"x"', 'null', 'true']) {
       await refused(put(`/queues/${freshName()}`, body), 400, 'invalid_request')
     }
@@ -59,7 +59,7 @@ describe('a JSON body', () => {
     await refused(postJson('/leases/x/extend', '{"lease": "soon"}'), 400, 'invalid_request', '/body/lease')
   })
 
-  it('with an unknown member is a 400 that names it', async () => {
+  it('an unknown member is refused with 400 and named', async () => {
     await refused(put(`/queues/${freshName()}`, '{"exclusive": true}'), 400, 'invalid_request', '/body/exclusive')
     await refused(put(`/queues/${freshName()}`, '{"a/b~c": true}'), 400, 'invalid_request', '/body/a~1b~0c')
     await refused(put(`/queues/${freshName()}`, '{"__proto__": {"durable": false}}'), 400, 'invalid_request', '/body/__proto__')
@@ -67,7 +67,7 @@ describe('a JSON body', () => {
     await refused(postJson('/leases/settle', '{"nack": [{"id": "x", "more": 1}]}'), 400, 'invalid_request', '/body/nack/0/more')
   })
 
-  it('of another content type is a 415, and none at all is empty', async () => {
+  it('a body of another content type is refused with 415, and a missing body counts as empty', async () => {
     for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/xml', 'text/json', 'nonsense', ';']) {
       await refused(put(`/queues/${freshName()}`, '{}', { 'content-type': type }), 415, 'unsupported_media_type')
     }
@@ -75,11 +75,11 @@ describe('a JSON body', () => {
     await gateway.put(`/queues/${queue}`).expect(200)
   })
 
-  it('of more than the limit is a 413', async () => {
+  it('a JSON body above the size limit is refused with 413', async () => {
     await refused(put(`/queues/${freshName()}`, `{"arguments":{"a":"${'x'.repeat(2 * MiB)}"}}`), 413, 'message_too_large')
   })
 
-  it('may have AMQP arguments that are none: a 400 that names them', async () => {
+  it('arguments that AMQP cannot encode are refused with 400 and named', async () => {
     const deep = (levels: number): string => `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`
     const wrong: [json: string, pointer: string | undefined][] = [
       ['{"a": 1e999}', '/body/arguments/a'],
@@ -104,7 +104,7 @@ describe('a JSON body', () => {
     }
   })
 
-  it('may have arguments that this broker does not like: a 4xx, and no connection ends', async () => {
+  it('arguments that RabbitMQ rejects are refused with 400 or 409', async () => {
     const arguments_: object[] = [
       { 'x-max-length': 'many' },
       { 'x-max-length': -1 },
@@ -123,7 +123,7 @@ describe('a JSON body', () => {
     }
   })
 
-  it('may have arguments over which a broker breaks down: no 5xx, and no connection that others use ends', async () => {
+  it('arguments that crash RabbitMQ cause no 5xx and close no shared connection', async () => {
     const breaking: object[] = [
       ...[34_051, true, 'nobody', '', {}].map((value) => ({ 'x-queue-master-locator': value })),
       ...[34_051, true, 'nobody', ''].map((value) => ({ 'x-queue-leader-locator': value })),
@@ -140,7 +140,7 @@ describe('a JSON body', () => {
   })
 })
 
-describe('a name', () => {
+describe('names in the path', () => {
   const everywhere = (name: string): RawRequest[] => [
     get(`/queues/${name}`),
     put(`/queues/${name}`),
@@ -160,7 +160,7 @@ describe('a name', () => {
     post(`/vhosts/${name}/queues/${queue}/messages`, 'x'),
   ]
 
-  it('of more than 255 bytes, with a control character, empty or no UTF-8 is a 400', async () => {
+  it('a name that is empty, above 255 bytes, not UTF-8 or has a control character is refused with 400', async () => {
     const bad = ['x'.repeat(256), encodeURIComponent('ü'.repeat(128)), encodeURIComponent('🐇'.repeat(64)), 'x'.repeat(16_000)]
     bad.push('%00', 'a%0Ab', 'a%0D%0Aset-cookie:b', '%7F', '%1f', '', '%zz', '%', '%e0%a4%a', '%ff', '%ed%a0%80')
     for (const name of bad) {
@@ -172,7 +172,7 @@ describe('a name', () => {
     await refused(put('/exchanges/amq.topic/bindings/exchanges/%01'), 400, 'invalid_request', '/path/destination')
   })
 
-  it('of 255 bytes is fine, whatever they are', async () => {
+  it('a name of 255 bytes works with any printable characters', async () => {
     const tail = freshName()
     for (const head of ['x', '🐇ü/?#%&+ .', '../', '\'"\\<>|`']) {
       const name = `${head}${tail}`
@@ -190,7 +190,7 @@ describe('a name', () => {
     }
   })
 
-  it('of two dots is a name, and climbs nowhere', async () => {
+  it('a path with dots never leads to another resource', async () => {
     for (const path of ['/queues/..', '/queues/%2e%2e', '/queues/.']) await refused(get(path), 404, 'queue_not_found')
     for (const path of ['/queues/../health/live', '/queues/../../etc/passwd', '//etc/passwd', '/docs/../../package.json']) {
       await refused(get(path), 404, 'not_found')
@@ -201,7 +201,7 @@ describe('a name', () => {
     }
   })
 
-  it('that is the broker’s own can not be taken', async () => {
+  it('queues and exchanges with names reserved by RabbitMQ cannot be declared, deleted or bound', async () => {
     await refused(put('/queues/amq.mine'), 403, 'access_refused')
     await refused(put('/exchanges/amq.mine', '{"type":"topic"}'), 403, 'access_refused')
     await refused(put('/exchanges/amq.default', '{"type":"direct"}'), 403, 'access_refused')
@@ -210,15 +210,15 @@ describe('a name', () => {
     await refused(put(`/exchanges/amq.default/bindings/queues/${queue}`), 403, 'access_refused')
   })
 
-  it('of an exchange type that nobody has is a 400', async () => {
+  it('an unknown exchange type is refused with 400', async () => {
     for (const type of ['nope', 'x-delayed-message', 'ü\u0000', 'x'.repeat(101), 5, null]) {
       await refused(put(`/exchanges/${freshName()}`, JSON.stringify({ type })), 400, 'invalid_request')
     }
   })
 })
 
-describe('a query', () => {
-  it('with an unknown or misspelt parameter is a 400 that names it', async () => {
+describe('query parameters', () => {
+  it('an unknown or misspelt parameter is refused with 400 and named', async () => {
     const requests = [get(MESSAGES), post(MESSAGES), get(`/queues/${queue}`), remove(`/queues/${queue}`)]
     requests.push(post('/exchanges/amq.topic/messages'), get('/leases/x'), put(`/queues/${queue}`), get('/health/live'))
     for (const request of requests) {
@@ -226,7 +226,7 @@ describe('a query', () => {
     }
   })
 
-  it('with a value out of bounds, or of no kind, is a 400 that names it', async () => {
+  it('a parameter with an invalid or out-of-bounds value is refused with 400 and named', async () => {
     const bad: Record<string, string[]> = {
       max: ['0', '1001', '1.5', 'abc', '-1', '', '1e3x', 'null', '99999999999999999999'],
       wait: ['61s', '60001ms', '-1', 'abc', '1h', '', '1 s', '1e3', 'Infinity', '9'.repeat(30)],
@@ -251,21 +251,21 @@ describe('a query', () => {
     }
   })
 
-  it('with a parameter twice is a 400', async () => {
+  it('a repeated parameter is refused with 400 and named', async () => {
     await refused(get(`${MESSAGES}?max=1&max=2`), 400, 'invalid_request', '/query/max')
     await refused(get(`${MESSAGES}?ack=auto&ack=auto`), 400, 'invalid_request', '/query/ack')
     await refused(post('/exchanges/amq.topic/messages?routing_key=a&routing_key=b'), 400, 'invalid_request', '/query/routing_key')
   })
 
-  it('for several raw messages is a 400', async () => {
+  it('a receive of several raw messages is refused with 400', async () => {
     await refused(get(`${MESSAGES}?format=raw&max=2`), 400, 'invalid_request', '/query/max')
     const accept = { accept: 'application/octet-stream' }
     await refused({ ...get(`${MESSAGES}?max=2`), headers: accept }, 400, 'invalid_request', '/query/max')
   })
 })
 
-describe('a request', () => {
-  it('for a path that is not there is a 404', async () => {
+describe('requests', () => {
+  it('an unknown path is answered with 404', async () => {
     for (const path of [
       '/nope',
       '/queues',
@@ -282,7 +282,7 @@ describe('a request', () => {
     }
   })
 
-  it('with a method that the resource does not have is a 405 that says which it has', async () => {
+  it('an unsupported method is answered with 405 and the supported ones in Allow', async () => {
     const methods: [method: string, path: string, allow: string][] = [
       ['patch', `/queues/${queue}`, 'PUT, GET, DELETE'],
       ['post', `/queues/${queue}`, 'PUT, GET, DELETE'],
@@ -301,7 +301,7 @@ describe('a request', () => {
     }
   })
 
-  it('by HEAD is no way to receive', async () => {
+  it('HEAD on messages is answered with 405 and receives nothing', async () => {
     await gateway.post(MESSAGES).send('x').expect(201)
     const response = await fetch(gateway.url + MESSAGES, { method: 'HEAD' })
     assert.equal(response.status, 405)
@@ -310,7 +310,7 @@ describe('a request', () => {
     await gateway.delete(MESSAGES).expect(200)
   })
 
-  it('has its own id where that is one', async () => {
+  it('a valid X-Request-Id is echoed and an invalid one replaced', async () => {
     for (const id of ['a', 'Order_1.2-3', 'x'.repeat(128)]) {
       const { headers } = await send({ ...get('/health/live'), headers: { 'x-request-id': id } })
       assert.equal(headers['x-request-id'], id)
@@ -321,7 +321,7 @@ describe('a request', () => {
     }
   })
 
-  it('for a lease that never was is a 404', async () => {
+  it('a tampered or unknown lease id is answered with 404, and too many ids with 400', async () => {
     await gateway.post(MESSAGES).send('x').expect(201)
     const { body } = await gateway.get(MESSAGES).expect(200)
     const { id } = body.messages[0].lease as { id: string }
@@ -353,8 +353,8 @@ describe('a request', () => {
   })
 })
 
-describe('after all of it', () => {
-  it('the broker has the connections that it had, and a message goes through', async () => {
+describe('broker connections after invalid input', () => {
+  it('the gateway still has its first broker connections and passes a message on', async () => {
     await eventually(async () => assert.deepEqual(await brokerConnections(), before))
     await gateway.post(MESSAGES).type('text/plain').send('still here').expect(201)
     const { body } = await gateway.get(`${MESSAGES}?ack=auto`).expect(200)

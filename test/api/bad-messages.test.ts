@@ -1,4 +1,4 @@
-// Messages that can't be published as they are, and what is no HTTP at all: refused with a problem, and nothing is disturbed.
+// Messages that cannot be published, and bytes that are not HTTP: the gateway refuses both with a problem, and nothing breaks.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -16,8 +16,8 @@ const before = await allConnections()
 
 const MiB = 1024 * 1024
 
-describe('a message', () => {
-  it('with a bad property is a 400 that names it', async () => {
+describe('invalid messages', () => {
+  it('a message with an invalid property is refused with 400 and the property named', async () => {
     const utf8 = (text: string) => Buffer.from(text).toString('latin1')
     const bad: [name: string, value: string, pointer?: string][] = [
       ...['', '-1', 'abc', '1.5', '4294967296', '30s', '1e3'].map((value): [string, string] => ['amqp-expiration', value]),
@@ -57,7 +57,7 @@ describe('a message', () => {
     await eventually(async () => assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 0))
   })
 
-  it('of more than the limit is a 413 that its sender gets to read, whether it said its length or not', async () => {
+  it('a publisher of a message above the size limit can read the 413, with and without Content-Length', async () => {
     const large = Buffer.alloc(20 * MiB)
     for (const headers of [{}, { 'transfer-encoding': 'chunked' }] as Record<string, string>[]) {
       await refused(post(MESSAGES, large, headers), 413, 'message_too_large')
@@ -68,7 +68,7 @@ describe('a message', () => {
     await gateway.get('/health/live').expect(200)
   })
 
-  it('with a decimal header, over which RabbitMQ breaks down for a stream, harms nobody else', async () => {
+  it('a decimal header is refused for a stream, which would crash RabbitMQ, and published to a queue', async () => {
     const stream = await freshQueue(gateway, { type: 'stream' })
     const decimal = { 'amqp-headers': '{"price": {"amqp_type": "decimal", "value": {"places": 2, "digits": 314}}}' }
     for (let i = 0; i < 3; i++) await refused(post(`/queues/${stream}/messages`, 'x', decimal), 400, 'invalid_message')
@@ -77,7 +77,7 @@ describe('a message', () => {
     assert.deepEqual(body.messages[0].properties.headers.price.value, { places: 2, digits: 314 })
   })
 
-  it('with thousands of header lines has them all, or is refused', async () => {
+  it('a message with thousands of header lines is published with all of them or refused', async () => {
     const lines = Array.from({ length: 3000 }, (_, i) => `amqp-header-h${i}: ${i}`)
     const answer = await overSocket(
       gateway.url,
@@ -90,7 +90,7 @@ describe('a message', () => {
   })
 })
 
-describe('what is no HTTP', () => {
+describe('malformed HTTP', () => {
   const problemIn = (answer: string, status: number): ProblemBody => {
     assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), answer.slice(0, 200))
     assert.match(answer, /\r\ncontent-type: application\/problem\+json\r\n/i)
@@ -100,7 +100,7 @@ describe('what is no HTTP', () => {
     return problem
   }
 
-  it('is a 400 over the socket, and the socket is closed', async () => {
+  it('bytes that are not HTTP are answered with 400 and the connection is closed', async () => {
     const requests = [
       'GET\r\n\r\n',
       'hello\r\n\r\n',
@@ -121,13 +121,13 @@ describe('what is no HTTP', () => {
     for (const bytes of requests) problemIn(await overSocket(gateway.url, bytes), 400)
   })
 
-  it('is a 431 where the headers are too many bytes', async () => {
+  it('headers above the size limit are answered with 431', async () => {
     const bytes = `GET /health/live HTTP/1.1\r\nhost: x\r\nx-large: ${'x'.repeat(200 * 1024)}\r\n\r\n`
     assert.equal(problemIn(await overSocket(gateway.url, bytes), 431).code, 'invalid_request')
     await refused(get(`/queues/${'x'.repeat(140 * 1024)}`), 431, 'invalid_request')
   })
 
-  it('is nothing where the request never becomes whole', async () => {
+  it('an incomplete request publishes nothing', async () => {
     await overSocket(gateway.url, 'GET /health', { half: true })
     await overSocket(gateway.url, `POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf`, { half: true })
     await gateway.get('/health/live').expect(200)
@@ -135,8 +135,8 @@ describe('what is no HTTP', () => {
   })
 })
 
-describe('after all of it', () => {
-  it('the broker has the connections that it had, and a message goes through', async () => {
+describe('broker connections after invalid messages', () => {
+  it('the gateway still has its first broker connections and passes a message on', async () => {
     await eventually(async () => assert.deepEqual(await brokerConnections(), before))
     await gateway.post(MESSAGES).type('text/plain').send('still here').expect(201)
     const { body } = await gateway.get(`${MESSAGES}?ack=auto`).expect(200)

@@ -1,4 +1,4 @@
-// Many messages in one request: a result each, in order, and one that is bad fails alone.
+// Many messages in one request: one result for each, in order, and an invalid message fails alone.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -25,8 +25,8 @@ async function receive(queue: string, max = 100) {
   }[]
 }
 
-describe('a batch', () => {
-  it('is published in order, each message with its own payload and properties', async () => {
+describe('publishing a batch', () => {
+  it('a batch is published in order, each message with its own payload and properties', async () => {
     const queue = await freshQueue(gateway)
     const { published, failed, results } = await publish(queue, [
       { payload: 'text' },
@@ -58,7 +58,7 @@ describe('a batch', () => {
     )
   })
 
-  it('keeps the payloads as they were written, numbers of any size too', async () => {
+  it('a batch publishes JSON payloads byte for byte, with numbers of any size', async () => {
     const queue = await freshQueue(gateway)
     const payload = '{"n": 12345678901234567890123, "f": 1.10,\n "e": 1e400, "n": 9007199254740993}'
     const { status } = await rawClient(gateway.url).send({
@@ -75,7 +75,7 @@ describe('a batch', () => {
     assert.equal(text, payload)
   })
 
-  it('has one message, or 10,000, and no more', { timeout: 60_000 }, async () => {
+  it('a batch of 1 or 10,000 messages is published and one of 10,001 refused', { timeout: 60_000 }, async () => {
     const queue = await freshQueue(gateway)
     assert.equal((await publish(queue, [{ payload: 'one' }])).published, 1)
     const many = Array.from({ length: 10_000 }, (_, n) => ({ payload: n }))
@@ -94,7 +94,7 @@ describe('a batch', () => {
     assert.equal(await count(queue), 10_001)
   })
 
-  it('fails message by message, each with what is wrong with it', async () => {
+  it('an invalid message in a batch fails alone and its result names the place', async () => {
     const queue = await freshQueue(gateway)
     const bad: [message: unknown, pointer: string | undefined, code?: string][] = [
       [{}, '/payload'],
@@ -145,7 +145,7 @@ describe('a batch', () => {
     assert.equal(await count(queue), bad.length)
   })
 
-  it('says which message was bad by the id that it has', async () => {
+  it('the result of an invalid message carries its id', async () => {
     const queue = await freshQueue(gateway)
     const large = 'x'.repeat(1024 * 1024 + 1)
     const { results } = await publish(queue, [
@@ -165,7 +165,7 @@ describe('a batch', () => {
     )
   })
 
-  it('takes the last of two members of a name, as every reader of JSON does', async () => {
+  it('the last of two JSON members with the same name wins', async () => {
     const queue = await freshQueue(gateway)
     const twice = '{"payload": 1, "properties": {"type": "a"}, "payload": 2, "properties": {"priority": 1, "priority": 2}}'
     const { body } = await gateway
@@ -178,7 +178,7 @@ describe('a batch', () => {
     assert.deepEqual([payload, properties['priority'], properties['type']], [2, 2, undefined])
   })
 
-  it('tells messages of one message id apart by where they go', async () => {
+  it('messages with the same message_id get separate results', async () => {
     const queue = await freshQueue(gateway)
     const properties = { message_id: 'same' }
     const { body } = await gateway
@@ -207,7 +207,7 @@ describe('a batch', () => {
     )
   })
 
-  it('may nest a payload as deep as it likes, and nothing else', async () => {
+  it('a payload may be nested 100,000 levels deep, headers and ids may not', async () => {
     const queue = await freshQueue(gateway)
     const deep = '['.repeat(100_000) + ']'.repeat(100_000)
     const messages = [
@@ -228,7 +228,7 @@ describe('a batch', () => {
     assert.equal(text, deep)
   })
 
-  it('larger than what may be on its way at once is published whole, whatever its characters take as bytes', async () => {
+  it('a batch larger than PUBLISH_BUFFER is published completely', async () => {
     const queue = await freshQueue(gateway)
     const { published, failed } = await publish(
       queue,
@@ -237,7 +237,7 @@ describe('a batch', () => {
     assert.deepEqual([published, failed], [8, 0])
   })
 
-  it('of the exact limit is taken, of a byte more not', async () => {
+  it('a message of exactly MAX_MESSAGE_SIZE in a batch is confirmed and one byte more is invalid', async () => {
     const queue = await freshQueue(gateway)
     const { results } = await publish(queue, [{ payload: 'x'.repeat(1024 * 1024) }, { payload: 'x'.repeat(1024 * 1024 + 1) }])
     assert.deepEqual(
@@ -246,7 +246,7 @@ describe('a batch', () => {
     )
   })
 
-  it('that is none is a 400, and nothing of it is published', async () => {
+  it('a malformed or oversized batch is refused as a whole and publishes nothing', async () => {
     const queue = await freshQueue(gateway)
     const path = `/queues/${queue}/messages/batch`
     const bad = ['', '{', 'null', '5', '"x"', '[]', '{}', '{"messages": {}}', '{"messages": []}', '{"messages": null}']
@@ -275,7 +275,7 @@ describe('a batch', () => {
     assert.equal(await count(queue), 0)
   })
 
-  it('to a queue or an exchange that is not there is a 404', async () => {
+  it('a batch to a missing queue, exchange or vhost is answered with 404', async () => {
     const messages = [{ payload: 1 }]
     const missing = freshName()
     assert.equal(
@@ -292,7 +292,7 @@ describe('a batch', () => {
     )
   })
 
-  it('to an exchange is routed message by message, and says what no queue took', async () => {
+  it('a batch to an exchange routes each message by its own key and reports unroutable ones', async () => {
     const queue = await freshQueue(gateway)
     const exchange = freshName('exchange')
     await gateway.put(`/exchanges/${exchange}`).send({ type: 'topic' }).expect(201)
@@ -324,7 +324,7 @@ describe('a batch', () => {
     )
   })
 
-  it('goes to the vhost that the path names', async () => {
+  it('a batch goes to the vhost in the path', async () => {
     const queue = await freshQueue(gateway)
     const vhost = encodeURIComponent(gateway.app.services.vhosts.defaultName)
     const { body } = await gateway
@@ -335,7 +335,7 @@ describe('a batch', () => {
     assert.equal(await count(queue), 1)
   })
 
-  it('says which messages a full queue did not take', async () => {
+  it('a batch reports the messages that a full queue rejected', async () => {
     const queue = await freshQueue(gateway, { arguments: { 'x-max-length': 3, 'x-overflow': 'reject-publish' } })
     const { published, failed, results } = await publish(
       queue,
@@ -351,8 +351,8 @@ describe('a batch', () => {
   })
 })
 
-describe('the metrics', () => {
-  it('count what batches published, and what became of their messages', async () => {
+describe('batch metrics', () => {
+  it('the metrics count the messages of batches by status and the open batches', async () => {
     const queue = await freshQueue(gateway)
     const read = async () => {
       const { text } = await gateway.get('/metrics').expect(200)

@@ -1,4 +1,4 @@
-// AUTH=broker: RabbitMQ's own users, with RabbitMQ's own permissions.
+// AUTH=broker: the users and permissions of RabbitMQ.
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
@@ -25,7 +25,7 @@ async function setPassword(name: string, password: string): Promise<void> {
 async function freshUser(permissions: { configure?: string; write?: string; read?: string }, vhost = '%2F'): Promise<User> {
   const [name, password] = [freshName('user'), randomUUID()]
   await setPassword(name, password)
-  after(() => management(`users/${name}`, { method: 'DELETE' }).catch(() => undefined)) // a test may have done it
+  after(() => management(`users/${name}`, { method: 'DELETE' }).catch(() => undefined)) // a test may have deleted it
   await management(`permissions/${vhost}/${name}`, {
     method: 'PUT',
     body: JSON.stringify({ configure: '', write: '', read: '', ...permissions }),
@@ -41,8 +41,8 @@ async function freshQueue(): Promise<string> {
   return queue
 }
 
-describe('a user of RabbitMQ', () => {
-  it('may do what RabbitMQ lets him do', async () => {
+describe('RabbitMQ users', () => {
+  it('a user may do what their RabbitMQ permissions allow and nothing else', async () => {
     const [queue, other] = [await freshQueue(), await freshQueue()]
     await owner.as(gateway).post(`/queues/${queue}/messages`).send('x').expect(201)
     const reader = (await freshUser({ read: `^${queue.replaceAll('.', '[.]')}$` })).as(gateway)
@@ -61,7 +61,7 @@ describe('a user of RabbitMQ', () => {
     }
   })
 
-  it('publishes with his own name, and with no other', async () => {
+  it('a user may set their own name as user_id and no other', async () => {
     const queue = await freshQueue()
     const client = owner.as(gateway)
     await client.post(`/queues/${queue}/messages`).set('amqp-user-id', owner.name).send('x').expect(201)
@@ -70,7 +70,7 @@ describe('a user of RabbitMQ', () => {
     assert.equal(messages[0].properties.user_id, owner.name)
   })
 
-  it('has no vhost that he may not use', async () => {
+  it('a vhost without permissions for the user is answered with vhost_not_found', async () => {
     const vhost = freshName('vhost')
     await management(`vhosts/${vhost}`, { method: 'PUT', body: JSON.stringify({}) })
     after(() => management(`vhosts/${vhost}`, { method: 'DELETE' }))
@@ -81,7 +81,7 @@ describe('a user of RabbitMQ', () => {
     assert.equal((await inside.as(gateway).get('/queues/nowhere/messages').expect(404)).body.code, 'vhost_not_found')
   })
 
-  it('is nobody with a wrong password, or without', async () => {
+  it('a missing or wrong password is refused with 401', async () => {
     const ways = ['', 'Basic', `Bearer ${randomUUID()}`, basic(owner.name, 'wrong'), basic(owner.name, `${owner.password}\0`)]
     ways.push(basic(`${owner.name}\0`, owner.password), basic('', owner.password), basic(owner.password, owner.name))
     const own = await startGateway({ AUTH: 'broker' })
@@ -92,7 +92,7 @@ describe('a user of RabbitMQ', () => {
     }
   })
 
-  it('is not asked about over and over, and who is known comes in all the same', async () => {
+  it('an address is refused with 429 after ten wrong passwords, while known users still come in', async () => {
     const own = await startGateway({ AUTH: 'broker' })
     await owner.as(own).get('/queues/nowhere/messages').expect(404)
     const statuses: number[] = []
@@ -106,7 +106,7 @@ describe('a user of RabbitMQ', () => {
     await owner.as(own).get('/queues/nowhere/messages').expect(404)
   })
 
-  it('is not guessed from one address of IPv6 after the other: whoever has one has its /64', async () => {
+  it('wrong passwords from one IPv6 /64 are counted together', async () => {
     const own = await startGateway({ AUTH: 'broker', TRUST_PROXY: 'loopback' })
     const from = async (address: string) => {
       const guess = withAuthorization(own, basic(owner.name, randomUUID())).get('/queues/q/messages')
@@ -117,7 +117,7 @@ describe('a user of RabbitMQ', () => {
     assert.equal(await from('2001:db8:0:1::1'), 401)
   })
 
-  it('is let go when nobody uses his connections', async () => {
+  it('the connections of an idle user are closed and opened again on demand', async () => {
     const own = await startGateway({ AUTH: 'broker', VHOST_IDLE: '1s' })
     const before = own.app.services.vhosts.all().length
     await owner.as(own).get('/queues/nowhere/messages').expect(404)
@@ -126,7 +126,7 @@ describe('a user of RabbitMQ', () => {
     await owner.as(own).get('/queues/nowhere/messages').expect(404)
   })
 
-  it('is asked about again: with a new password the old one is over, and what it opened ends', async () => {
+  it('a changed password ends the access and the leases of the old one', async () => {
     const own = await startGateway({ AUTH: 'broker', BROKER_USER_RECHECK_INTERVAL: '1s' })
     const queue = await freshQueue()
     const user = await freshUser({ configure: '.*', write: '.*', read: '.*' })
@@ -136,13 +136,13 @@ describe('a user of RabbitMQ', () => {
     assert.equal(connections(), 2)
     await setPassword(user.name, 'another')
     await eventually(async () => user.as(own).get(`/queues/${queue}/messages`).expect(401))
-    // His lease went back with his connections.
+    // The lease was given back when the connections of the user were closed.
     assert.equal(connections(), 1)
     await owner.as(gateway).get(`/queues/${queue}/messages?wait=5s&ack=auto`).expect(200)
     await withAuthorization(own, basic(user.name, 'another')).get(`/queues/${queue}/messages`).expect(200)
   })
 
-  it('is not cut off from what he has open for having done nothing else meanwhile', async () => {
+  it('an open upload survives the recheck of its user', async () => {
     const own = await startGateway({ AUTH: 'broker', BROKER_USER_RECHECK_INTERVAL: '1s' })
     const queue = await freshQueue()
     const headers = { authorization: basic(owner.name, owner.password), 'content-type': 'application/x-ndjson' }
@@ -153,7 +153,7 @@ describe('a user of RabbitMQ', () => {
     const batch = fetch(path, { method: 'POST', headers, body: lines.readable, duplex: 'half' } as RequestInit)
     const empty = await freshQueue()
     void line()
-    // Longer than what RabbitMQ has said is good for.
+    // Longer than the recheck interval.
     const waiting = own.call('get', `/queues/${empty}/messages?wait=2500ms`).set('authorization', headers.authorization)
     await waiting.expect(200)
     void line()
@@ -161,7 +161,7 @@ describe('a user of RabbitMQ', () => {
     assert.match(await (await batch).text(), /{"published":2,"failed":0}/)
   })
 
-  it('is refused once RabbitMQ knows him no more', async () => {
+  it('a user deleted in RabbitMQ is refused with 401', async () => {
     const user = await freshUser({ read: '.*' })
     await user.as(gateway).get('/queues/nowhere/messages').expect(404)
     await management(`users/${user.name}`, { method: 'DELETE' })
@@ -169,8 +169,8 @@ describe('a user of RabbitMQ', () => {
   })
 })
 
-describe('a lease of a user', () => {
-  it('is settled by him, at any instance, and by nobody else', async () => {
+describe('leases of RabbitMQ users', () => {
+  it('a lease can be settled only by the user who received it, at every instance', async () => {
     const other = await startGateway({ AUTH: 'broker' })
     const stranger = await freshUser({ configure: '.*', write: '.*', read: '.*' })
     const queue = await freshQueue()
@@ -195,7 +195,7 @@ describe('a lease of a user', () => {
     await eventually(async () => assert.equal((await client.get(`/queues/${queue}`)).body.message_count, 0))
   })
 
-  it('is settled over HTTP where its instance is reached so', async () => {
+  it('a lease is settled over HTTP if its instance advertises a URL, and strangers are refused there too', async () => {
     const advertising = async () => {
       const PORT = String(await freePort())
       const address = { ADVERTISE_URL: `http://127.0.0.1:${PORT}`, ADVERTISE_SECRET: 'shared' }
@@ -211,7 +211,7 @@ describe('a lease of a user', () => {
     assert.match(await other.app.services.metrics.text(), /^gateway_instance_requests_total\{outcome="answered"\} 1$/m)
   })
 
-  it('is not said to be gone where its instance can not be found: nobody knows', async () => {
+  it('a lease whose instance cannot be found is answered with lease_unreachable', async () => {
     const other = await startGateway({ AUTH: 'broker' })
     const queue = await freshQueue()
     await owner.as(other).post(`/queues/${queue}/messages`).send('x').expect(201)

@@ -1,5 +1,4 @@
-// CloudEvents, with the CNCF's own SDK and pika at the other ends: binary, structured and batch mode, by the HTTP binding and
-// the AMQP binding.
+// CloudEvents in binary, structured and batch mode, over the HTTP and the AMQP binding, with the CNCF's SDK and pika as peers.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -31,11 +30,11 @@ const events: [what: string, event: CloudEvent<unknown>][] = [
   ['no data', new CloudEvent({ id: 'e-2', type: 't', source: '/s' })],
 ]
 
-/** As `events`, of bytes that are no text: the SDK reads these back from the structured form alone. */
+/** Bytes that are not text: the SDK reads them back only from the structured form. */
 const bytes = Buffer.from([0, 1, 2, 0xfe, 0xff, 10, 13, 0x22])
 const binary = new CloudEvent({ ...attributes, datacontenttype: 'application/octet-stream', data: new Uint8Array(bytes) })
 
-/** Publishes what the SDK made of an event, as an HTTP client would. */
+/** Publishes an event as the SDK encoded it, as an HTTP client would. */
 async function send(queue: string, { headers, body }: Message): Promise<void> {
   const { status, text } = await client.send({
     method: 'post',
@@ -46,43 +45,43 @@ async function send(queue: string, { headers, body }: Message): Promise<void> {
   assert.equal(status, 201, text)
 }
 
-/** What the SDK reads out of a raw answer. */
+/** Receives one raw message and has the SDK decode it. */
 async function receive(queue: string): Promise<CloudEvent<unknown>> {
   const { status, headers, text } = await client.send({
     method: 'get',
     path: `/queues/${queue}/messages?format=raw&ack=auto&wait=5s`,
   })
   assert.equal(status, 200, text)
-  // An HTTP client that knows CloudEvents takes only what is of them.
+  // A CloudEvents client reads only these headers.
   const known = Object.entries(headers).filter(([name]) => name === 'content-type' || name.startsWith('ce-'))
   return HTTP.toEvent({ headers: Object.fromEntries(known), body: text }) as CloudEvent<unknown>
 }
 
-describe('an event in binary mode', () => {
+describe('CloudEvents in binary mode', () => {
   for (const [what, event] of events) {
-    it(`comes out as it went in, with ${what}`, async () => {
+    it(`a binary-mode event with ${what} is received as it was published`, async () => {
       const queue = await freshQueue(gateway)
       const sent = HTTP.binary(event)
-      // The binding percent-encodes what is no visible ASCII; the SDK leaves that to whoever sends.
+      // The binding percent-encodes everything but visible ASCII; the SDK leaves that to its caller.
       for (const name in sent.headers) {
         if (name.startsWith('ce-'))
           sent.headers[name] = name === 'ce-subject' ? encodeURIComponent(String(sent.headers[name])) : sent.headers[name]
       }
       await send(queue, sent)
-      // The SDK leaves the percent-encoding to whoever receives, too; and no body is to it an empty one.
+      // The SDK leaves the decoding to its caller, too, and reads a missing body as an empty one.
       const back = JSON.parse(JSON.stringify(await receive(queue)), (key, value) =>
         typeof value === 'string' && key === 'subject' ? decodeURIComponent(value) : value,
       )
       if (event.data === undefined) {
         assert.equal(back.data, '')
-        delete back.datacontenttype // its HTTP writer always says one
+        delete back.datacontenttype // the SDK always writes one
       }
       assert.deepEqual({ ...back, data: event.data }, { ...JSON.parse(JSON.stringify(event)), data: event.data })
       if (event.data !== undefined) assert.deepEqual(back.data, event.data)
     })
   }
 
-  it('has its extensions and its time as they were written', async () => {
+  it('the extensions and the time of a binary-mode event are kept as written', async () => {
     const queue = await freshQueue(gateway)
     const extensions = { count: 7, flag: false, comexampleother: 'https://example.com/?a=b&c', sequence: '00042' }
     const time = '2026-11-23T11:30:00.123456789+01:30'
@@ -101,7 +100,7 @@ describe('an event in binary mode', () => {
     assert.equal(new Date(event.time!).getTime(), Date.parse('2026-11-23T10:00:00.123Z'))
   })
 
-  it('has data of any bytes', async () => {
+  it('a binary-mode event carries any bytes to and from AMQP', async () => {
     const queue = await freshQueue(gateway)
     const { headers } = HTTP.binary(binary)
     const { status } = await client.send({
@@ -133,7 +132,7 @@ describe('an event in binary mode', () => {
     assert.deepEqual(Buffer.from(await answer.arrayBuffer()), bytes)
   })
 
-  it('that lacks a required attribute is a 400 that names it', async () => {
+  it('a binary-mode event without a required attribute is refused with 400 and the attribute named', async () => {
     const queue = await freshQueue(gateway)
     const whole = { 'ce-specversion': '1.0', 'ce-id': 'e-1', 'ce-source': '/s', 'ce-type': 't' }
     const post = (headers: Record<string, string>) =>
@@ -151,14 +150,14 @@ describe('an event in binary mode', () => {
     const { body } = await post({ 'ce-specversion': '' }).expect(400)
     assert.equal(body.errors.length, 4)
     assert.equal((await gateway.get(`/queues/${queue}`).expect(200)).body.message_count, 0)
-    // Where the rest stands among the exact headers, or it is no event, nothing is missing.
+    // Accepted: the other attributes are in amqp-headers, or the message is not an event since it has no specversion.
     const { 'ce-specversion': specversion, ...rest } = whole
     const exact = Object.fromEntries(Object.entries(rest).map(([name, value]) => [name.replace('ce-', 'cloudEvents:'), value]))
     await post({ 'ce-specversion': specversion, 'amqp-headers': JSON.stringify(exact) }).expect(201)
     await post({ 'ce-type': 't' }).expect(201)
   })
 
-  it('is written to AMQP as its binding says: headers named cloudEvents:…, the data as the body', async () => {
+  it('a binary-mode event is published with cloudEvents: headers and its data as the body', async () => {
     const queue = await freshQueue(gateway)
     const path = `/queues/${queue}/messages`
     const headers = {
@@ -187,7 +186,7 @@ describe('an event in binary mode', () => {
   })
 
   for (const prefix of ['cloudEvents:', 'cloudEvents_', 'ce-']) {
-    it(`is understood when another client wrote it with ${prefix}`, async () => {
+    it(`an event that an AMQP client published with ${prefix} headers is received as an event`, async () => {
       const queue = await freshQueue(gateway)
       await pika.publish({
         routing_key: queue,
@@ -221,7 +220,7 @@ describe('an event in binary mode', () => {
     })
   }
 
-  it('with a broken percent-encoding is a 400 that names the attribute', async () => {
+  it('an attribute with a broken percent-encoding is refused with 400 and named', async () => {
     const queue = await freshQueue(gateway)
     for (const value of ['%', '%zz', '100%', '%ff']) {
       const { body } = await gateway.post(`/queues/${queue}/messages`).set('ce-subject', value).type('text').send('x').expect(400)
@@ -230,9 +229,9 @@ describe('an event in binary mode', () => {
   })
 })
 
-describe('an event in structured mode', () => {
+describe('CloudEvents in structured mode', () => {
   for (const [what, event] of [...events, ['bytes', binary] as const]) {
-    it(`comes out byte for byte, with ${what}`, async () => {
+    it(`a structured-mode event with ${what} is received byte for byte`, async () => {
       const queue = await freshQueue(gateway)
       const sent = HTTP.structured(event)
       assert.equal(what === 'bytes', String(sent.body).includes('"data_base64"'))
@@ -249,7 +248,7 @@ describe('an event in structured mode', () => {
     })
   }
 
-  it('has its content type in AMQP', async () => {
+  it('a structured-mode event keeps its content type in AMQP', async () => {
     const queue = await freshQueue(gateway)
     await send(queue, HTTP.structured(events[0]![1]))
     const message = await eventually(async () => {
@@ -261,14 +260,14 @@ describe('an event in structured mode', () => {
   })
 })
 
-describe('a batch of events', () => {
+describe('CloudEvents in batch mode', () => {
   const batch = (queue: string, body: unknown) =>
     gateway
       .post(`/queues/${queue}/messages/batch`)
       .type('application/cloudevents-batch+json')
       .send(typeof body === 'string' ? body : JSON.stringify(body))
 
-  it('becomes a message each, in structured mode, in order', async () => {
+  it('each event of a batch becomes one structured-mode message, in order', async () => {
     const queue = await freshQueue(gateway)
     const made = [...events.map(([, event]) => event), binary].map((event, n) => event.cloneWith({ id: `b-${n}` }))
     const { body } = await batch(queue, made).expect(200)
@@ -280,7 +279,7 @@ describe('a batch of events', () => {
     for (const event of made) assert.deepEqual((await receive(queue)).toJSON(), event.toJSON())
   })
 
-  it('keeps large numbers and binary data as they were written', async () => {
+  it('large numbers and binary data in a batch are kept as written', async () => {
     const queue = await freshQueue(gateway)
     const text =
       '[{"specversion":"1.0","id":"1","source":"/s","type":"t","data_base64":"AAH/","big": 12345678901234567890}, {"specversion": "1.0","id":"2","source":"/s","type":"t","data":{"n":9007199254740993}}]'
@@ -292,7 +291,7 @@ describe('a batch of events', () => {
     assert.match((await client.send({ method: 'get', path })).text, /"n":9007199254740993/)
   })
 
-  it('has one bad event fail alone', async () => {
+  it('an invalid event in a batch fails alone', async () => {
     const queue = await freshQueue(gateway)
     const good = { specversion: '1.0', id: 'g', source: '/s', type: 't' }
     const { id: _id, ...noId } = good
@@ -311,7 +310,7 @@ describe('a batch of events', () => {
     )
   })
 
-  it('has an event that is too large fail alone', async () => {
+  it('an event above MAX_MESSAGE_SIZE in a batch fails alone', async () => {
     const small = await startGateway({ MAX_MESSAGE_SIZE: '1KiB' })
     const queue = await freshQueue(small)
     const event = (id: string, data: string) => ({ specversion: '1.0', id, source: '/s', type: 't', data })
@@ -329,7 +328,7 @@ describe('a batch of events', () => {
     )
   })
 
-  it('goes to an exchange by one routing key', async () => {
+  it('a batch to an exchange uses the routing key of the query', async () => {
     const queue = await freshQueue(gateway)
     const { body } = await gateway
       .post(`/exchanges/amq.default/messages/batch?routing_key=${queue}`)
@@ -340,7 +339,7 @@ describe('a batch of events', () => {
     assert.deepEqual((await receive(queue)).toJSON(), events[0]![1].toJSON())
   })
 
-  it('that is none, or has none, is a 400', async () => {
+  it('a malformed, empty or too long batch of events is refused with 400', async () => {
     const queue = await freshQueue(gateway)
     for (const body of ['', '{', '{}', '[]', 'null', '{"messages": []}']) {
       assert.equal((await batch(queue, body).expect(400)).body.code, 'invalid_request', body)

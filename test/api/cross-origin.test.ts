@@ -1,4 +1,4 @@
-// Pages of strangers: what they may have a browser ask the gateway for, which is nothing, unless their origin was named.
+// Cross-origin requests: pages of other origins may use the gateway only if CORS_ORIGINS names them.
 
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
@@ -12,13 +12,13 @@ const queue = await freshQueue(gateway)
 const messages = `/queues/${queue}/messages`
 const count = async () => (await gateway.get(`/queues/${queue}`).expect(200)).body.message_count
 
-/** A publish as a page's form or script would send it. */
+/** Publishes as the form or script of a page would. */
 function publish(from: Gateway, headers: Record<string, string>) {
   return from.post(messages).set(headers).type('text/plain').send('x')
 }
 
-describe('a page of another origin', () => {
-  it('publishes nothing, and is told nothing', async () => {
+describe('pages of other origins', () => {
+  it('a publish from a page of another origin is refused without CORS headers', async () => {
     const before = await count()
     for (const headers of [
       { 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' },
@@ -37,7 +37,7 @@ describe('a page of another origin', () => {
     assert.equal(await count(), before)
   })
 
-  it('receives nothing with a link or an image', async () => {
+  it('a link or an image on a page of another origin receives nothing', async () => {
     await publish(gateway, {}).expect(201)
     const before = await count()
     for (const mode of ['navigate', 'no-cors'])
@@ -45,20 +45,20 @@ describe('a page of another origin', () => {
     assert.equal(await count(), before)
   })
 
-  it('may lead to the docs and to health', async () => {
+  it('a page of another origin may link to the docs and to health', async () => {
     const headers = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }
     for (const path of ['/docs/', '/openapi.json', '/problems', '/health/live']) await gateway.get(path).set(headers).expect(200)
   })
 
-  it('is not preflighted into anything', async () => {
+  it('a preflight from another origin is refused', async () => {
     const headers = { origin: 'https://evil.example', 'access-control-request-method': 'PUT', 'sec-fetch-site': 'cross-site' }
     const response = await gateway.call('options', messages).set(headers).expect(403)
     assert.equal(response.headers['access-control-allow-origin'], undefined)
   })
 })
 
-describe('a page of the gateway’s own, and who is no page', () => {
-  it('publish', async () => {
+describe('pages of the same origin, and other clients', () => {
+  it('pages of the same origin and clients that are not browsers may publish', async () => {
     for (const headers of [
       {},
       { 'sec-fetch-site': 'same-origin', origin: gateway.url },
@@ -74,7 +74,7 @@ describe('a page of the gateway’s own, and who is no page', () => {
 describe('CORS_ORIGINS', () => {
   const origin = 'https://app.example'
 
-  it('lets the pages of those origins do what they like, and read the answers', async () => {
+  it('pages of a listed origin may publish and read the responses, and pages of other origins may not', async () => {
     const open = await startGateway({ CORS_ORIGINS: `${origin}, http://localhost:3000` })
     const page = { origin, 'sec-fetch-site': 'cross-site' }
     const asked = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,amqp-header-a' }
@@ -103,7 +103,7 @@ describe('CORS_ORIGINS', () => {
     assert.equal(notAllowed.headers['access-control-allow-origin'], undefined)
   })
 
-  it('asks pages of these origins for a key as it asks everybody', async () => {
+  it('pages of a listed origin still need a key', async () => {
     const { gateway: guarded } = await startWithKeys({ CORS_ORIGINS: '*' })
     const page = { origin, 'sec-fetch-site': 'cross-site' }
     const preflight = await supertest(guarded.url)
@@ -116,14 +116,14 @@ describe('CORS_ORIGINS', () => {
   })
 })
 
-describe('a name that leads to this machine', () => {
+describe('host names', () => {
   const { send, close } = rawClient(gateway.url)
   after(close)
   const status = async (host: string, headers: object = { 'accept-language': 'en' }) =>
     (await send({ method: 'GET', path: `/queues/${queue}`, headers: { host, ...headers } })).status
   const { port } = new URL(gateway.url)
 
-  it('is refused where anybody could have set it', async () => {
+  it('a browser that uses an unknown host name for a loopback gateway is refused', async () => {
     for (const host of [
       'evil.example',
       `evil.example:${port}`,
@@ -135,11 +135,11 @@ describe('a name that leads to this machine', () => {
     }
   })
 
-  it('is answered where no browser asks', async () => {
+  it('a client that is not a browser may use any host name', async () => {
     assert.equal(await status('gateway.example', {}), 200)
   })
 
-  it('is answered where it is an address or localhost', async () => {
+  it('a browser may use IP addresses and localhost', async () => {
     for (const host of [
       `127.0.0.1:${port}`,
       '127.0.0.1',
@@ -154,19 +154,20 @@ describe('a name that leads to this machine', () => {
     }
   })
 
-  it('is answered where it is one of ALLOWED_HOSTS, and no other, with keys too', async () => {
+  it('ALLOWED_HOSTS limits the host names of all clients, with and without keys', async () => {
     const named = await startGateway({ ALLOWED_HOSTS: 'gateway.example, other.example' })
     const guarded = await startWithKeys({ ALLOWED_HOSTS: 'gateway.example' })
     for (const { url } of [named, guarded.gateway]) {
       const client = rawClient(url)
       after(client.close)
-      const ask = async (host: string) => (await client.send({ method: 'GET', path: '/health/live', headers: { host } })).status
-      assert.equal(await ask('Gateway.Example:8080'), 200)
-      assert.equal(await ask('evil.example'), 403)
+      const statusFor = async (host: string) =>
+        (await client.send({ method: 'GET', path: '/health/live', headers: { host } })).status
+      assert.equal(await statusFor('Gateway.Example:8080'), 200)
+      assert.equal(await statusFor('evil.example'), 403)
     }
   })
 
-  it('is anybody’s where everybody has a key', async () => {
+  it('any host name is accepted if AUTH is set and ALLOWED_HOSTS is not', async () => {
     const guarded = await startWithKeys()
     const client = rawClient(guarded.gateway.url)
     after(client.close)
@@ -174,8 +175,8 @@ describe('a name that leads to this machine', () => {
   })
 })
 
-describe('every answer', () => {
-  it('tells browsers to run nothing, guess nothing and show it nowhere', async () => {
+describe('security headers', () => {
+  it('every response tells browsers to run nothing, guess no type and allow no framing', async () => {
     const text = freshName('raw')
     await gateway.put(`/queues/${text}`).expect(201)
     gateway.cleanups.push(async () => gateway.delete(`/queues/${text}`))

@@ -1,4 +1,4 @@
-// Queues with a queue for their dead letters, and what these say of how they died.
+// Queues with a dead-letter queue, and the deaths that dead letters report.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -8,7 +8,7 @@ import { management } from '../support/management.js'
 
 const gateway = await startGateway()
 
-async function fresh(declaration: object): Promise<string> {
+async function queueWithDeadLetters(declaration: object): Promise<string> {
   const queue = await freshQueue(gateway, declaration)
   gateway.cleanups.push(async () => gateway.delete(`/queues/${queue}.dead`))
   return queue
@@ -22,10 +22,10 @@ async function receive(queue: string) {
   return messages[0]
 }
 
-describe('a queue with dead_letter', () => {
+describe('dead-letter queues', () => {
   for (const type of ['classic', 'quorum']) {
-    it(`has its dead letters in a queue of its own, and they tell how they died: ${type}`, async () => {
-      const queue = await fresh({ type, dead_letter: true })
+    it(`a ${type} queue with dead_letter gets a .dead queue, and its dead letters report their deaths`, async () => {
+      const queue = await queueWithDeadLetters({ type, dead_letter: true })
       await gateway.put(`/queues/${queue}`).send({ type, dead_letter: true }).expect(200)
       const { type: deadType, durable } = await management<{ type: string; durable: boolean }>(`queues/%2F/${queue}.dead`)
       assert.deepEqual([deadType, durable], [type, true])
@@ -47,14 +47,14 @@ describe('a queue with dead_letter', () => {
     })
   }
 
-  it('takes the queue for its dead letters that is there', async () => {
+  it('dead_letter uses an existing .dead queue', async () => {
     const name = freshName('queue')
     await gateway.put(`/queues/${name}.dead`).send({ type: 'quorum' }).expect(201)
     await gateway.put(`/queues/${name}`).send({ type: 'classic', dead_letter: true }).expect(201)
     for (const one of [name, `${name}.dead`]) await gateway.delete(`/queues/${one}`).expect(204)
   })
 
-  it('is refused where it contradicts itself', async () => {
+  it('contradictory or invalid uses of dead_letter are refused and declare nothing', async () => {
     for (const [name, body, pointer] of [
       [freshName(), { type: 'stream', dead_letter: true }, '/body/dead_letter'],
       [freshName(), { dead_letter: true, arguments: { 'x-dead-letter-exchange': '' } }, '/body/dead_letter'],
@@ -67,7 +67,7 @@ describe('a queue with dead_letter', () => {
     }
   })
 
-  it('wants rights on both', async () => {
+  it('dead_letter needs rights on both queues', async () => {
     const { client, gateway: own, admin } = await startWithKeys()
     const name = freshName('queue')
     const declare = (...rights: string[]) =>
@@ -84,8 +84,8 @@ describe('a queue with dead_letter', () => {
   })
 })
 
-describe('deaths', () => {
-  it('are not there where the header is somebody else’s', async () => {
+describe('deaths of messages', () => {
+  it('a message with an x-death header that is not in the format of RabbitMQ has no deaths', async () => {
     const queue = await freshQueue(gateway)
     for (const death of [
       'x',

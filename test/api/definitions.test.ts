@@ -1,4 +1,4 @@
-// What is defined, at several instances, with the real log between them.
+// Definitions shared by several instances through a RabbitMQ stream.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -18,13 +18,13 @@ const there = two.app.services.definitions
 const queues = async () => (await management<{ name: string }[]>(`queues/${vhost.name}`)).map(({ name }) => name)
 
 describe('definitions', () => {
-  it('declare nothing before there is one', async () => {
+  it('the stream of definitions is not declared before the first definition', async () => {
     await eventually(() => assert.ok(here.known && there.known))
     assert.ok(!(await queues()).includes(QUEUE))
     assert.deepEqual(here.list('colour'), [])
   })
 
-  it('are at the other instance within a second', async () => {
+  it('a definition reaches the other instance within a second', async () => {
     const seen: unknown[] = []
     there.watch('colour', (key, entry) => seen.push([key, entry?.value]))
     await here.put('colour', 'sky', 'blue')
@@ -43,7 +43,7 @@ describe('definitions', () => {
     assert.deepEqual(seen.at(-1), ['sky', undefined])
   })
 
-  it('are changed by one of many who expect the same', async () => {
+  it('only one of several conditional changes with the same expected revision succeeds', async () => {
     const wins = await Promise.all([here, there, here, there].map((at, n) => at.put('task', 'owner', n, { expected: 0 })))
     const winners = wins.filter((entry) => entry !== undefined)
     assert.equal(winners.length, 1)
@@ -54,13 +54,13 @@ describe('definitions', () => {
     assert.equal(await here.put('task', 'owner', 'late', { expected: winner!.revision }), undefined)
   })
 
-  it('tell what is not kept', async () => {
+  it('a broadcast reaches the other instance and not its sender', async () => {
     await here.broadcast('load', { busy: 3 })
     await eventually(() => assert.deepEqual(there.lastBroadcasts('load', 10_000)[0]?.value, { busy: 3 }))
-    assert.deepEqual(here.lastBroadcasts('load', 10_000), [], 'its own word is no news')
+    assert.deepEqual(here.lastBroadcasts('load', 10_000), [], 'the sender ignores its own broadcast')
   })
 
-  it('are there for an instance that starts, and after the connection was lost', async () => {
+  it('an instance has the definitions after it starts and after it reconnects', async () => {
     await here.put('colour', 'grass', 'green')
     const three = await startGateway(vhost.env)
     await eventually(() => assert.equal(three.app.services.definitions.get('colour', 'grass')?.value, 'green'))
@@ -72,7 +72,7 @@ describe('definitions', () => {
     await three.close()
   })
 
-  it('are made anew from memory where RabbitMQ lost the log', async () => {
+  it('the instances restore the definitions from memory after RabbitMQ lost the stream', async () => {
     await eventually(() => assert.equal(here.get('colour', 'snow')?.value, 'white'))
     await management(`queues/${vhost.name}/${QUEUE}`, { method: 'DELETE' })
     await eventually(async () => assert.ok((await queues()).includes(QUEUE)))
@@ -83,7 +83,7 @@ describe('definitions', () => {
     await four.close()
   })
 
-  it('are in a log that does not grow for ever: snapshots stand in it', async () => {
+  it('definitions and broadcasts both lead to snapshots, which bound the stream', async () => {
     const text = 'x'.repeat(20_000)
     const snapshots = async () => {
       const { messages } = await consume(QUEUE)
@@ -92,14 +92,14 @@ describe('definitions', () => {
     for (let n = 0; n < 130; n++) await here.put('colour', `c${n % 10}`, `${n} ${text}`)
     await eventually(async () => assert.ok((await snapshots()) >= 2))
     await eventually(() => assert.match(String(there.get('colour', 'c9')?.value), /^129 /))
-    // What is only said takes room in it as well.
+    // Broadcasts take space in the stream as well.
     const before = await snapshots()
     for (let n = 0; n < 130; n++) await here.broadcast('weather', `${n} ${text}`)
     await eventually(async () => assert.ok((await snapshots()) > before))
   })
 })
 
-/** Every record there is, read over AMQP: the gateway gives it to nobody. */
+/** All records, read over AMQP, since the gateway refuses access to them. */
 async function consume(queue: string): Promise<{ messages: string[] }> {
   const { connect } = await import('../../src/amqp/wire/amqplib.js')
   const connection = await connect(vhost.env.AMQP_URL)
@@ -120,8 +120,8 @@ async function consume(queue: string): Promise<{ messages: string[] }> {
   }
 }
 
-describe('the log of definitions', () => {
-  it('is nobody else to read, to write, or to change', async () => {
+describe('access to the stream of definitions', () => {
+  it('clients cannot read, write, bind or change the stream of definitions', async () => {
     const json = { 'content-type': 'application/json' }
     for (const [method, path, body] of [
       ['post', `/queues/${QUEUE}/messages`, 'x'],

@@ -1,4 +1,4 @@
-// Instances that settle each other's leases over HTTP: past everything that guards the door for clients, and nobody but them.
+// Instances that settle each other's leases over HTTP, at an endpoint for instances only, whatever the gateway asks of clients.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -12,21 +12,21 @@ import { createAuthority } from '../support/certificates.js'
 import { openapi } from '../support/contract.js'
 import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
 
-const ADVERTISE_SECRET = 'what instances share'
+const ADVERTISE_SECRET = 'shared by all instances'
 const authority = createAuthority()
 const { cert: TLS_CERT_FILE, key: TLS_KEY_FILE } = authority.issue('gateway')
 const keys = new KeyFile()
 const key = keys.add(['configure:*/*', 'write:*/*', 'read:*/*'])
 const witness = await startGateway()
 
-/** One that advertises where it listens. */
+/** A gateway that advertises its own URL. */
 async function advertising(env: Record<string, string> = {}): Promise<Gateway> {
   const PORT = String(await freePort())
   const scheme = env['TLS_CERT_FILE'] ? 'https' : 'http'
   return startGateway({ ADVERTISE_SECRET, PORT, ADVERTISE_URL: `${scheme}://127.0.0.1:${PORT}`, ...env })
 }
 
-/** A client with a key and a certificate for whoever asks for one. */
+/** A client that sends a key, and over TLS a certificate. */
 function clientOf({ url, app }: Gateway) {
   const { TLS_CERT_FILE: secure } = app.services.config
   const call = (method: 'get' | 'post', path: string) => {
@@ -53,23 +53,23 @@ async function counted(gateway: Gateway): Promise<Record<string, number>> {
   return Object.fromEntries([...lines].map(([, outcome, value]) => [outcome!, Number(value)]))
 }
 
-const DOORS: [what: string, owner: Record<string, string>, other?: Record<string, string>][] = [
-  ['that stands open', {}],
-  ['that wants a key', { AUTH: 'keys', API_KEYS_FILE: keys.path }],
-  // The one request is the receive.
-  ['that counts requests', { RATE_LIMIT: '1/h' }],
-  ['that knows its name', { ALLOWED_HOSTS: 'gateway.example' }],
-  ['that speaks TLS', { TLS_CERT_FILE, TLS_KEY_FILE }, { ADVERTISE_CA_FILE: authority.cert }],
+const ACCESS_CHECKS: [what: string, owner: Record<string, string>, other?: Record<string, string>][] = [
+  ['without authentication', {}],
+  ['that requires a key', { AUTH: 'keys', API_KEYS_FILE: keys.path }],
+  // The one allowed request is the receive.
+  ['with a rate limit', { RATE_LIMIT: '1/h' }],
+  ['with ALLOWED_HOSTS', { ALLOWED_HOSTS: 'gateway.example' }],
+  ['with TLS', { TLS_CERT_FILE, TLS_KEY_FILE }, { ADVERTISE_CA_FILE: authority.cert }],
   [
-    'that wants a certificate',
+    'that requires client certificates',
     { TLS_CERT_FILE, TLS_KEY_FILE, TLS_CLIENT_CA_FILE: authority.cert },
     { ADVERTISE_CA_FILE: authority.cert, TLS_CERT_FILE, TLS_KEY_FILE },
   ],
 ]
 
-describe('an instance', () => {
-  for (const [what, env, others = {}] of DOORS) {
-    it(`settles the leases of another one behind a door ${what}`, async () => {
+describe('leases of other instances over HTTP', () => {
+  for (const [what, env, others = {}] of ACCESS_CHECKS) {
+    it(`an instance settles the leases of an instance ${what}`, async () => {
       const [owner, other] = [await advertising(env), await advertising(others)]
       const client = clientOf(other)
       const queue = await freshQueue(witness)
@@ -87,12 +87,12 @@ describe('an instance', () => {
         ['acked', 'acked', 'nacked'],
       )
       assert.equal((await witness.get(`/queues/${queue}`)).body.message_count, 1)
-      // One request for all leases of a list, and not one through RabbitMQ.
+      // A bulk settle takes one request, and no request goes through RabbitMQ.
       assert.deepEqual(await counted(other), { answered: 7 })
     })
   }
 
-  it('is reached on the port for operations too', async () => {
+  it('an instance can advertise its port for operations', async () => {
     const port = await freePort()
     const owner = await startGateway({
       OPERATIONS_PORT: String(port),
@@ -106,20 +106,20 @@ describe('an instance', () => {
     assert.deepEqual(await counted(other), { answered: 1 })
   })
 
-  it('is asked through RabbitMQ by one that advertises nothing, and asks it so', async () => {
+  it('instances of which one advertises no URL reach each other through RabbitMQ', async () => {
     const [owner, plain] = [await advertising(), await startGateway()]
     const queue = await freshQueue(witness)
-    for (const [holder, asked] of [
+    for (const [holder, settler] of [
       [owner, plain],
       [plain, owner],
     ] as const) {
       const [lease] = await leasesOf(holder, queue, 1)
-      await asked.post(`/leases/${lease}/ack`).expect(204)
+      await settler.post(`/leases/${lease}/ack`).expect(204)
     }
     assert.deepEqual([await counted(owner), await counted(plain)], [{}, {}])
   })
 
-  it('is asked through RabbitMQ where the two have another secret, or trust another authority', async () => {
+  it('an instance falls back to RabbitMQ if the secrets differ or it does not trust the certificate', async () => {
     for (const [env, others, outcome] of [
       [{}, { ADVERTISE_SECRET: 'another' }, 'unanswered'],
       [{ TLS_CERT_FILE, TLS_KEY_FILE }, {}, 'unreachable'],
@@ -132,53 +132,53 @@ describe('an instance', () => {
   })
 })
 
-describe('the door for instances', () => {
+describe('the endpoint for instances', () => {
   const EPOCH = 'AAAAAAAAAAA'
   const commands = Buffer.from('{"commands":[]}')
-  const ours = new Signatures(ADVERTISE_SECRET)
-  const knock = (gateway: Gateway, signature: string | undefined, body: Buffer) => {
+  const signatures = new Signatures(ADVERTISE_SECRET)
+  const send = (gateway: Gateway, signature: string | undefined, body: Buffer) => {
     const test = supertest(gateway.url).post(INSTANCE_PATH).set('content-type', 'application/json')
     if (signature !== undefined) test.set(SIGNATURE, signature)
     return test.send(body.toString())
   }
 
-  it('is there only where an address is advertised, and in no document', async () => {
-    assert.equal((await knock(witness, ours.sign(EPOCH, commands), commands).expect(404)).body.code, 'not_found')
+  it('the endpoint for instances exists only with ADVERTISE_URL and is in no OpenAPI document', async () => {
+    assert.equal((await send(witness, signatures.sign(EPOCH, commands), commands).expect(404)).body.code, 'not_found')
     assert.ok(!(INSTANCE_PATH in openapi.paths))
     const { body } = await (await advertising()).get('/openapi.json').expect(200)
     assert.ok(!(INSTANCE_PATH in body.paths))
   })
 
-  it('is shut to everybody who does not have the secret, and to what is old or was changed', async () => {
+  it('a request with a missing, wrong, old or mismatched signature is refused with 401', async () => {
     const gateway = await advertising()
     const other = Buffer.from('{"commands":[ ]}')
     for (const [signature, body] of [
       [undefined, commands],
       ['nonsense', commands],
       [new Signatures('guess').sign(EPOCH, commands), commands],
-      [ours.sign(EPOCH, commands, Date.now() - 61_000), commands],
-      [ours.sign(EPOCH, commands), other],
-      [ours.sign(EPOCH, commands), Buffer.of()],
+      [signatures.sign(EPOCH, commands, Date.now() - 61_000), commands],
+      [signatures.sign(EPOCH, commands), other],
+      [signatures.sign(EPOCH, commands), Buffer.of()],
     ] as const) {
-      const { body: problem, headers } = await knock(gateway, signature, body).expect(401)
+      const { body: problem, headers } = await send(gateway, signature, body).expect(401)
       assert.equal(problem.code, 'unauthorized')
       assert.ok(headers['www-authenticate'])
       assert.equal(headers[SIGNATURE], undefined)
     }
   })
 
-  it('refuses strangers before it reads what they send, and instances that send too much', async () => {
+  it('an unsigned request is refused before its body is read, and an oversized signed one with 413', async () => {
     const gateway = await advertising()
     const large = Buffer.alloc(3 * 1024 * 1024, ' ')
-    await knock(gateway, undefined, large).expect(401)
-    assert.equal((await knock(gateway, ours.sign(EPOCH, large), large).expect(413)).body.code, 'message_too_large')
+    await send(gateway, undefined, large).expect(401)
+    assert.equal((await send(gateway, signatures.sign(EPOCH, large), large).expect(413)).body.code, 'message_too_large')
   })
 
-  it('says nothing of epochs that are not its own', async () => {
+  it('a request for the epoch of another instance gets an empty signed response', async () => {
     const gateway = await advertising()
-    const signature = ours.sign(EPOCH, commands)
-    const { text, headers } = await knock(gateway, signature, commands).expect(200)
+    const signature = signatures.sign(EPOCH, commands)
+    const { text, headers } = await send(gateway, signature, commands).expect(200)
     assert.equal(text, '')
-    assert.ok(ours.isAnswer(signature, Buffer.of(), headers[SIGNATURE]))
+    assert.ok(signatures.isAnswer(signature, Buffer.of(), headers[SIGNATURE]))
   })
 })

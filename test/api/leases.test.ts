@@ -1,4 +1,4 @@
-// What becomes of a lease.
+// The life of a lease: settled, extended, expired or gone, at the instance that holds it or at another.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -18,8 +18,8 @@ const code = async (path: string, status: number, body?: object) => {
   return (await (body ? request.send(body) : request).expect(status)).body.code
 }
 
-describe('a lease', () => {
-  it('can be looked at while it is open', async () => {
+describe('leases', () => {
+  it('an open lease can be looked up and a settled one is answered with 410', async () => {
     const queue = await freshQueue(gateway)
     const { id, expires_at } = await lease(queue, '&lease=10s')
     const { body } = await gateway.get(`/leases/${id}`).expect(200)
@@ -31,7 +31,7 @@ describe('a lease', () => {
     await gateway.get(`/leases/${id}`).expect(410)
   })
 
-  it('is settled once: the same again is 204, another way 409', async () => {
+  it('a repeated settlement is answered with 204 and a different one with 409', async () => {
     const queue = await freshQueue(gateway)
     const { id } = await lease(queue)
     await gateway.post(`/leases/${id}/ack`).expect(204)
@@ -40,7 +40,7 @@ describe('a lease', () => {
     assert.equal(await code(`/leases/${id}/extend`, 409), 'already_settled')
   })
 
-  it('has one effect when many settle it at the same moment', async () => {
+  it('concurrent settlements of a lease have one effect', async () => {
     const queue = await freshQueue(gateway)
     const { id } = await lease(queue)
     const answers = await Promise.all(
@@ -49,11 +49,11 @@ describe('a lease', () => {
     const done = new Set(answers.filter(([, status]) => status === 204).map(([op]) => op))
     assert.equal(done.size, 1)
     assert.ok(answers.every(([op, status]) => status === (done.has(op) ? 204 : 409)))
-    const left = await receive(queue, '?wait=300ms')
-    assert.equal(left.length, done.has('nack') ? 1 : 0)
+    const remaining = await receive(queue, done.has('nack') ? '?wait=10s' : '?wait=300ms')
+    assert.equal(remaining.length, done.has('nack') ? 1 : 0)
   })
 
-  it('gives the message back to its queue by nack', async () => {
+  it('a nack requeues the message', async () => {
     const queue = await freshQueue(gateway)
     const { id } = await lease(queue)
     await gateway.post(`/leases/${id}/nack`).expect(204)
@@ -61,7 +61,7 @@ describe('a lease', () => {
     assert.equal(again.redelivered, true)
   })
 
-  it('gives it to the dead-letter exchange with requeue false', async () => {
+  it('a nack without requeue dead-letters the message', async () => {
     const dead = await freshQueue(gateway)
     const queue = await freshQueue(gateway, { arguments: { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead } })
     const { id } = await lease(queue)
@@ -71,7 +71,7 @@ describe('a lease', () => {
     assert.deepEqual(await receive(queue), [])
   })
 
-  it('is requeued within a second of its end, not before', async () => {
+  it('the message of an expired lease is requeued within a second, not earlier', async () => {
     const queue = await freshQueue(gateway)
     const { expires_at } = await lease(queue, '&lease=1s')
     const [again] = await receive(queue, '?wait=5s')
@@ -80,7 +80,7 @@ describe('a lease', () => {
     assert.ok(late >= 0 && late < 1000, `${late} ms late`)
   })
 
-  it('lasts longer when it is extended', async () => {
+  it('an extended lease keeps its message beyond the first expiry', async () => {
     const queue = await freshQueue(gateway)
     const { id } = await lease(queue, '&lease=1s')
     const { body } = await gateway.post(`/leases/${id}/extend`).send({ lease: '1m' }).expect(200)
@@ -92,7 +92,7 @@ describe('a lease', () => {
     assert.ok(Math.abs(Date.parse(same.body.expires_at) - Date.now() - 40_000) < 2000)
   })
 
-  it('never outlives the broker’s consumer timeout', async () => {
+  it('a lease cannot be extended beyond the consumer timeout of RabbitMQ', async () => {
     const queue = await freshQueue(gateway)
     const { id, expires_at } = await lease(queue)
     assert.equal(await code(`/leases/${id}/extend`, 409, { lease: '30m' }), 'max_lease_exceeded')
@@ -102,7 +102,7 @@ describe('a lease', () => {
     assert.equal(body.code, 'invalid_request')
   })
 
-  it('is 404 where no lease ever had the id, and 410 where one had', async () => {
+  it('a lease id that the gateway never issued is answered with 404', async () => {
     const queue = await freshQueue(gateway)
     const { id } = await lease(queue)
     const other = `${id.slice(0, -1)}${id.endsWith('A') ? 'B' : 'A'}`
@@ -111,7 +111,7 @@ describe('a lease', () => {
     await gateway.post(`/leases/${id}/nack`).expect(204)
   })
 
-  it('is over when its queue is deleted', async () => {
+  it('a lease is gone when its queue is deleted', async () => {
     const queue = freshName()
     await gateway.put(`/queues/${queue}`).expect(201)
     const { id } = await lease(queue)
@@ -119,7 +119,7 @@ describe('a lease', () => {
     assert.equal(await code(`/leases/${id}/ack`, 410), 'lease_gone')
   })
 
-  it('is settled, extended and given back with many others in one call', async () => {
+  it('a bulk settle acks, nacks and extends leases with one result each, and accepts up to 1000', async () => {
     const queue = await freshQueue(gateway)
     for (let i = 0; i < 6; i++) await publish(queue, `task ${i}`)
     const ids = (await receive(queue, '?max=6')).map((message: { lease: { id: string } }) => message.lease.id)
@@ -152,8 +152,8 @@ describe('a lease', () => {
   })
 })
 
-describe('a lease of another instance', () => {
-  it('is settled, extended and looked at through any', async () => {
+describe('leases of other instances', () => {
+  it('a lease can be looked up, extended and settled at any instance', async () => {
     const other = await startGateway()
     const queue = await freshQueue(gateway)
     const { id } = await lease(queue)
@@ -165,7 +165,7 @@ describe('a lease of another instance', () => {
     assert.equal(await code(`/leases/${id}/nack`, 409), 'already_settled')
   })
 
-  it('is gone when that instance is gone', async () => {
+  it('the leases of a stopped instance are gone and their messages requeued', async () => {
     const other = await startGateway()
     const queue = await freshQueue(gateway)
     await publish(queue)

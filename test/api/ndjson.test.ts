@@ -1,4 +1,4 @@
-// NDJSON: any number of messages in one request, published and confirmed as they come, a result line each.
+// NDJSON uploads: any number of messages in one request, published as they arrive, with one result line for each.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -19,8 +19,8 @@ async function post(queue: string, body: string | Buffer) {
   return whole()
 }
 
-describe('a line', () => {
-  it('is a message, whatever ends it and whatever is between them', async () => {
+describe('lines of an NDJSON upload', () => {
+  it('each line is a message, with any line ending and blank lines between', async () => {
     const queue = await freshQueue(gateway)
     const body = '{"payload": 1}\r\n\n  \n{"payload": "zwei\\n🐇", "id": "b"}\n\t {"payload": 3.10} \r\n{"payload": "no end"}'
     const { status, results, totals } = await post(queue, body)
@@ -41,7 +41,7 @@ describe('a line', () => {
     )
   })
 
-  it('comes in pieces of any size, in the middle of a character too', async () => {
+  it('a line may arrive in single bytes, split inside characters', async () => {
     const queue = await freshQueue(gateway)
     const { outgoing, whole } = upload(queue)
     for (const byte of Buffer.from('{"payload": "ü🐇"}\n{"payload": "ß"}\n')) outgoing.write(Buffer.of(byte))
@@ -54,7 +54,7 @@ describe('a line', () => {
     )
   })
 
-  it('that is bad fails alone', async () => {
+  it('an invalid line fails alone', async () => {
     const queue = await freshQueue(gateway)
     const bad = [
       ['not JSON', 'invalid_message'],
@@ -78,7 +78,7 @@ describe('a line', () => {
     assert.equal(await count(queue), bad.length)
   })
 
-  it('that is no UTF-8 is bad: nothing is stored that nobody wrote', async () => {
+  it('a line that is not UTF-8 is invalid instead of being published with replacement characters', async () => {
     const queue = await freshQueue(gateway)
     const bytes = Buffer.concat([
       Buffer.from('{"payload": "'),
@@ -96,7 +96,7 @@ describe('a line', () => {
     assert.equal((await gateway.get(`/queues/${queue}/messages?ack=auto`).expect(200)).body.messages[0].payload, 'ÿþ')
   })
 
-  it('that is bad comes back with the id that it has', async () => {
+  it('the result of an invalid line carries its id', async () => {
     const queue = await freshQueue(gateway)
     const { results } = await post(queue, '{"id": "a", "payload": 1, "x": 1}\n{"id": 5}\n{"payload": 1, "id": "c"}\n')
     assert.deepEqual(
@@ -109,13 +109,13 @@ describe('a line', () => {
     )
   })
 
-  it('of blanks alone is none, however long', async () => {
+  it('a line of white space is ignored, whatever its length', async () => {
     const queue = await freshQueue(gateway)
     const { totals } = await post(queue, `${' '.repeat(500)}\n${'\t'.repeat(100)}\r\n{"payload": 1}`)
     assert.deepEqual(totals, { published: 1, failed: 0 })
   })
 
-  it('that never ends is one bad message', async () => {
+  it('an endless line is one invalid message', async () => {
     const queue = await freshQueue(gateway)
     const { outgoing, whole } = upload(queue)
     outgoing.write('{"payload": "before"}\n{"payload": "')
@@ -128,15 +128,15 @@ describe('a line', () => {
   })
 })
 
-describe('an upload', () => {
-  it('of nothing has no results', async () => {
+describe('NDJSON uploads', () => {
+  it('an empty upload has no results', async () => {
     const queue = await freshQueue(gateway)
     for (const body of ['', '\n', '\r\n \n']) {
       assert.deepEqual(await post(queue, body), { status: 200, results: [], totals: { published: 0, failed: 0 } })
     }
   })
 
-  it('has the result of each line as soon as it is known, however slowly lines come', async () => {
+  it('the result of a line is sent before the next line arrives', async () => {
     const queue = await freshQueue(gateway)
     const { outgoing, until, whole } = upload(queue)
     for (let n = 0; n < 5; n++) {
@@ -150,7 +150,7 @@ describe('an upload', () => {
     assert.deepEqual((await whole()).totals, { published: 5, failed: 0 })
   })
 
-  it('to an exchange is routed line by line, and says what no queue took', async () => {
+  it('an upload to an exchange routes each line by its own key and reports unroutable ones', async () => {
     const [queue, exchange] = [await freshQueue(gateway), freshName('exchange')]
     await gateway.put(`/exchanges/${exchange}`).send({ type: 'topic' }).expect(201)
     gateway.cleanups.push(async () => gateway.delete(`/exchanges/${exchange}`))
@@ -169,7 +169,7 @@ describe('an upload', () => {
     assert.deepEqual(totals, { published: 2, failed: 1 })
   })
 
-  it('to a queue that is deleted meanwhile says so of every line after that', async () => {
+  it('lines after the deletion of the queue are reported as unroutable', async () => {
     const queue = await freshQueue(gateway)
     const { outgoing, until, whole } = upload(queue)
     outgoing.write('{"payload": 1}\n')
@@ -188,7 +188,7 @@ describe('an upload', () => {
     assert.deepEqual(totals, { published: 1, failed: 2 })
   })
 
-  it('beside others waits its turn: none of its messages is refused for want of room', { timeout: 60_000 }, async () => {
+  it('parallel uploads beyond PUBLISH_BUFFER wait instead of being refused', { timeout: 60_000 }, async () => {
     const queue = await freshQueue(gateway)
     const line = `{"payload": "${'x'.repeat(700_000)}"}\n`
     const uploads = Array.from({ length: 4 }, () => upload(queue))
@@ -200,7 +200,7 @@ describe('an upload', () => {
     for (const totals of await Promise.all(all)) assert.deepEqual(totals, { published: 20, failed: 0 })
   })
 
-  it('is answered in order while it goes on', async () => {
+  it('thousands of lines are answered in order while the upload continues', async () => {
     const queue = await freshQueue(gateway)
     const { outgoing, until, whole } = upload(queue)
     const written = 2500
@@ -219,7 +219,7 @@ describe('an upload', () => {
     assert.equal(await count(queue), 2 * written)
   })
 
-  it('whose sender goes away half-way leaves what was confirmed, and no more is published', async () => {
+  it('an aborted upload leaves its confirmed messages, in order and without gaps, and publishes no more', async () => {
     const queue = await freshQueue(gateway)
     const { outgoing, answered, results, until } = upload(queue)
     for (let n = 0; n < 3000; n++) outgoing.write(`{"payload": ${n}}\n`)
@@ -228,7 +228,8 @@ describe('an upload', () => {
     outgoing.destroy()
     ;(await answered).destroy()
     const confirmed = results().length
-    // Its publishes end: the count stands still, and holds all that was answered, in order and without a gap.
+    await eventually(async () => assert.match((await gateway.get('/metrics')).text, /^gateway_batches_open 0$/m))
+    // Once its publishes have ended, the count stays the same and includes every confirmed message.
     let last = -1
     await eventually(async () => {
       const now = await count(queue)
@@ -244,7 +245,7 @@ describe('an upload', () => {
     assert.equal(await count(queue), 0)
   })
 
-  it('harms nobody who publishes beside it', async () => {
+  it('an upload with invalid lines does not affect other publishers or the broker connections', async () => {
     const [queue, other] = [await freshQueue(gateway), await freshQueue(gateway)]
     const before = await allConnections()
     const { outgoing, whole } = upload(queue)

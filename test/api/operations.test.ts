@@ -1,19 +1,20 @@
-// Health, metrics, and what every response has.
+// Health, metrics, request ids and the separate port for operations.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { startWithKeys } from '../support/access.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
 
 const gateway = await startGateway()
 
 describe('operations', () => {
-  it('tells life and readiness', async () => {
+  it('a connected gateway is live and ready', async () => {
     await gateway.get('/health/live').expect(200, { status: 'live' })
     await gateway.get('/health/ready').expect(200, { status: 'ready' })
     await gateway.call('head', '/health/ready').expect(200)
   })
 
-  it('is not ready, and receives nothing, while it drains', async () => {
+  it('a draining gateway is not ready, ends waiting receives, refuses new ones and still settles leases', async () => {
     const other = await startGateway()
     const queue = await freshQueue(other)
     await other.post(`/queues/${queue}/messages`).send('x').expect(201)
@@ -23,12 +24,12 @@ describe('operations', () => {
     while (other.app.services.receiver.waiting === 0) await new Promise((resolve) => setImmediate(resolve))
     other.app.services.drain()
     assert.deepEqual(await answered, { messages: [] })
-    assert.equal((await other.get('/health/ready').expect(503)).body.reason, 'shutting down')
+    assert.match((await other.get('/health/ready').expect(503)).body.reason, /shut/)
     assert.equal((await other.get(`/queues/${queue}/messages`).expect(503)).body.code, 'shutting_down')
     await other.post(`/leases/${message.lease.id}/ack`).expect(204)
   })
 
-  it('shows metrics', async () => {
+  it('the metrics show publishes, leases, broker connections and requests', async () => {
     const queue = await freshQueue(gateway)
     await gateway.post(`/queues/${queue}/messages`).send('x').expect(201)
     await gateway.post('/queues/nowhere/messages').send('x').expect(404)
@@ -48,7 +49,7 @@ describe('operations', () => {
     assert.match(await read(), /^gateway_leases_ended_total\{outcome="acked"\} 1$/m)
   })
 
-  it('can go without metrics and docs', async () => {
+  it('METRICS=off and DOCS=off remove the metrics and the docs', async () => {
     const bare = await startGateway({ METRICS: 'off', DOCS: 'off' })
     for (const path of ['/metrics', '/docs', '/openapi.json']) {
       const response = await fetch(bare.url + path)
@@ -57,11 +58,36 @@ describe('operations', () => {
     }
   })
 
-  it('takes the client’s request id where it is one', async () => {
+  it('a valid request id of the client appears in the response and the problem', async () => {
     const own = await gateway.get('/nowhere').set('x-request-id', 'job-42.a_b').expect(404)
     assert.equal(own.headers['x-request-id'], 'job-42.a_b')
     assert.equal(own.body.request_id, 'job-42.a_b')
     const made = await gateway.get('/nowhere').set('x-request-id', 'not an id').expect(404)
     assert.match(made.headers['x-request-id']!, /^[0-9a-f-]{36}$/)
+  })
+})
+
+describe('OPERATIONS_PORT', () => {
+  it('the port for operations serves health and metrics only, and the main port no longer serves metrics', async () => {
+    const { gateway, file, clientOf } = await startWithKeys({ OPERATIONS_PORT: '0' })
+    const key = file.add(['read:*/*'])
+    clientOf(key)
+    await gateway.app.operations!.listen({ host: '127.0.0.1', port: 0 })
+    const address = gateway.app.operations!.server.address() as { port: number }
+    const get = async (path: string) => {
+      const response = await fetch(`http://127.0.0.1:${address.port}${path}`)
+      return { status: response.status, text: await response.text() }
+    }
+    assert.equal((await get('/health/live')).status, 200)
+    assert.equal((await get('/health/ready')).status, 200)
+    assert.match((await get('/metrics')).text, /gateway_leases_open/)
+    for (const path of ['/queues/q', '/docs', '/openapi.json', '/']) {
+      const { status, text } = await get(path)
+      assert.equal(status, 404)
+      assert.equal(JSON.parse(text).code, 'not_found')
+    }
+    const onMainPort = await fetch(`${gateway.url}/metrics`, { headers: { authorization: `Bearer ${key}` } })
+    assert.equal(onMainPort.status, 404)
+    await gateway.get('/health/live').expect(200)
   })
 })

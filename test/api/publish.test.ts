@@ -1,4 +1,4 @@
-// Publishing tells the truth: each message its own answer, whatever others do at the same time.
+// Publishing single messages: each response tells what happened to its own message, whatever others publish at the same time.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -7,7 +7,7 @@ import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 import { management } from '../support/management.js'
 
 const gateway = await startGateway()
-const drain = async (queue: string) => {
+const receiveAll = async (queue: string) => {
   const all: { payload: unknown; properties: Record<string, unknown> }[] = []
   for (;;) {
     const { body } = await gateway.get(`/queues/${queue}/messages?ack=auto&max=1000`).expect(200)
@@ -16,19 +16,19 @@ const drain = async (queue: string) => {
   }
 }
 
-/** Every connection of this very gateway, as the broker names it. */
+/** The connections of this process, by RabbitMQ's names. */
 const connections = async () => {
   const all = await management<{ name: string; user_provided_name?: string }[]>('connections')
   return all.filter((one) => one.user_provided_name?.includes(`:${process.pid} `)).map(({ name }) => name)
 }
 
 describe('publishing', () => {
-  it('answers 404 for a queue that is not there, and stores nothing', async () => {
+  it('a publish to a missing queue is answered with 404', async () => {
     const { body } = await gateway.post(`/queues/${freshName()}/messages`).send('x').expect(404)
     assert.equal(body.code, 'queue_not_found')
   })
 
-  it('says whether an exchange routed the message, and 404 with mandatory', async () => {
+  it('a publish to an exchange reports whether it was routed, and with mandatory is answered with 404 if not', async () => {
     const exchange = freshName('exchange')
     await gateway.put(`/exchanges/${exchange}`).send({ type: 'fanout' }).expect(201)
     const free = await gateway.post(`/exchanges/${exchange}/messages`).send('x').expect(201)
@@ -44,7 +44,7 @@ describe('publishing', () => {
     assert.equal(gone.body.code, 'exchange_not_found')
   })
 
-  it('answers 404 for an exchange that somebody else deleted meanwhile', async () => {
+  it('a publish to an exchange that another client deleted is answered with 404', async () => {
     const exchange = freshName('exchange')
     await gateway.put(`/exchanges/${exchange}`).send({ type: 'fanout' }).expect(201)
     await gateway.post(`/exchanges/${exchange}/messages`).send('x').expect(201)
@@ -53,31 +53,31 @@ describe('publishing', () => {
     assert.equal(body.code, 'exchange_not_found')
   })
 
-  it('reaches a queue through the default exchange by its name', async () => {
+  it('the default exchange routes to the queue named by the routing key', async () => {
     const queue = await freshQueue(gateway)
     await gateway.post(`/exchanges/amq.default/messages?routing_key=${queue}`).send('x').expect(201)
-    assert.equal((await drain(queue)).length, 1)
+    assert.equal((await receiveAll(queue)).length, 1)
   })
 
-  it('puts a message id on a message that has none, and keeps the one it has', async () => {
+  it('a message without a message id gets one and a given id is kept', async () => {
     const queue = await freshQueue(gateway)
     const { body } = await gateway.post(`/queues/${queue}/messages`).send('a').expect(201)
     const own = await gateway.post(`/queues/${queue}/messages`).set('amqp-message-id', 'order-1').send('b').expect(201)
     assert.equal(own.body.message_id, 'order-1')
     assert.deepEqual(
-      (await drain(queue)).map(({ properties }) => properties['message_id']),
+      (await receiveAll(queue)).map(({ properties }) => properties['message_id']),
       [body.message_id, 'order-1'],
     )
   })
 
-  it('answers 202 without a word on routing where no confirm is wanted', async () => {
+  it('a publish without confirm is answered with 202 and the message id only', async () => {
     const queue = await freshQueue(gateway)
     const { body } = await gateway.post(`/queues/${queue}/messages?confirm=false`).send('x').expect(202)
     assert.deepEqual(Object.keys(body), ['message_id'])
     await eventually(async () => assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 1))
   })
 
-  it('does not take a copy by CC for the queue itself', async () => {
+  it('a publish to a missing queue is answered with 404 and copied nowhere, even if CC names an existing queue', async () => {
     const copy = await freshQueue(gateway)
     const { body } = await gateway
       .post(`/queues/${freshName()}/messages`)
@@ -85,10 +85,10 @@ describe('publishing', () => {
       .send('x')
       .expect(404)
     assert.equal(body.code, 'queue_not_found')
-    assert.equal((await drain(copy)).length, 0)
+    assert.equal((await receiveAll(copy)).length, 0)
   })
 
-  it('is rejected by a full queue as retryable', async () => {
+  it('a publish that a full queue rejects is answered with a retryable 503', async () => {
     const queue = await freshQueue(gateway, { arguments: { 'x-max-length': 1, 'x-overflow': 'reject-publish' } })
     await gateway.post(`/queues/${queue}/messages`).send('a').expect(201)
     const { body, headers } = await gateway.post(`/queues/${queue}/messages`).send('b').expect(503)
@@ -97,7 +97,7 @@ describe('publishing', () => {
     assert.ok(Number(headers['retry-after']) > 0)
   })
 
-  it('carries trace headers and CloudEvents both ways', async () => {
+  it('trace headers and CloudEvents attributes are published and received', async () => {
     const queue = await freshQueue(gateway)
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     await gateway
@@ -109,11 +109,11 @@ describe('publishing', () => {
     assert.equal(raw.headers['traceparent'], traceparent)
     assert.equal(raw.headers['baggage'], 'a=1')
     assert.equal(raw.headers['ce-type'], 'order.made')
-    const [message] = await drain(queue)
+    const [message] = await receiveAll(queue)
     assert.equal((message!.properties['headers'] as Record<string, string>)['cloudEvents:source'], '/shop')
   })
 
-  it('answers a thousand concurrent publishes each with its own truth', async () => {
+  it('a thousand concurrent publishes, some invalid, each get the response to their own message', async () => {
     const queue = await freshQueue(gateway)
     const before = await eventually(async () => {
       const found = await connections()
@@ -172,14 +172,14 @@ describe('publishing', () => {
         assert.equal(body.code, code, JSON.stringify(headers))
       })
     }
-    // All at once, but for the sockets of this machine.
+    // 200 at a time, to spare the machine's sockets.
     const queued = [...jobs]
     await Promise.all(
       Array.from({ length: 200 }, async () => {
         for (let job = queued.shift(); job; job = queued.shift()) await job()
       }),
     )
-    const stored = (await drain(queue)).map(({ properties }) => properties['message_id'])
+    const stored = (await receiveAll(queue)).map(({ properties }) => properties['message_id'])
     assert.equal(stored.length, good)
     assert.equal(new Set(stored).size, good)
     assert.deepEqual((await connections()).sort(), before.sort())

@@ -1,4 +1,4 @@
-// RabbitMQ streams: read from an offset, and resumed exactly where a connection broke off.
+// RabbitMQ streams: read from an offset, and resumed exactly at the point where a connection was lost.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -19,8 +19,8 @@ async function publish(queue: string, count: number, from = 0): Promise<void> {
 const open = (queue: string, query = '', headers: Record<string, string> = {}) =>
   openStream(`${gateway.url}/queues/${queue}/stream${query}`, headers)
 
-describe('a RabbitMQ stream', () => {
-  it('is read from the first message, an offset, or the next one; events have their offsets for ids', async () => {
+describe('reading RabbitMQ streams', () => {
+  it('a stream is read from first, last, next or an offset, and the event ids are the offsets', async () => {
     const queue = await freshQueue(gateway, { type: 'stream' })
     await publish(queue, 50)
     for (const [query, from] of [
@@ -59,12 +59,11 @@ describe('a RabbitMQ stream', () => {
     )
   })
 
-  it('is read from a time', async () => {
+  it('a stream is read from a time', async () => {
     const queue = await freshQueue(gateway, { type: 'stream' })
     await publish(queue, 5)
-    // A stream knows the time of its chunks, in whole seconds to AMQP.
-    const between = await new Promise<string>((resolve) => setTimeout(() => resolve(new Date().toISOString()), 2100))
-    await new Promise((resolve) => setTimeout(resolve, 1100))
+    // RabbitMQ finds chunks by their time, and AMQP has whole seconds: the second chunk is in a later one than the first.
+    const between = await new Promise<string>((resolve) => setTimeout(() => resolve(new Date().toISOString()), 1100))
     await publish(queue, 5, 5)
     const stream = await open(queue, `?offset=${encodeURIComponent(between)}`)
     assert.deepEqual(
@@ -75,7 +74,7 @@ describe('a RabbitMQ stream', () => {
     assert.equal((await all.until(10)).length, 10)
   })
 
-  it('takes nothing away: every reader has all', async () => {
+  it('every reader of a stream gets all messages', async () => {
     const queue = await freshQueue(gateway, { type: 'stream' })
     await publish(queue, 200)
     const readers = await Promise.all([0, 1, 2].map(() => open(queue, '?offset=first')))
@@ -87,7 +86,7 @@ describe('a RabbitMQ stream', () => {
     }
   })
 
-  it('is resumed after the last event seen, each of 10,000 exactly once, however often it breaks', {
+  it('a client that reconnects with Last-Event-ID reads each of 10,000 messages exactly once', {
     timeout: 120_000,
   }, async () => {
     const queue = await freshQueue(gateway, { type: 'stream' })
@@ -101,7 +100,7 @@ describe('a RabbitMQ stream', () => {
       await eventually(() => assert.ok(stream.events().length >= Math.min(1234, 10_000 - seen.length)))
       stream.leave()
       await stream.ended
-      // Whatever was cut off in the middle of an event was not seen.
+      // An incomplete last event does not count.
       const events = stream.events()
       seen.push(...events.map(({ data }) => JSON.parse(data).payload as number))
       lastEventId = events.at(-1)!.id
@@ -109,7 +108,7 @@ describe('a RabbitMQ stream', () => {
     assert.deepEqual(seen, numbers(10_000))
   })
 
-  it('goes on from the offset after the last one that an id can name', async () => {
+  it('Last-Event-ID takes precedence over the offset in the query', async () => {
     const queue = await freshQueue(gateway, { type: 'stream' })
     await publish(queue, 3)
     const stream = await open(queue, '?offset=first', { 'last-event-id': '1' })
@@ -118,8 +117,8 @@ describe('a RabbitMQ stream', () => {
   })
 })
 
-describe('a bad offset', () => {
-  it('is a 400, and never reaches the broker', async () => {
+describe('invalid offsets', () => {
+  it('an invalid offset or Last-Event-ID is refused with 400 and never reaches RabbitMQ', async () => {
     const queue = await freshQueue(gateway, { type: 'stream' })
     const before = await allConnections()
     const bad = ['', '-1', '1.5', 'x', 'FIRST', '9223372036854775808', '99999999999999999999', '2026-13-01T00:00:00Z']
@@ -136,7 +135,7 @@ describe('a bad offset', () => {
     assert.deepEqual(await brokerConnections(), before)
   })
 
-  it('and any other is a 400 for a queue that is no stream', async () => {
+  it('an offset or Last-Event-ID for a queue that is not a stream is refused with 400', async () => {
     for (const type of ['classic', 'quorum']) {
       const queue = await freshQueue(gateway, { type })
       for (const offset of ['first', '5', '2026-01-01T00:00:00Z']) {
@@ -148,7 +147,7 @@ describe('a bad offset', () => {
     }
   })
 
-  it('is not needed to be told that receiving is not for streams', async () => {
+  it('a receive from a stream is answered with stream_queue', async () => {
     const queue = await freshQueue(gateway, { type: 'stream' })
     assert.equal((await gateway.get(`/queues/${queue}/messages`).expect(409)).body.code, 'stream_queue')
   })

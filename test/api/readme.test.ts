@@ -1,5 +1,5 @@
-// The shell blocks of the README and the API guide, run as a reader would paste them. What stands below a block as `json` or
-// `text` has to be what it prints, white space aside, with `…` for anything. A block marked `sh problem` shows an error.
+// The shell blocks of the README and the API guide, run in order as a reader would paste them. A `json` or `text` block below
+// one is its expected output, apart from white space; `…` stands for any text. A block marked `sh problem` shows an error.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -11,7 +11,7 @@ import { eventually } from '../support/eventually.js'
 import { AMQP_URL, freshName, startGateway } from '../support/gateway.js'
 import { management } from '../support/management.js'
 
-// A vhost of their own: the names in the documents are everybody's.
+// A separate vhost, since the documents use common names.
 const vhost = freshName('readme')
 await management(`vhosts/${vhost}`, { method: 'PUT' })
 const user = encodeURIComponent(decodeURIComponent(new URL(AMQP_URL).username) || 'guest')
@@ -31,7 +31,7 @@ interface Block {
   line: number
   code: string
   showsAnError: boolean
-  /** What it prints, where the document says so. */
+  /** The expected output, if the document shows it. */
   prints: string | undefined
 }
 
@@ -56,8 +56,8 @@ function blocksOf(file: string): Block[] {
   })
 }
 
-// One shell for all blocks, as the reader has: variables live on. curl fails here where HTTP does, and says which call it was;
-// in a block that shows an error it has to.
+// One shell runs all blocks, as for the reader, so that variables persist. Here curl fails on an HTTP error and names the call;
+// in a block that shows an error it must fail.
 const PRELUDE = `set -e
 curl() {
   status=0
@@ -96,25 +96,25 @@ const documents = await Promise.all(
 
 for (const { file, blocks, outputs, errors, code } of documents) {
   describe(file, () => {
-    it('has shell blocks that all work as pasted, in order', () => {
+    it(`the shell blocks of ${file} all run in order`, () => {
       assert.ok(blocks.length > 10, `${blocks.length} blocks`)
       assert.equal(errors, '')
       assert.equal(code, 0)
       assert.equal(outputs.length, blocks.length)
     })
 
-    it('says what they print', () => {
+    it(`the shell blocks of ${file} print the shown output`, () => {
       assert.ok(blocks.filter(({ prints }) => prints).length > 5)
       for (const [index, { line, prints }] of blocks.entries()) {
         const output = (outputs[index] ?? '').replace(/\s/g, '')
-        if (prints !== undefined) assert.match(output, pattern(prints), `the block in line ${line} prints something else`)
+        if (prints !== undefined) assert.match(output, pattern(prints), `the block in line ${line} prints other output`)
       }
     })
 
-    it('calls the gateway with curl alone', () => {
+    it(`the shell blocks of ${file} need only a POSIX shell and curl`, () => {
       for (const { line, code } of blocks) {
         assert.doesNotMatch(code, /\b(jq|python3?|bash)\b|\[\[/, `the block in line ${line} needs more than a shell and curl`)
-        for (const url of code.matchAll(/(?<!["\S])http:\S*[?&]\S*/g)) assert.fail(`${url} in line ${line} has to be quoted`)
+        for (const url of code.matchAll(/(?<!["\S])http:\S*[?&]\S*/g)) assert.fail(`${url} in line ${line} must be quoted`)
       }
     })
   })
@@ -128,26 +128,26 @@ describe('the work queue in the README', () => {
     return outputs[index]!
   }
 
-  it('brings Hello World! from a publish to a receive', () => {
+  it('the README receives the Hello World! that it published', () => {
     assert.match(outputOf('MESSAGE=$(curl'), /"payload":"Hello World!"/)
   })
 
-  it('gives each of two waiting workers a task', () => {
+  it('each of two waiting workers in the README receives a task', () => {
     const output = outputOf('wait $ONE $TWO')
     assert.match(output, /"payload":"task 1"/)
     assert.match(output, /"payload":"task 2"/)
   })
 
-  it('brings a message back whose worker never acknowledges', () => {
+  it('the README shows the redelivery of a message that was not acknowledged', () => {
     assert.match(outputOf('lease=2s'), /"redelivered":false[\s\S]*"redelivered":true/)
   })
 
-  it('routes through an exchange of every type', () => {
+  it('the README routes messages through three types of exchange', () => {
     assert.equal(outputOf('by-severity').match(/"routed":true/g)?.length, 3)
   })
 })
 
-it('leaves nothing behind', async () => {
+it('the README and the API guide delete every queue and exchange that they declare', async () => {
   await eventually(async () => {
     const queues = await management<{ name: string }[]>(`queues/${vhost}`)
     const exchanges = await management<{ name: string }[]>(`exchanges/${vhost}`)

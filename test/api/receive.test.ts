@@ -1,4 +1,4 @@
-// Receiving holds nothing back, takes no more than it answers with, and loses nothing when a client goes away.
+// Receiving: no message is held back, taken beyond the response, or lost when a client disconnects.
 
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
@@ -15,7 +15,7 @@ const receive = async (queue: string, query = '') =>
 const payloads = (messages: { payload: string }[]) => messages.map(({ payload }) => payload)
 const waiting = () => gateway.app.services.receiver.waiting
 
-/** A receive whose client goes away when told to. */
+/** Starts a receive and returns a function that disconnects its client. */
 function abandonable(path: string) {
   const outgoing = request(`${gateway.url}${path}`)
   outgoing.on('error', () => undefined)
@@ -25,12 +25,12 @@ function abandonable(path: string) {
 
 for (const type of ['classic', 'quorum'] as const) {
   describe(`receiving from a ${type} queue`, () => {
-    it('answers an empty list at once where there is nothing', async () => {
+    it(`a receive from an empty ${type} queue is answered at once with an empty list`, async () => {
       const queue = await freshQueue(gateway, { type })
       assert.deepEqual(await receive(queue), [])
     })
 
-    it('never takes more than max, and keeps the order', async () => {
+    it(`a receive from a ${type} queue takes at most max messages, in order`, async () => {
       const queue = await freshQueue(gateway, { type })
       await publish(queue, 'a', 'b', 'c', 'd')
       assert.deepEqual(payloads(await receive(queue, '?max=3&ack=auto')), ['a', 'b', 'c'])
@@ -38,7 +38,7 @@ for (const type of ['classic', 'quorum'] as const) {
       assert.deepEqual(payloads(await receive(queue, '?max=3&ack=auto')), ['d'])
     })
 
-    it('shows messages and leaves them where they were with ack=requeue', async () => {
+    it(`ack=requeue shows the messages of a ${type} queue and leaves them in their order`, async () => {
       const queue = await freshQueue(gateway, { type })
       await publish(queue, 'a', 'b', 'c')
       assert.deepEqual(payloads(await receive(queue, '?max=2&ack=requeue')), ['a', 'b'])
@@ -51,7 +51,7 @@ for (const type of ['classic', 'quorum'] as const) {
       assert.equal('lease' in again[0], false)
     })
 
-    it('answers a long poll at the first message', async () => {
+    it(`a waiting receive from a ${type} queue is answered at the first message`, async () => {
       const queue = await freshQueue(gateway, { type })
       const poll = receive(queue, '?wait=20s&max=10')
       await eventually(() => assert.equal(waiting(), 1))
@@ -61,7 +61,7 @@ for (const type of ['classic', 'quorum'] as const) {
       assert.ok(Date.now() - from < 5000)
     })
 
-    it('loses no message to a client that goes away while it waits', async () => {
+    it(`a client that disconnects while it waits takes no message from a ${type} queue`, async () => {
       const queue = await freshQueue(gateway, { type })
       const leave = abandonable(`/queues/${queue}/messages?wait=60s`)
       await eventually(() => assert.equal(waiting(), 1))
@@ -76,12 +76,12 @@ for (const type of ['classic', 'quorum'] as const) {
 }
 
 describe('receiving', () => {
-  it('gives back at once what a client that went away did not read', async () => {
+  it('the messages of a client that disconnects during the response go back to the queue', async () => {
     const queue = await freshQueue(gateway)
     const big = 'x'.repeat(1024 * 1024)
     const before = gateway.app.services.leases.open
     for (let i = 0; i < 12; i++) await publish(queue, big)
-    // The client reads the head of the answer and no more, so that the gateway can't write it out.
+    // The client reads only the beginning of the response, so that the gateway cannot write the rest.
     await new Promise<void>((resolve, reject) => {
       const outgoing = request(`${gateway.url}/queues/${queue}/messages?max=12&lease=10m`, (response) => {
         response.once('readable', () => {
@@ -96,7 +96,7 @@ describe('receiving', () => {
     assert.equal(gateway.app.services.leases.open, before)
   })
 
-  it('stops at MAX_RESPONSE_SIZE, whatever max says, and leaves the rest in order', async () => {
+  it('a receive stops at MAX_RESPONSE_SIZE and leaves the other messages in order', async () => {
     const small = await startGateway({ MAX_RESPONSE_SIZE: '1KiB' })
     const queue = await freshQueue(gateway)
     await publish(queue, `1${'x'.repeat(600)}`, `2${'x'.repeat(600)}`, `3${'x'.repeat(600)}`)
@@ -111,7 +111,7 @@ describe('receiving', () => {
     )
   })
 
-  it('answers 404 for a queue that is not there, and for one that is deleted while it waits', async () => {
+  it('a receive is answered with 404 if the queue does not exist or is deleted while it waits', async () => {
     const { body } = await gateway.get(`/queues/${freshName()}/messages`).expect(404)
     assert.equal(body.code, 'queue_not_found')
     const queue = await freshQueue(gateway)
@@ -122,7 +122,7 @@ describe('receiving', () => {
     assert.equal((await answered).body.code, 'queue_not_found')
   })
 
-  it('answers 409 for a stream, empty or not, and purges none', async () => {
+  it('a receive from a stream and a purge of a stream are answered with 409', async () => {
     const queue = await freshQueue(gateway, { type: 'stream' })
     assert.equal((await gateway.get(`/queues/${queue}/messages`).expect(409)).body.code, 'stream_queue')
     assert.equal((await gateway.delete(`/queues/${queue}/messages`).expect(409)).body.code, 'stream_queue')
@@ -130,7 +130,7 @@ describe('receiving', () => {
     assert.equal((await gateway.get(`/queues/${queue}/messages?wait=1s`).expect(409)).body.code, 'stream_queue')
   })
 
-  it('answers raw, with the properties in headers', async () => {
+  it('a raw response has the bytes as its body and the properties in headers', async () => {
     const queue = await freshQueue(gateway)
     const bytes = Buffer.from([0, 1, 2, 253, 254, 255])
     await gateway
@@ -159,7 +159,7 @@ describe('receiving', () => {
     await gateway.get(`/queues/${queue}/messages?format=raw`).expect(204)
   })
 
-  it('leaves a message in the queue whose headers are too large to be raw', async () => {
+  it('a message whose headers do not fit a raw response is answered with 406 and stays in the queue', async () => {
     const queue = await freshQueue(gateway)
     await gateway
       .post(`/queues/${queue}/messages`)
@@ -171,7 +171,7 @@ describe('receiving', () => {
     assert.equal(message.properties.headers.big.length, 9000)
   })
 
-  it('answers JSON payloads as they are, and other bytes as base64', async () => {
+  it('JSON payloads are received as written, and other bytes as base64', async () => {
     const queue = await freshQueue(gateway)
     const text = '{"id": 9007199254740993, "price": 1.10,\n "big": 1e400}'
     await gateway.post(`/queues/${queue}/messages`).set('content-type', 'application/json').send(text).expect(201)
@@ -188,15 +188,12 @@ describe('receiving', () => {
     assert.equal(bytes.payload_encoding, 'base64')
   })
 
-  it('serves two thousand long polls at a time', async () => {
+  it('two thousand waiting receives each get one message', async () => {
     const queue = await freshQueue(gateway)
     const polls = Array.from({ length: 2000 }, () => fetch(`${gateway.url}/queues/${queue}/messages?wait=60s&ack=auto`))
     await eventually(() => assert.equal(waiting(), 2000), 30_000)
-    await Promise.all(
-      Array.from({ length: 20 }, async () => {
-        for (let i = 0; i < 100; i++) await publish(queue, 'for one of you')
-      }),
-    )
+    const messages = Array.from({ length: 2000 }, (_, n) => ({ payload: n }))
+    await gateway.post(`/queues/${queue}/messages/batch`).send({ messages }).expect(200)
     const answers = await Promise.all(polls.map(async (poll) => (await (await poll).json()) as { messages: unknown[] }))
     assert.ok(answers.every(({ messages }) => messages.length === 1))
   })

@@ -1,4 +1,4 @@
-// Redrives that are refused, and whom: then nothing is moved.
+// Redrives that the gateway refuses, for their input or for the rights of the caller: no message is moved.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -11,15 +11,15 @@ const vhost = await freshVhost('redrive')
 const { gateway, admin, client, file } = await startWithKeys(vhost.env)
 const other = await startWithKeys(vhost.env, file)
 deleteWith(gateway, vhost)
-const on = (right: string, name: string) => `${right}:${vhost.name}/${name}`
+const right = (kind: string, name: string) => `${kind}:${vhost.name}/${name}`
 async function queue(): Promise<string> {
   const name = freshName('queue')
   await admin.put(`/queues/${name}`).expect(201)
   return name
 }
 
-describe('a redrive', () => {
-  it('is refused where something is wrong with it', async () => {
+describe('invalid redrives', () => {
+  it('an invalid redrive is refused with 400, names the member and moves nothing', async () => {
     const from = await queue()
     const to = await queue()
     await publishAll(admin, from, ['x'])
@@ -67,7 +67,7 @@ describe('a redrive', () => {
     assert.deepEqual((await admin.get('/redrives').expect(200)).body, { redrives: [] })
   })
 
-  it('is refused where there is no such queue or exchange, no such redrive, a stream, or one that is the gateway’s own', async () => {
+  it('redrives of missing, stream and reserved queues are refused, and unknown redrives answered with 404', async () => {
     const [from, stream] = [await queue(), freshName('stream')]
     await admin.put(`/queues/${stream}`).send({ type: 'stream' }).expect(201)
     await publishAll(admin, from, ['x'])
@@ -92,7 +92,7 @@ describe('a redrive', () => {
     await admin.delete(`/queues/${stream}`).expect(204)
   })
 
-  it('works in the vhost of its path, and is found there, and by its id alone', async () => {
+  it('a redrive runs in the vhost of its path and is found there and by its id', async () => {
     const fresh = await freshVhost('redrive')
     deleteWith(gateway, fresh)
     const vhost = fresh.name
@@ -114,11 +114,11 @@ describe('a redrive', () => {
   })
 })
 
-describe('the rights of whoever redrives', () => {
-  it('have to be there for the target that he names', async () => {
+describe('rights to redrive', () => {
+  it('a redrive needs read on its queue and write on the named target', async () => {
     const [from, to] = [await queue(), await queue()]
     await publishAll(admin, from, ['x'])
-    const reader = client(on('read', from), on('write', 'amq.topic/eu.*'))
+    const reader = client(right('read', from), right('write', 'amq.topic/eu.*'))
     for (const body of [
       { to },
       { to: { queue: to } },
@@ -127,24 +127,24 @@ describe('the rights of whoever redrives', () => {
       { to: { exchange: 'amq.fanout' } },
     ])
       assert.equal((await reader.post(`/queues/${from}/redrive`).send(body).expect(403)).body.code, 'access_refused')
-    const writer = client(on('write', from), on('write', to))
+    const writer = client(right('write', from), right('write', to))
     await writer.post(`/queues/${from}/redrive`).send({ to }).expect(403)
     assert.equal(await count(admin, from), 1)
-    assert.equal((await begin(client(on('read', from), on('write', to)), from, { to })).state, 'running')
+    assert.equal((await begin(client(right('read', from), right('write', to)), from, { to })).state, 'running')
     assert.equal((await takeAll(admin, to, 1)).length, 1)
   })
 
-  it('have to be there for each message where the messages name their target', async () => {
+  it('a redrive back to the queues of origin needs write on the queue of each message', async () => {
     const [mine, theirs] = [await pair(admin), await pair(admin)]
     await kill(admin, mine, ['a', 'b'])
     await kill(admin, theirs, ['c', 'd'])
     const all = await queue()
     for (const { dead } of [mine, theirs]) {
-      // RabbitMQ alone writes where a message died; what is in the one queue by a dead-letter route could be in the other.
+      // Copies with the x-death header of RabbitMQ, as if both queues had this dead-letter queue.
       const messages = await takeAll(admin, dead, 2)
       for (const { payload, properties } of messages) await publishAll(admin, all, [payload], properties.headers)
     }
-    const author = client(on('read', all), on('write', mine.queue))
+    const author = client(right('read', all), right('write', mine.queue))
     const task = await redriven(author, all)
     assert.deepEqual([task.state, task.moved, task.failed], ['done', 2, 2])
     assert.match(task.last_error!, /^access_refused: /)
@@ -154,7 +154,7 @@ describe('the rights of whoever redrives', () => {
     assert.equal(await count(admin, theirs.queue), 0)
   })
 
-  it('have to be there for each routing key of an exchange', async () => {
+  it('a redrive to an exchange needs write for the routing key of each message', async () => {
     const [from, to] = [await queue(), await queue()]
     for (const key of ['eu.de', 'us.ca']) {
       await admin.put(`/exchanges/amq.topic/bindings/queues/${from}?routing_key=${key}`).expect(204)
@@ -162,20 +162,19 @@ describe('the rights of whoever redrives', () => {
     }
     await admin.put(`/exchanges/amq.direct/bindings/queues/${to}?routing_key=eu.de`).expect(204)
     await admin.put(`/exchanges/amq.direct/bindings/queues/${to}?routing_key=us.ca`).expect(204)
-    const author = client(on('read', from), on('write', 'amq.direct/eu.*'))
+    const author = client(right('read', from), right('write', 'amq.direct/eu.*'))
     const task = await redriven(author, from, { to: { exchange: 'amq.direct' } })
     assert.deepEqual([task.moved, task.failed], [1, 1])
     assert.equal(await count(admin, to), 1)
   })
 
-  it('tell nothing of redrives of queues that he may not read', async () => {
+  it('redrives of queues that the caller may not read look like missing ones, at every instance', async () => {
     const [from, to] = [await queue(), await queue()]
     await publishAll(admin, from, numbers(50))
     const { id } = await begin(admin, from, { to, rate: 5 })
-    const rights = [on('read', to), on('write', from), on('configure', from)]
-    const here = client(...rights)
-    const there = other.clientOf(file.add(rights))
-    for (const stranger of [here, there]) {
+    const rights = [right('read', to), right('write', from), right('configure', from)]
+    const strangers = [client(...rights), other.clientOf(file.add(rights))]
+    for (const stranger of strangers) {
       for (const what of ['get', 'delete'] as const) {
         const refused = await stranger[what](`/redrives/${id}`).expect(404)
         const unknown = await stranger[what](`/redrives/${freshName()}`).expect(404)
@@ -185,7 +184,7 @@ describe('the rights of whoever redrives', () => {
       }
       assert.deepEqual((await stranger.get('/redrives').expect(200)).body, { redrives: [] })
     }
-    const reader = other.clientOf(file.add([on('read', from)]))
+    const reader = other.clientOf(file.add([right('read', from)]))
     const { redrives } = (await reader.get('/redrives').expect(200)).body
     assert.deepEqual(
       redrives.filter(({ state }: { state: string }) => state === 'running').map((task: { id: string }) => task.id),

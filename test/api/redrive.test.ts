@@ -1,4 +1,4 @@
-// Redriving: messages go back to where they came from, or elsewhere, and what stays stays as it was.
+// Redriving: messages move back to the queue where they died, or to another target; the others stay unchanged.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -32,12 +32,12 @@ const counts = ({ state, moved, matched, skipped, failed, total }: Record<string
   failed,
   total,
 })
-const look = async (queue: string): Promise<Received[]> =>
+const peek = async (queue: string): Promise<Received[]> =>
   (await gateway.get(`/queues/${queue}/messages?max=1000&ack=requeue`).expect(200)).body.messages
 
 for (const type of ['classic', 'quorum']) {
-  describe(`a redrive of a ${type} queue`, () => {
-    it('moves messages back to where they died, as they were', async () => {
+  describe(`redriving a ${type} queue`, () => {
+    it(`a redrive of a ${type} queue moves messages unchanged to the queue where they died`, async () => {
       const both = await pair(gateway, type)
       const { queue, dead } = both
       await gateway
@@ -53,7 +53,7 @@ for (const type of ['classic', 'quorum']) {
       const task = await redriven(gateway, dead)
       assert.deepEqual(counts(task as never), { state: 'done', moved: 3, matched: 3, skipped: 0, failed: 0, total: 3 })
       const back = await takeAll(gateway, queue, 3)
-      // RabbitMQ 4.3 has quorum queues go by priority, and one that is not given is higher than 3.
+      // From RabbitMQ 4.3 on quorum queues deliver by priority, and a message without one comes before priority 3.
       back.sort((a, b) => (a.payload < b.payload ? -1 : 1))
       assert.deepEqual(texts(back), ['first', 'second', 'third'])
       const { delivery_mode, ...properties } = back[0]!.properties
@@ -69,7 +69,7 @@ for (const type of ['classic', 'quorum']) {
       assert.equal(await count(gateway, dead), 0)
     })
 
-    it('loses and doubles none of thousands', async () => {
+    it(`a redrive of thousands of messages in a ${type} queue loses and duplicates none`, async () => {
       const both = await pair(gateway, type)
       const all = numbers(2000)
       await kill(gateway, both, all)
@@ -86,7 +86,7 @@ for (const type of ['classic', 'quorum']) {
       assert.equal(await count(gateway, both.dead), 0)
     })
 
-    it('gives back what stays in its order, whatever is moved from between', async () => {
+    it(`a redrive with a filter keeps the order of the messages that stay in a ${type} queue`, async () => {
       const queue = await freshQueue(gateway, { type })
       const to = await freshQueue(gateway)
       for (let n = 0; n < 20; n++)
@@ -106,8 +106,8 @@ for (const type of ['classic', 'quorum']) {
   })
 }
 
-describe('a redrive', () => {
-  it('goes to another queue, and through an exchange, with a key or with each message’s own', async () => {
+describe('redriving', () => {
+  it('a redrive moves messages to another queue or through an exchange, with one routing key or their own', async () => {
     const [a, b, exchange] = [await freshQueue(gateway), await freshQueue(gateway), freshName('exchange')]
     await gateway.put(`/exchanges/${exchange}`).send({ type: 'topic' }).expect(201)
     const from = await freshQueue(gateway)
@@ -135,33 +135,33 @@ describe('a redrive', () => {
     await gateway.delete(`/exchanges/${exchange}`).expect(204)
   })
 
-  it('moves what its filter means: headers of every kind, and why it died', async () => {
+  it('a filter selects messages by header values of any type and by the reason of their death', async () => {
     const both = await pair(gateway)
     const { queue, dead } = both
     await kill(gateway, both, ['rejected'], { 'x-tenant': 'a', n: 1, deep: { b: [1, 'x'], a: null }, big: 1 })
     await gateway.post(`/queues/${queue}/messages`).set('amqp-expiration', '1').send('expired').expect(201)
     await eventually(async () => assert.equal(await count(gateway, dead), 2))
-    const would = async (filter: object) => {
+    const countMatching = async (filter: object) => {
       const { state, moved, matched, skipped } = await redriven(gateway, dead, { filter, dry_run: true })
       assert.deepEqual([state, moved, matched + skipped], ['done', 0, 2])
       return matched
     }
-    assert.equal(await would({ reason: 'rejected' }), 1)
-    assert.equal(await would({ reason: 'expired' }), 1)
-    assert.equal(await would({ reason: 'maxlen' }), 0)
-    assert.equal(await would({ header: { 'x-tenant': 'a' } }), 1)
-    assert.equal(await would({ header: { 'x-tenant': 'a', n: 1, deep: { a: null, b: [1, 'x'] } } }), 1)
+    assert.equal(await countMatching({ reason: 'rejected' }), 1)
+    assert.equal(await countMatching({ reason: 'expired' }), 1)
+    assert.equal(await countMatching({ reason: 'maxlen' }), 0)
+    assert.equal(await countMatching({ header: { 'x-tenant': 'a' } }), 1)
+    assert.equal(await countMatching({ header: { 'x-tenant': 'a', n: 1, deep: { a: null, b: [1, 'x'] } } }), 1)
     for (const header of [{ 'x-tenant': 'b' }, { n: '1' }, { n: 2 }, { deep: {} }, { missing: null }, { 'x-tenant': 'a', n: 2 }])
-      assert.equal(await would({ header }), 0, JSON.stringify(header))
-    assert.equal(await would({ header: { n: 1 }, reason: 'expired' }), 0)
-    assert.deepEqual(texts(await look(dead)), ['rejected', 'expired'])
+      assert.equal(await countMatching({ header }), 0, JSON.stringify(header))
+    assert.equal(await countMatching({ header: { n: 1 }, reason: 'expired' }), 0)
+    assert.deepEqual(texts(await peek(dead)), ['rejected', 'expired'])
     const task = await redriven(gateway, dead, { filter: { reason: 'expired' } })
     assert.deepEqual(counts(task as never), { state: 'done', moved: 1, matched: 1, skipped: 1, failed: 0, total: 2 })
     assert.deepEqual(texts(await takeAll(gateway, queue, 1)), ['expired'])
-    assert.deepEqual(texts(await look(dead)), ['rejected'])
+    assert.deepEqual(texts(await peek(dead)), ['rejected'])
   })
 
-  it('moves no more than its max, the first ones', async () => {
+  it('a redrive moves at most max messages, the first ones', async () => {
     const both = await pair(gateway)
     await kill(gateway, both, numbers(30))
     assert.equal((await redriven(gateway, both.dead, { max: 7 })).moved, 7)
@@ -171,7 +171,7 @@ describe('a redrive', () => {
     assert.deepEqual(texts(await takeAll(gateway, both.dead, 23)), numbers(30).slice(7))
   })
 
-  it('is never faster than its rate', async () => {
+  it('a redrive never exceeds its rate', async () => {
     const both = await pair(gateway)
     await kill(gateway, both, numbers(40))
     const from = Date.now()
@@ -187,7 +187,7 @@ describe('a redrive', () => {
     assert.equal((await takeAll(gateway, both.queue, 40)).length, 40)
   })
 
-  it('looks at no more than was there: what dies again meanwhile is not moved in a circle', async () => {
+  it('a redrive ends after the messages that it found at its start, even if they die again', async () => {
     const both = await pair(gateway)
     await kill(gateway, both, ['a', 'b', 'c'])
     const task = await begin(gateway, both.dead, { rate: 2 })
@@ -197,10 +197,10 @@ describe('a redrive', () => {
     }
     const { state, moved } = await ended(gateway, task.id)
     assert.deepEqual([state, moved], ['done', 3])
-    await eventually(async () => assert.deepEqual(texts(await look(both.dead)), ['a', 'b', 'c']))
+    await eventually(async () => assert.deepEqual(texts(await peek(both.dead)), ['a', 'b', 'c']))
   })
 
-  it('leaves what came from nowhere, and what can not go where it came from', async () => {
+  it('messages without deaths and messages whose queue was deleted stay in the dead-letter queue', async () => {
     const both = await pair(gateway)
     await kill(gateway, both, ['a', 'b'])
     await publishAll(gateway, both.dead, ['stranger'])
@@ -208,20 +208,20 @@ describe('a redrive', () => {
     const task = await redriven(gateway, both.dead)
     assert.deepEqual(counts(task as never), { state: 'done', moved: 0, matched: 2, skipped: 1, failed: 2, total: 3 })
     assert.match(task.last_error!, /^queue_not_found: /)
-    assert.deepEqual(texts(await look(both.dead)), ['a', 'b', 'stranger'])
+    assert.deepEqual(texts(await peek(both.dead)), ['a', 'b', 'stranger'])
   })
 
-  it('leaves what its target has no room for', async () => {
+  it('messages that a full target rejects stay in the queue', async () => {
     const to = await freshQueue(gateway, { arguments: { 'x-max-length': 3, 'x-overflow': 'reject-publish' } })
     const from = await freshQueue(gateway)
     await publishAll(gateway, from, numbers(10))
     const task = await redriven(gateway, from, { to, rate: 50 })
     assert.deepEqual([task.moved, task.failed], [3, 7])
     assert.match(task.last_error!, /^publish_rejected: /)
-    assert.deepEqual(texts(await look(from)), numbers(10).slice(3))
+    assert.deepEqual(texts(await peek(from)), numbers(10).slice(3))
   })
 
-  it('is not led elsewhere by what a message says of itself', async () => {
+  it('a forged x-death header cannot redirect a redrive, and internal headers are removed', async () => {
     const [from, to, copy] = [await freshQueue(gateway), await freshQueue(gateway), await freshQueue(gateway)]
     const death = (queue: string) => [{ queue, exchange: '', reason: 'rejected', 'routing-keys': [queue], count: 1 }]
     await publishAll(gateway, from, ['x'], { 'x-death': death('gateway.definitions') })
@@ -238,12 +238,12 @@ describe('a redrive', () => {
     assert.deepEqual([await count(gateway, to), await count(gateway, from)], [0, 0])
   })
 
-  it('is over at once where there is nothing', async () => {
+  it('a redrive of an empty queue is done at once', async () => {
     const task = await redriven(gateway, await freshQueue(gateway), { to: await freshQueue(gateway) })
     assert.deepEqual(counts(task as never), { state: 'done', moved: 0, matched: 0, skipped: 0, failed: 0, total: 0 })
   })
 
-  it('fails where its queue goes away', async () => {
+  it('a redrive fails if its queue is deleted', async () => {
     const [from, to] = [await freshQueue(gateway), await freshQueue(gateway)]
     await publishAll(gateway, from, numbers(50))
     const { id } = await begin(gateway, from, { to, rate: 5 })
@@ -254,19 +254,19 @@ describe('a redrive', () => {
     assert.match(task.last_error!, /^queue_not_found: /)
   })
 
-  it('fails where it would have to hold too much, and gives all of it back', { timeout: 120_000 }, async () => {
+  it('a redrive that would hold more than 50,000 messages fails and returns them in order', { timeout: 120_000 }, async () => {
     const from = await freshQueue(gateway)
     await publishAll(gateway, from, numbers(50_500))
     const task = await redriven(gateway, from, { to: await freshQueue(gateway), dry_run: true })
     assert.equal(task.state, 'failed')
     assert.match(task.last_error!, /50000/)
     await eventually(async () => assert.equal(await count(gateway, from), 50_500))
-    const first = texts(await look(from))
+    const first = texts(await peek(from))
     assert.ok(first.length > 0)
     assert.deepEqual(first, numbers(first.length))
   })
 
-  it('is counted', async () => {
+  it('the metrics count redriven messages and running redrives', async () => {
     const { text } = await gateway.get('/metrics').expect(200)
     for (const outcome of ['moved', 'skipped', 'failed'])
       assert.match(text, new RegExp(`gateway_redriven_messages_total\\{outcome="${outcome}"\\} [1-9]`))
@@ -274,8 +274,8 @@ describe('a redrive', () => {
   })
 })
 
-describe('several instances', () => {
-  it('show a redrive of one of them, and stop it', async () => {
+describe('redrives with several instances', () => {
+  it('every instance shows a redrive, refuses a second one of its queue and can stop it', async () => {
     const both = await pair(gateway)
     await kill(gateway, both, numbers(100))
     const { id } = await begin(gateway, both.dead, { rate: 10 })
@@ -299,7 +299,7 @@ describe('several instances', () => {
     await eventually(() => gateway.get(`/redrives/${id}`).expect(404))
   })
 
-  it('begin one redrive of a queue between them', async () => {
+  it('only one of several concurrent redrives of a queue begins', async () => {
     const from = await freshQueue(gateway)
     const to = await freshQueue(gateway)
     await publishAll(gateway, from, numbers(20))
@@ -316,7 +316,7 @@ describe('several instances', () => {
     await gateway.delete(`/redrives/${id}`).expect(204)
   })
 
-  it('go on with what one leaves that is shut down', async () => {
+  it('another instance continues the redrive of an instance that shuts down', async () => {
     const third = await startGateway(vhost.env)
     const [from, to] = [await freshQueue(gateway), await freshQueue(gateway)]
     await publishAll(gateway, from, numbers(60))

@@ -1,5 +1,4 @@
-// The gateway's own queues, through which everybody's messages go: what waits there, and what is done because of it, is not for
-// whoever has rights on all names of the vhost.
+// Queues and exchanges of the gateway itself, which hold messages of all clients: rights on all names do not include them.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -17,7 +16,7 @@ await management(`permissions/${vhost}/guest`, {
 gateway.cleanups.push(() => management(`vhosts/${vhost}`, { method: 'DELETE' }))
 
 const DUE = 'gateway.delay.due'
-/** As it would stand on a message that the gateway itself lets wait. */
+/** The header that the gateway sets on a delayed message. */
 const forged = (queue: string) => ({
   'gateway-delayed': { vhost, exchange: '', routing_key: queue, properties: { headers: { 'x-tenant': 'evil' } } },
 })
@@ -28,8 +27,8 @@ async function queueWith(path = '', name = freshName('queue')): Promise<string> 
   return name
 }
 
-describe('the gateway’s own queues', () => {
-  it('are not meant by a wildcard, on any way in or out', async () => {
+describe('queues and exchanges of the gateway', () => {
+  it('rights with a wildcard give no access to queues and exchanges of the gateway', async () => {
     const mine = await queueWith()
     await admin.post(`/queues/${mine}/messages?delay=100ms`).send('x').expect(201)
     const all = client('configure:%2F/*', 'write:%2F/*', 'read:%2F/*', 'read:*/gateway*')
@@ -65,13 +64,13 @@ describe('the gateway’s own queues', () => {
     }
   })
 
-  it('are there for who has a right on them by name', async () => {
+  it('a right that names the queues of the gateway gives access to them', async () => {
     const keeper = client('read:%2F/gateway.delay.*')
     await keeper.get(`/queues/${DUE}`).expect(200)
     await keeper.delete(`/queues/${DUE}`).expect(403)
   })
 
-  it('take no message from clients that passes for one of the gateway’s', async () => {
+  it('a message that carries the header of a delayed message is refused', async () => {
     const [queue, secret] = [await queueWith(), await queueWith(`/vhosts/${vhost}`)]
     const author = clientOf(file.add(['write:%2F/*', 'write:%2F/gateway.*'], { headers: { 'x-tenant': 'acme' } }))
     const headers = forged(secret)

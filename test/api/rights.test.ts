@@ -1,4 +1,4 @@
-// Every route against every right. The table below has to name each route there is, so that a new one can't be forgotten.
+// Every route against every right. The table below must list each route, so that a new one cannot be forgotten.
 
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
@@ -7,10 +7,13 @@ import { freshName } from '../support/gateway.js'
 import { rawClient } from '../support/http.js'
 
 type Right = 'configure' | 'write' | 'read'
-/** Sets of rights, each of which is enough; or nobody is asked, or everybody who is known may; or no client at all. */
-type Wants = Right[][] | 'open' | 'known' | 'instance'
+/**
+ * Sets of rights, each of which is sufficient; or `open` without authentication, `known` for every authenticated client, or
+ * `instance` for other instances only.
+ */
+type Required = Right[][] | 'open' | 'known' | 'instance'
 
-const WANTS: Record<string, Wants> = {
+const REQUIRED: Record<string, Required> = {
   'POST /queues/:queue/messages': [['write']],
   'POST /exchanges/:exchange/messages': [['write']],
   'POST /queues/:queue/messages/batch': [['write']],
@@ -69,15 +72,15 @@ const names = {
   destination: freshName('destination'),
   name: freshName('name'),
 }
-const { send, close } = rawClient(gateway.url)
-after(close)
+const client = rawClient(gateway.url)
+after(client.close)
 gateway.cleanups.push(async () => {
   await admin.delete(`/queues/${names.queue}`)
   await admin.delete(`/subscriptions/${names.name}`)
   for (const name of [names.exchange, names.destination]) await admin.delete(`/exchanges/${name}`)
 })
 
-/** All that a request may need to be more than refused. */
+/** Declares everything that the requests use and resolves with the id of a lease. */
 async function setUp(): Promise<string> {
   await admin.put(`/queues/${names.queue}`)
   for (const name of [names.exchange, names.destination]) await admin.put(`/exchanges/${name}`).send({ type: 'topic' })
@@ -95,11 +98,11 @@ const BODIES: Record<string, object> = {
   'PUT /subscriptions/:name': { queue: names.queue, url: 'https://endpoint.invalid/', paused: true },
 }
 
-async function ask(door: string, lease: string, prefix: string, key?: string): Promise<{ status: number; code?: string }> {
-  const [method, url] = door.split(' ') as [string, string]
+async function send(route: string, lease: string, prefix: string, key?: string): Promise<{ status: number; code?: string }> {
+  const [method, url] = route.split(' ') as [string, string]
   const path = url.replace(/:(\w+)/g, (_, name) => (name === 'id' ? lease : names[name as keyof typeof names]))
-  const body = BODIES[door]
-  const response = await send({
+  const body = BODIES[route]
+  const response = await client.send({
     method,
     path: `${prefix}${path}${/\/rpc$/.test(path) ? '?timeout=20ms' : ''}`,
     headers: { ...(key && { authorization: `Bearer ${key}` }), ...(body && { 'content-type': 'application/json' }) },
@@ -109,18 +112,18 @@ async function ask(door: string, lease: string, prefix: string, key?: string): P
   return { status: response.status, code: (response.body as { code?: string } | undefined)?.code ?? '' }
 }
 
-/** The routes without their copies under another vhost. */
-const doors = () => {
+/** The routes without their copies under /vhosts. */
+const routes = () => {
   const all = gateway.app.services.authentication.protectedRoutes.map(({ method, url }) => `${method} ${url}`)
-  return all.filter((door) => !door.includes(' /vhosts/:vhost/'))
+  return all.filter((route) => !route.includes(' /vhosts/:vhost/'))
 }
 
 describe('the table of rights', () => {
-  it('names every route, and no other', () => {
-    assert.deepEqual(doors().sort(), Object.keys(WANTS).sort())
+  it('the table of rights lists exactly the routes of the gateway', () => {
+    assert.deepEqual(routes().sort(), Object.keys(REQUIRED).sort())
   })
 
-  it('is the same under another vhost', () => {
+  it('each route requires the same rights under /vhosts', () => {
     const { protectedRoutes: all } = gateway.app.services.authentication
     for (const { method, url, requirement } of all) {
       if (/^\/(health|metrics|internal)/.test(url) || url.startsWith('/vhosts/')) continue
@@ -130,38 +133,38 @@ describe('the table of rights', () => {
   })
 })
 
-for (const [door, wants] of Object.entries(WANTS)) {
-  describe(door, () => {
-    it('asks everybody who he is', async () => {
-      const { status, code } = await ask(door, await setUp(), '')
-      if (wants === 'open') assert.equal(status, 200)
+for (const [route, required] of Object.entries(REQUIRED)) {
+  describe(route, () => {
+    it(`${route} ${required === 'open' ? 'needs no authentication' : 'refuses an unauthenticated request'}`, async () => {
+      const { status, code } = await send(route, await setUp(), '')
+      if (required === 'open') assert.equal(status, 200)
       else assert.deepEqual({ status, code }, { status: 401, code: 'unauthorized' })
     })
 
-    if (wants === 'instance') {
-      it('refuses every client, whatever he may do', async () => {
+    if (required === 'instance') {
+      it(`${route} refuses a client with all rights`, async () => {
         const key = file.add(['configure:*/*', 'write:*/*', 'read:*/*'])
         clientOf(key)
-        assert.deepEqual(await ask(door, await setUp(), '', key), { status: 401, code: 'unauthorized' })
+        assert.deepEqual(await send(route, await setUp(), '', key), { status: 401, code: 'unauthorized' })
       })
       return
     }
 
     for (const set of SETS) {
-      const enough = typeof wants === 'string' || wants.some((needed) => needed.every((right) => set.includes(right)))
-      it(`${enough ? 'lets in' : 'refuses'} who may ${set.join(', ') || 'nothing'}`, async () => {
+      const enough = typeof required === 'string' || required.some((needed) => needed.every((right) => set.includes(right)))
+      it(`${route} ${enough ? 'accepts' : 'refuses'} a key with ${set.join(', ') || 'no rights'}`, async () => {
         const key = file.add(set.flatMap((right) => Object.values(names).map((name) => `${right}:%2F/${name}`)))
         clientOf(key)
-        for (const prefix of wants === 'open' ? [''] : ['', '/vhosts/%2F']) {
-          const { status, code } = await ask(door, await setUp(), prefix, key)
+        for (const prefix of required === 'open' ? [''] : ['', '/vhosts/%2F']) {
+          const { status, code } = await send(route, await setUp(), prefix, key)
           if (enough) assert.ok(status !== 401 && status !== 403, `${status} ${code}`)
           else assert.deepEqual({ status, code }, { status: 403, code: 'access_refused' })
         }
       })
     }
 
-    if (typeof wants === 'string') return
-    it('refuses who may do everything to other names, and in another vhost', async () => {
+    if (typeof required === 'string') return
+    it(`${route} refuses a key with all rights on other names and in other vhosts`, async () => {
       const others = ['other', `${names.queue}x`, names.queue.slice(0, -1), names.queue.toUpperCase()]
       const key = file.add(
         ['configure', 'write', 'read'].flatMap((right) => [
@@ -171,7 +174,7 @@ for (const [door, wants] of Object.entries(WANTS)) {
         ]),
       )
       clientOf(key)
-      assert.equal((await ask(door, await setUp(), '', key)).status, 403)
+      assert.equal((await send(route, await setUp(), '', key)).status, 403)
     })
   })
 }

@@ -1,4 +1,4 @@
-// Request and reply: a call waits for the worker's answer, and for nobody else's.
+// Request and reply: a call waits for the reply of its worker and gets no other.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -14,16 +14,16 @@ interface Task {
   properties: { reply_to: string; correlation_id: string; expiration: string; message_id: string; headers?: object }
 }
 
-/** Takes a task as an HTTP worker does. */
-const take = async (queue: string): Promise<Task> =>
+/** Receives a task, as an HTTP worker does. */
+const receiveTask = async (queue: string): Promise<Task> =>
   eventually(async () => {
     const { body } = await gateway.get(`/queues/${queue}/messages?ack=auto&wait=5s`).expect(200)
     assert.equal(body.messages.length, 1)
     return body.messages[0]
   })
 
-/** Answers a task as an HTTP worker does: to the address that came with it. */
-const answer = ({ properties: { reply_to, correlation_id } }: Task, text: string, headers: Record<string, string> = {}) =>
+/** Publishes the reply to the reply_to of the task, as an HTTP worker does. */
+const reply = ({ properties: { reply_to, correlation_id } }: Task, text: string, headers: Record<string, string> = {}) =>
   gateway
     .post(`/exchanges/amq.default/messages?routing_key=${encodeURIComponent(reply_to)}`)
     .set({ 'amqp-correlation-id': correlation_id, ...headers })
@@ -38,15 +38,15 @@ const call = (queue: string, text: string, query = '', headers: Record<string, s
     body: text,
   })
 
-describe('a call', () => {
-  it('is answered with the reply, its properties and the caller’s own correlation id', async () => {
+describe('calls', () => {
+  it('a call is answered with the reply, its properties and the correlation id of the caller', async () => {
     const queue = await freshQueue(gateway)
     const called = call(queue, 'ping', '', { 'amqp-correlation-id': 'mine', 'amqp-header-tenant': 'a', 'amqp-type': 'greeting' })
-    const task = await take(queue)
+    const task = await receiveTask(queue)
     assert.equal(task.payload, 'ping')
     assert.deepEqual(task.properties.headers, { tenant: 'a' })
     assert.notEqual(task.properties.correlation_id, 'mine')
-    await answer(task, 'pong ü', { 'amqp-header-took': '5', 'amqp-type': 'reply' }).expect(201)
+    await reply(task, 'pong ü', { 'amqp-header-took': '5', 'amqp-type': 'reply' }).expect(201)
     const { status, headers, text } = await called
     assert.deepEqual([status, text], [200, 'pong ü'])
     assert.deepEqual(
@@ -56,7 +56,7 @@ describe('a call', () => {
     assert.equal(headers['cache-control'], 'no-store')
   })
 
-  it('through an exchange reaches whoever is bound', async () => {
+  it('a call through an exchange reaches the bound queue', async () => {
     const queue = await freshQueue(gateway)
     await gateway.put(`/exchanges/amq.topic/bindings/queues/${queue}?routing_key=${queue}.*`).expect(204)
     const called = client.send({
@@ -64,11 +64,11 @@ describe('a call', () => {
       path: `/exchanges/amq.topic/rpc?routing_key=${queue}.add`,
       body: '1+2',
     })
-    await answer(await take(queue), '3').expect(201)
+    await reply(await receiveTask(queue), '3').expect(201)
     assert.equal((await called).text, '3')
   })
 
-  it('to nobody is a 404 at once', async () => {
+  it('a call to a missing queue, exchange, vhost or binding is answered with 404 at once', async () => {
     const missing = freshName()
     for (const [path, code] of [
       [`/queues/${missing}/rpc?timeout=60s`, 'queue_not_found'],
@@ -83,7 +83,7 @@ describe('a call', () => {
     }
   })
 
-  it('that nobody answers is a 504, and leaves no dead work', async () => {
+  it('a call without a reply is answered with 504, and its request leaves the queue', async () => {
     const queue = await freshQueue(gateway)
     const from = Date.now()
     const { status, body } = await call(queue, 'x', '?timeout=300ms')
@@ -92,33 +92,36 @@ describe('a call', () => {
     await eventually(async () => assert.equal((await gateway.get(`/queues/${queue}`).expect(200)).body.message_count, 0))
   })
 
-  it('has its timeout for the expiration of the request', async () => {
+  it('the timeout of a call is the expiration of its request', async () => {
     const queue = await freshQueue(gateway)
     const called = call(queue, 'x', '?timeout=7s')
-    const task = await take(queue)
+    const task = await receiveTask(queue)
     assert.equal(task.properties.expiration, '7000')
-    await answer(task, 'y').expect(201)
+    await reply(task, 'y').expect(201)
     assert.equal((await called).status, 200)
   })
 
-  it('whose reply comes too late gets none, and nobody else gets it', async () => {
+  it('a late or repeated reply reaches no other call', async () => {
     const queue = await freshQueue(gateway)
+    // The worker waits before the call begins, so that the request cannot expire before it is received.
+    const taking = receiveTask(queue)
+    await eventually(() => assert.equal(gateway.app.services.receiver.waiting, 1))
     const late = call(queue, 'first', '?timeout=500ms')
-    const task = await take(queue)
+    const task = await taking
     assert.equal((await late).status, 504)
     const second = call(queue, 'second')
-    const other = await take(queue)
-    await answer(task, 'too late')
-    await answer(other, 'in time').expect(201)
+    const other = await receiveTask(queue)
+    await reply(task, 'too late')
+    await reply(other, 'in time').expect(201)
     assert.equal((await second).text, 'in time')
-    // And once more, for nobody.
-    await answer(other, 'again')
+    // A second reply to a call that has ended.
+    await reply(other, 'again')
     const third = call(queue, 'third')
-    await answer(await take(queue), 'the third').expect(201)
+    await reply(await receiveTask(queue), 'the third').expect(201)
     assert.equal((await third).text, 'the third')
   })
 
-  it('is one of 2,000 under way at once, each with its own answer', { timeout: 120_000 }, async () => {
+  it('each of 2,000 concurrent calls gets its own reply', { timeout: 120_000 }, async () => {
     const queue = await freshQueue(gateway)
     const COUNT = 2000
     const calls = Array.from({ length: COUNT }, (_, n) => call(queue, `task ${n}`, '?timeout=60s'))
@@ -130,7 +133,7 @@ describe('a call', () => {
       const { body } = await gateway.get(`/queues/${queue}/messages?ack=auto&max=500&wait=5s`).expect(200)
       tasks.push(...body.messages)
     }
-    // Not in the order they came in.
+    // In another order than the calls.
     for (let at = 0; at < COUNT; at += 500) {
       const some = tasks.slice(at, at + 500).reverse()
       await Promise.all(
@@ -149,30 +152,30 @@ describe('a call', () => {
     }
   })
 
-  it('whose caller goes away costs nobody anything', async () => {
+  it('a call whose client disconnects does not affect the next one', async () => {
     const queue = await freshQueue(gateway)
     const controller = new AbortController()
     const gone = fetch(`${gateway.url}/queues/${queue}/rpc`, { method: 'POST', body: 'x', signal: controller.signal })
     gone.catch(() => undefined)
-    const task = await take(queue)
+    const task = await receiveTask(queue)
     controller.abort()
-    await answer(task, 'y')
+    await reply(task, 'y')
     const next = call(queue, 'next')
-    await answer(await take(queue), 'z').expect(201)
+    await reply(await receiveTask(queue), 'z').expect(201)
     assert.equal((await next).text, 'z')
   })
 
-  it('whose reply no HTTP header can carry says so', async () => {
+  it('a reply whose headers do not fit HTTP is answered with 406', async () => {
     const queue = await freshQueue(gateway)
     const called = call(queue, 'x')
-    const { reply_to, correlation_id } = (await take(queue)).properties
+    const { reply_to, correlation_id } = (await receiveTask(queue)).properties
     const messages = [{ payload: 1, routing_key: reply_to, properties: { correlation_id, headers: { long: 'x'.repeat(9000) } } }]
     await gateway.post('/exchanges/amq.default/messages/batch').send({ messages }).expect(200)
     const { status, body } = await called
     assert.deepEqual([status, (body as { code: string }).code], [406, 'not_acceptable'])
   })
 
-  it('that is none is a 400', async () => {
+  it('an invalid call is refused with 400 and publishes nothing', async () => {
     const queue = await freshQueue(gateway)
     for (const query of ['timeout=0', 'timeout=-1s', 'timeout=x', 'timeout=1d', 'timeout=', 'nonsense=1', 'routing_key=x']) {
       const { body } = await gateway.post(`/queues/${queue}/rpc?${query}`).type('text/plain').send('x').expect(400)

@@ -1,4 +1,4 @@
-// Subscriptions as definitions: what may be defined, what is shown of it, who may.
+// Subscriptions as definitions: their validation, their representation, their secrets, and the rights on them.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -15,12 +15,12 @@ const SECRETS = ['MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'C2FVsBQIhrscChlQIMV+b5sSYs
   string,
 ]
 const queue = await freshQueue(gateway)
-/** A definition that delivers nothing. */
+/** A paused definition, which delivers nothing. */
 const idle = (more: object = {}) => ({ queue, url: 'https://endpoint.invalid/hook', paused: true, ...more })
 const put = (name: string, body: object) => gateway.put(`/subscriptions/${name}`).send(body)
 
-describe('a subscription', () => {
-  it('is created, looked at, listed and deleted, at every instance within a second', async () => {
+describe('managing subscriptions', () => {
+  it('a subscription is created, shown, listed and deleted, at every instance within a second', async () => {
     const name = freshName('subscription')
     const made = await subscribe(gateway, name, idle())
     assert.match(String(made['secret']), /^whsec_/)
@@ -62,7 +62,7 @@ describe('a subscription', () => {
       assert.equal((await gateway.post(`/subscriptions/${name}/${verb}`).expect(404)).body.code, 'subscription_not_found')
   })
 
-  it('is 200 when it is there, changed or not, and stays paused unless told otherwise', async () => {
+  it('a PUT of an existing subscription is answered with 200, and it stays paused unless paused is false', async () => {
     const name = freshName('subscription')
     await subscribe(gateway, name, idle())
     const { definitions } = gateway.app.services
@@ -72,7 +72,7 @@ describe('a subscription', () => {
     const again = await put(name, unsaid).expect(200)
     assert.equal(again.body.paused, true)
     assert.equal(again.body.secret, undefined)
-    assert.equal(revision(), before, 'nothing was written')
+    assert.equal(revision(), before, 'an unchanged definition is not written')
     const changed = await put(name, idle({ concurrency: 3, timeout: 2, format: 'json' })).expect(200)
     assert.deepEqual([changed.body.concurrency, changed.body.timeout, changed.body.format], [3, '2s', 'json'])
     assert.ok(revision() > before)
@@ -80,7 +80,7 @@ describe('a subscription', () => {
     assert.equal((await gateway.post(`/subscriptions/${name}/pause`).expect(200)).body.state, 'paused')
   })
 
-  it('wants a queue that is there and no stream', async () => {
+  it('a subscription to a missing queue, a stream or a queue of the gateway is refused', async () => {
     const stream = await freshQueue(gateway, { type: 'stream' })
     const missing = await put(freshName(), idle({ queue: freshName('nowhere') })).expect(404)
     assert.equal(missing.body.code, 'queue_not_found')
@@ -127,7 +127,7 @@ describe('a subscription', () => {
     '/body': [{ colour: 'red' }],
   }
   for (const [pointer, bodies] of Object.entries(WRONG)) {
-    it(`with a wrong ${pointer} is refused, and no secret is repeated`, async () => {
+    it(`a subscription with an invalid ${pointer} is refused without repeating a secret`, async () => {
       for (const body of bodies) {
         const answer = await put(freshName(), idle(body)).expect(400)
         assert.equal(answer.body.code, 'invalid_request', JSON.stringify(body))
@@ -141,8 +141,8 @@ describe('a subscription', () => {
   }
 })
 
-describe('secrets', () => {
-  it('are two while one takes the place of the other, and are shown nowhere', async () => {
+describe('secrets of subscriptions', () => {
+  it('during a rotation deliveries are signed with both secrets, and no secret is ever shown', async () => {
     const { receiver, queue, name } = await subscribed(gateway, {
       secret: SECRETS[0],
       headers: { 'x-api-key': 'geheim', 'x-a': 'b' },
@@ -189,8 +189,8 @@ describe('secrets', () => {
   })
 })
 
-describe('who may', () => {
-  it('sees in the list what he may configure', async () => {
+describe('rights on subscriptions', () => {
+  it('a caller sees and changes only the subscriptions that they may configure', async () => {
     const { client, admin, gateway: guarded } = await startWithKeys()
     const own = freshName('queue')
     await admin.put(`/queues/${own}`).expect(201)
@@ -218,7 +218,7 @@ describe('who may', () => {
     await mine.delete(`/subscriptions/${names[0]}`).expect(204)
   })
 
-  it('is nobody where RabbitMQ decides on rights', async () => {
+  it('subscriptions are refused with AUTH=broker', async () => {
     const user = freshName('user')
     await management(`users/${user}`, { method: 'PUT', body: JSON.stringify({ password: 'geheim', tags: '' }) })
     const guarded = await startGateway({ AUTH: 'broker' })
@@ -236,15 +236,18 @@ describe('who may', () => {
   })
 })
 
-describe('a sample', () => {
-  it('is delivered, signed, paused or not, and its answer shown', async () => {
+describe('test deliveries', () => {
+  it('a test delivery is signed and sent even if the subscription is paused, and its response or error is shown', async () => {
     const receiver = await startReceiver({ status: 418, body: 'short and stout' })
     const name = freshName('subscription')
     await subscribe(gateway, name, idle({ url: receiver.url, secret: SECRETS[0] }))
     const { body } = await gateway.post(`/subscriptions/${name}/test`).expect(200)
     assert.deepEqual([body.status, body.body, body.means], [418, 'short and stout', 'failed'])
-    const [got] = receiver.got
-    const sample = new Webhook(SECRETS[0]).verify(got!.body, got!.headers as Record<string, string>) as Record<string, unknown>
+    const [delivery] = receiver.got
+    const sample = new Webhook(SECRETS[0]).verify(delivery!.body, delivery!.headers as Record<string, string>) as Record<
+      string,
+      unknown
+    >
     assert.equal(sample['subscription'], name)
     await receiver.close()
     const failed = await other.post(`/subscriptions/${name}/test`).expect(200)

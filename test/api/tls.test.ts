@@ -1,4 +1,4 @@
-// HTTPS to clients, with certificates that the tests make.
+// HTTPS for clients, with certificates created by the test.
 
 import assert from 'node:assert/strict'
 import { copyFileSync, readFileSync } from 'node:fs'
@@ -20,13 +20,13 @@ const TLS = { TLS_CERT_FILE: server.cert, TLS_KEY_FILE: server.key }
 interface Answer {
   status: number
   headers: Record<string, string | string[] | undefined>
-  /** Common name of the gateway's certificate. */
+  /** The common name of the gateway's certificate. */
   name: string
   protocol: string
 }
 
-/** One request on a connection of its own. */
-function ask({ url }: Gateway, path: string, options: RequestOptions = {}): Promise<Answer> {
+/** Sends one request on a new connection. */
+function send({ url }: Gateway, path: string, options: RequestOptions = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const { port } = new URL(url)
     const outgoing = request({ host: '127.0.0.1', port, path, ca: authority.pem, agent: false, ...options }, (response) => {
@@ -41,59 +41,59 @@ function ask({ url }: Gateway, path: string, options: RequestOptions = {}): Prom
 }
 const client = ({ cert, key }: { cert: string; key: string }) => ({ cert: readFileSync(cert), key: readFileSync(key) })
 
-describe('a gateway with a certificate', () => {
-  it('speaks HTTPS, and tells browsers to keep to it', async () => {
+describe('HTTPS', () => {
+  it('a gateway with a certificate serves HTTPS with HSTS', async () => {
     const gateway = await startGateway(TLS)
-    const answer = await ask(gateway, '/health/ready')
+    const answer = await send(gateway, '/health/ready')
     assert.equal(answer.status, 200)
     assert.equal(answer.name, 'gateway')
     assert.match(answer.protocol, /^TLSv1\.[23]$/)
     assert.equal(answer.headers['strict-transport-security'], 'max-age=31536000')
-    assert.equal((await ask(gateway, '/queues/nowhere')).status, 404)
+    assert.equal((await send(gateway, '/queues/nowhere')).status, 404)
   })
 
-  it('speaks no plain HTTP and no old TLS', async () => {
+  it('a gateway with a certificate refuses plain HTTP and TLS 1.1', async () => {
     const gateway = await startGateway(TLS)
     assert.doesNotMatch(await overSocket(gateway.url, 'GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n'), /^HTTP\/1\.1 2/)
     await assert.rejects(
-      ask(gateway, '/health/live', { maxVersion: 'TLSv1.1', minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' }),
+      send(gateway, '/health/live', { maxVersion: 'TLSv1.1', minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' }),
     )
-    await assert.rejects(ask(gateway, '/health/live', { ca: createAuthority('another').pem }), /certificate/)
+    await assert.rejects(send(gateway, '/health/live', { ca: createAuthority('another').pem }), /certificate/)
   })
 
-  it('keeps to the limits that plain HTTP has', async () => {
+  it('the limits on headers and time apply to HTTPS as well', async () => {
     const gateway = await startGateway({ ...TLS, HEADERS_TIMEOUT: '300ms' })
     const headers = Object.fromEntries(Array.from({ length: 27 }, (_, i) => [`x-${i}`, 'a'.repeat(5000)]))
-    assert.equal((await ask(gateway, '/health/live', { headers })).status, 431)
+    assert.equal((await send(gateway, '/health/live', { headers })).status, 431)
     assert.equal(gateway.app.http.server.headersTimeout, 300)
-    // A connection on which no handshake begins.
+    // A connection without a handshake.
     assert.equal(await overSocket(gateway.url, ''), '')
   })
 
-  it('shows a new certificate once that is in its files', async () => {
+  it('a renewed certificate is served once both files fit together', async () => {
     const [cert, key] = [freshFile('cert.pem', readFileSync(server.cert)), freshFile('key.pem', readFileSync(server.key))]
     const gateway = await startGateway({ TLS_CERT_FILE: cert, TLS_KEY_FILE: key })
-    assert.equal((await ask(gateway, '/health/live')).name, 'gateway')
+    assert.equal((await send(gateway, '/health/live')).name, 'gateway')
     const renewed = authority.issue('renewed')
     copyFileSync(renewed.cert, cert)
-    // Half of it is a mistake, and the certificate from before stays.
+    // The new certificate does not fit the old key: the gateway keeps the old pair.
     gateway.app.reload!()
-    assert.equal((await ask(gateway, '/health/live')).name, 'gateway')
+    assert.equal((await send(gateway, '/health/live')).name, 'gateway')
     copyFileSync(renewed.key, key)
-    await eventually(async () => assert.equal((await ask(gateway, '/health/live')).name, 'renewed'))
+    await eventually(async () => assert.equal((await send(gateway, '/health/live')).name, 'renewed'))
   })
 })
 
-describe('a gateway that asks clients for certificates', () => {
-  it('lets those in that its authority issued, and nobody else', async () => {
+describe('client certificates', () => {
+  it('only clients with a certificate of the configured authority can connect', async () => {
     const gateway = await startGateway({ ...TLS, TLS_CLIENT_CA_FILE: authority.cert })
-    assert.equal((await ask(gateway, '/health/live', client(authority.issue('worker')))).status, 200)
-    await assert.rejects(ask(gateway, '/health/live'))
-    await assert.rejects(ask(gateway, '/health/live', client(createAuthority('another').issue('worker'))))
+    assert.equal((await send(gateway, '/health/live', client(authority.issue('worker')))).status, 200)
+    await assert.rejects(send(gateway, '/health/live'))
+    await assert.rejects(send(gateway, '/health/live', client(createAuthority('another').issue('worker'))))
   })
 })
 
-describe('certificates', () => {
+describe('certificate settings', () => {
   const mistakes = async (env: Record<string, string>): Promise<string[]> => {
     const error = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env })).then(
       async (app) => app.closeApp(),
@@ -103,7 +103,7 @@ describe('certificates', () => {
     return error.mistakes.map((mistake) => mistake.split(' ')[0]!)
   }
 
-  it('that can’t be read, are none, or don’t fit are mistakes, all of them told', async () => {
+  it('certificate files that are unreadable, invalid or do not fit together are all reported as mistakes', async () => {
     const nonsense = freshFile('nonsense.pem', 'nonsense')
     assert.deepEqual(await mistakes({ TLS_CERT_FILE: nonsense, TLS_KEY_FILE: `${nonsense}.nowhere` }), [
       'TLS_CERT_FILE',
@@ -115,7 +115,7 @@ describe('certificates', () => {
     assert.deepEqual(await mistakes({ AMQP_URL: broker, AMQP_TLS_CA_FILE: nonsense }), ['AMQP_TLS_CA_FILE'])
   })
 
-  it('that are half of what is needed are mistakes', () => {
+  it('incomplete certificate settings are reported as mistakes', () => {
     const named = (env: Record<string, string>): string => {
       try {
         loadConfig(env)

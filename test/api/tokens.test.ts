@@ -1,4 +1,4 @@
-// JSON Web Tokens: who is let in by them, and who is not.
+// JSON Web Tokens: which requests they authenticate, and the keys that verify them.
 
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
@@ -15,8 +15,8 @@ const file = keySetFile(key)
 const SETTINGS = { AUTH: 'jwt', JWT_JWKS_FILE: file.path, JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE }
 const gateway = await startGateway(SETTINGS)
 const ALL = 'configure:*/* write:*/* read:*/*'
-const by = (jwt: string, at: Gateway = gateway) => withAuthorization(at, `Bearer ${jwt}`)
-const admin = by(await token(key, ALL))
+const withToken = (jwt: string, at: Gateway = gateway) => withAuthorization(at, `Bearer ${jwt}`)
+const admin = withToken(await token(key, ALL))
 
 async function freshQueue(): Promise<string> {
   const queue = freshName('queue')
@@ -25,37 +25,39 @@ async function freshQueue(): Promise<string> {
   return queue
 }
 
-async function refused(jwt: string, detail: string, at: Gateway = gateway): Promise<void> {
-  const response = await by(jwt, at).get('/queues/q/messages')
-  assert.equal(response.status, 401, `${detail}: ${response.text}`)
-  assert.equal(response.body.detail, detail)
+/** Expects a 401 whose detail matches, and which does not repeat the token. */
+async function refused(jwt: string, detail: RegExp, at: Gateway = gateway): Promise<void> {
+  const response = await withToken(jwt, at).get('/queues/q/messages')
+  assert.deepEqual([response.status, response.body.code], [401, 'unauthorized'], `${detail}: ${response.text}`)
+  assert.match(response.body.detail, detail)
   assert.equal(response.headers['www-authenticate'], 'Bearer realm="rabbitmq-http-gateway", error="invalid_token"')
   assert.ok(!response.text.includes(jwt.slice(0, 40)))
 }
-const UNKNOWN = 'The token is invalid.'
+/** A token that is not verified gets one detail, which mentions no claim. */
+const UNVERIFIED = /^(?!.*\b(claim|expired|yet)\b)/
 
-describe('a token', () => {
-  it('lets in whom its scopes let in, to that and nothing else', async () => {
+describe('authentication with tokens', () => {
+  it('a token gives exactly the rights of its scopes', async () => {
     const queue = await freshQueue()
-    const worker = by(await token(key, `read:%2F/${queue} openid email tag:administrator`))
+    const worker = withToken(await token(key, `read:%2F/${queue} openid email tag:administrator`))
     await worker.get(`/queues/${queue}/messages`).expect(200)
     await worker.post(`/queues/${queue}/messages`).send('x').expect(403)
     await worker.get('/queues/another/messages').expect(403)
     await worker.delete(`/queues/${queue}`).expect(403)
-    const writer = by(await token(key, [`write:%2F/${queue}`]))
+    const writer = withToken(await token(key, [`write:%2F/${queue}`]))
     await writer.post(`/queues/${queue}/messages`).send('x').expect(201)
     await writer.get(`/queues/${queue}/messages`).expect(403)
-    await by(await token(key, ''))
+    await withToken(await token(key, ''))
       .get(`/queues/${queue}`)
       .expect(403)
   })
 
-  it('was made for RabbitMQ, and has its prefix', async () => {
+  it('scopes may have the prefix of the audience, or must have JWT_SCOPE_PREFIX if it is set', async () => {
     const queue = await freshQueue()
-    await by(await token(key, `${AUDIENCE}.read:%2F/${queue}`))
+    await withToken(await token(key, `${AUDIENCE}.read:%2F/${queue}`))
       .get(`/queues/${queue}/messages`)
       .expect(200)
-    await by(await token(key, `another.read:%2F/${queue}`))
+    await withToken(await token(key, `another.read:%2F/${queue}`))
       .get(`/queues/${queue}/messages`)
       .expect(403)
     const strict = await startGateway({ ...SETTINGS, JWT_SCOPE_PREFIX: 'api://rabbitmq' })
@@ -64,42 +66,42 @@ describe('a token', () => {
       [`read:%2F/${queue}`, 403],
       [`${AUDIENCE}.read:%2F/${queue}`, 403],
     ] as const) {
-      assert.equal((await by(await token(key, scope), strict).get(`/queues/${queue}/messages`)).status, status, scope)
+      assert.equal((await withToken(await token(key, scope), strict).get(`/queues/${queue}/messages`)).status, status, scope)
     }
   })
 
-  it('limits the routing keys that may be published with', async () => {
+  it('a scope can limit the routing keys of an exchange', async () => {
     const exchange = freshName('exchange')
     await admin.put(`/exchanges/${exchange}`).send({ type: 'topic' }).expect(201)
-    const writer = by(await token(key, `write:%2F/${exchange}/eu.*`))
+    const writer = withToken(await token(key, `write:%2F/${exchange}/eu.*`))
     await writer.post(`/exchanges/${exchange}/messages?routing_key=eu.order`).send('x').expect(201)
     await writer.post(`/exchanges/${exchange}/messages?routing_key=us.order`).send('x').expect(403)
     await admin.delete(`/exchanges/${exchange}`).expect(204)
   })
 
-  it('may be the password of anybody, for programs that know only that', async () => {
+  it('a token is accepted as the password of any user name', async () => {
     const basic = `Basic ${Buffer.from(`anybody:${await token(key, ALL)}`).toString('base64')}`
     await withAuthorization(gateway, basic).get('/queues/nowhere').expect(404)
   })
 
-  it('is over when its time is, and what lasts by it ends', async () => {
+  it('a token is refused once it has expired', async () => {
     const queue = await freshQueue()
     const short = await token(key, `read:%2F/${queue}`, { exp: inSeconds(2) })
-    await by(short).get(`/queues/${queue}/messages`).expect(200)
-    await eventually(() => refused(short, 'The token has expired.'))
+    await withToken(short).get(`/queues/${queue}/messages`).expect(200)
+    await eventually(() => refused(short, /expired/))
   })
 
-  it('is refused where a claim is missing or another', async () => {
-    await refused(await token(key, ALL, { exp: inSeconds(-1) }), 'The token has expired.')
-    await refused(await token(key, ALL, { exp: undefined as never }), 'The token has no claim exp.')
-    await refused(await token(key, ALL, { exp: 'tomorrow' as never }), "The token's claim exp has an unexpected value.")
-    await refused(await token(key, ALL, { nbf: inSeconds(60) }), 'The token is not valid yet.')
-    await refused(await token(key, ALL, { aud: 'somebody' }), "The token's claim aud has an unexpected value.")
-    await refused(await token(key, ALL, { aud: undefined as never }), 'The token has no claim aud.')
-    await refused(await token(key, ALL, { iss: 'https://another.example' }), "The token's claim iss has an unexpected value.")
+  it('a token with a missing or wrong claim is refused and the claim named', async () => {
+    await refused(await token(key, ALL, { exp: inSeconds(-1) }), /expired/)
+    await refused(await token(key, ALL, { exp: undefined as never }), /\bexp\b/)
+    await refused(await token(key, ALL, { exp: 'tomorrow' as never }), /\bexp\b/)
+    await refused(await token(key, ALL, { nbf: inSeconds(60) }), /not valid yet|\bnbf\b/)
+    await refused(await token(key, ALL, { aud: 'somebody' }), /\baud\b/)
+    await refused(await token(key, ALL, { aud: undefined as never }), /\baud\b/)
+    await refused(await token(key, ALL, { iss: 'https://another.example' }), /\biss\b/)
   })
 
-  it('is refused where nobody signed it, or somebody else did', async () => {
+  it('an unsigned, forged or changed token is refused', async () => {
     const claims = { iss: ISSUER, aud: AUDIENCE, sub: 'worker-1', exp: inSeconds(300), scope: ALL }
     const good = await token(key, ALL)
     const [header, payload, signature] = good.split('.') as [string, string, string]
@@ -129,83 +131,84 @@ describe('a token', () => {
       `${headerOf({ alg: 'ES256', kid: 'first', jwk: stranger.publicJwk })}.${payload}.${signature.slice(2)}AA`,
       `${headerOf({ alg: 'ES256', kid: 'first', crit: ['x'], x: 1 })}.${payload}.${signature}`,
     ]) {
-      await refused(jwt, UNKNOWN)
+      await refused(jwt, UNVERIFIED)
     }
-    await by(good).get('/queues/nowhere').expect(404)
+    await withToken(good).get('/queues/nowhere').expect(404)
   })
 
-  it('is refused where it is no token, or far too long', async () => {
+  it('a malformed or oversized token is refused', async () => {
     for (const text of ['a.b.c', '...', 'eyJhbGciOiJub25lIn0..', `${'a'.repeat(50)}.${'b'.repeat(50)}.c`]) {
-      assert.equal((await by(text).get('/queues/q')).status, 401, text)
+      assert.equal((await withToken(text).get('/queues/q')).status, 401, text)
     }
     const long = await token(key, ALL, { more: 'x'.repeat(13_000) })
-    const { status } = await by(long).get('/queues/q')
+    const { status } = await withToken(long).get('/queues/q')
     assert.ok(status === 401 || status === 431, `${status}`)
-    const response = await by('a.b.'.padEnd(100_000, 'c')).get('/queues/q')
+    const response = await withToken('a.b.'.padEnd(100_000, 'c')).get('/queues/q')
     assert.ok(response.status === 401 || response.status === 431, `${response.status}`)
   })
 
-  it('never lets its owner set the user of a message', async () => {
+  it('user_id cannot be set with a token', async () => {
     const queue = await freshQueue()
     await admin.post(`/queues/${queue}/messages`).set('amqp-user-id', 'guest').send('x').expect(400)
   })
 })
 
 describe('headers of a token', () => {
-  it('are on every message of it, whatever its owner says, and a token without them is refused', async () => {
+  it('every message of a token carries JWT_HEADERS, and a token without these claims is refused', async () => {
     const own = await startGateway({ ...SETTINGS, JWT_HEADERS: 'x-tenant=tenant, x-who=sub' })
     const queue = await freshQueue()
     const scope = `write:%2F/${queue} read:%2F/${queue}`
-    const client = by(await token(key, scope, { tenant: 'acme' }), own)
+    const client = withToken(await token(key, scope, { tenant: 'acme' }), own)
     await client.post(`/queues/${queue}/messages`).set('amqp-header-X-Tenant', 'other').send('x').expect(201)
     const batch = { messages: [{ payload: 1, properties: { headers: { 'x-tenant': 'other', 'X-WHO': 'me' } } }] }
     await client.post(`/queues/${queue}/messages/batch`).send(batch).expect(200)
     const { messages } = (await client.get(`/queues/${queue}/messages?max=2&ack=auto&wait=2s`).expect(200)).body
     for (const { properties } of messages) assert.deepEqual(properties.headers, { 'x-tenant': 'acme', 'x-who': 'worker-1' })
-    await refused(await token(key, scope), 'The token has no usable claim tenant.', own)
-    await refused(await token(key, scope, { tenant: { a: 1 } }), 'The token has no usable claim tenant.', own)
+    await refused(await token(key, scope), /\btenant\b/, own)
+    await refused(await token(key, scope, { tenant: { a: 1 } }), /\btenant\b/, own)
   })
 })
 
-describe('the keys of tokens', () => {
-  it('are replaced while the gateway runs, as a file', async () => {
+describe('keys that verify tokens', () => {
+  it('the gateway reads a changed key set file', async () => {
     const [old, next] = [await newKey('old'), await newKey('next', 'RS256')]
     const keys = keySetFile(old)
     const own = await startGateway({ ...SETTINGS, JWT_JWKS_FILE: keys.path })
     const [first, second] = [await token(old, ALL), await token(next, ALL)]
-    await by(first, own).get('/queues/nowhere').expect(404)
-    await refused(second, UNKNOWN, own)
+    await withToken(first, own).get('/queues/nowhere').expect(404)
+    await refused(second, UNVERIFIED, own)
     keys.replace(old, next)
-    await eventually(async () => by(second, own).get('/queues/nowhere').expect(404))
-    await by(first, own).get('/queues/nowhere').expect(404)
+    await eventually(async () => withToken(second, own).get('/queues/nowhere').expect(404))
+    await withToken(first, own).get('/queues/nowhere').expect(404)
     keys.replace(next)
-    await eventually(() => refused(first, UNKNOWN, own))
-    await by(second, own).get('/queues/nowhere').expect(404)
+    await eventually(() => refused(first, UNVERIFIED, own))
+    await withToken(second, own).get('/queues/nowhere').expect(404)
   })
 
-  it('are looked for at their URL when one is not known, and its absence harms nobody', async () => {
+  it('an unknown key is fetched from JWT_JWKS_URL, at most every ten seconds, and known keys survive its outage', async (t) => {
     const [one, two] = [await newKey('one', 'EdDSA'), await newKey('two', 'PS256')]
     const server = await KeySetServer.start(one)
     const own = await startGateway({ ...SETTINGS, JWT_JWKS_FILE: '', JWT_JWKS_URL: server.url })
     const known = await token(one, ALL)
-    await by(known, own).get('/queues/nowhere').expect(404)
+    await withToken(known, own).get('/queues/nowhere').expect(404)
     await server.goAway()
-    await by(known, own).get('/queues/nowhere').expect(404)
-    await by(await token(one, ALL, { sub: 'new here' }), own)
+    await withToken(known, own).get('/queues/nowhere').expect(404)
+    await withToken(await token(one, ALL, { sub: 'new here' }), own)
       .get('/queues/nowhere')
       .expect(404)
     assert.equal(own.app.services.notReady(), undefined)
     await server.comeBack()
     server.keys = [one, two]
     const fresh = await token(two, ALL)
-    await eventually(async () => by(fresh, own).get('/queues/nowhere').expect(404), 20_000)
-    // Strangers who name keys that nobody has do not make the gateway ask each time.
+    t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 10_000 })
+    await withToken(fresh, own).get('/queues/nowhere').expect(404)
+    // Tokens with unknown key ids do not cause further requests.
     const before = server.asked
-    for (let n = 0; n < 20; n++) await refused(await token({ ...two, kid: `unknown-${n}` }, ALL), UNKNOWN, own)
+    for (let n = 0; n < 20; n++) await refused(await token({ ...two, kid: `unknown-${n}` }, ALL), UNVERIFIED, own)
     assert.ok(server.asked - before <= 1, `${server.asked - before} times`)
   })
 
-  it('are not there yet: nobody is told that his token is bad', async () => {
+  it('while no keys could be fetched yet, tokens are answered with 503 and the gateway is not ready', async () => {
     const one = await newKey('one')
     const server = await KeySetServer.start(one)
     await server.goAway()
@@ -213,33 +216,33 @@ describe('the keys of tokens', () => {
     const app = await buildApp(loadConfig(env))
     after(() => app.closeApp())
     const authorization = `Bearer ${await token(one, ALL)}`
-    const ask = () => app.http.inject({ url: '/queues/nowhere', headers: { authorization } })
-    const response = await ask()
+    const send = () => app.http.inject({ url: '/queues/nowhere', headers: { authorization } })
+    const response = await send()
     assert.deepEqual([response.statusCode, response.json().code], [503, 'authority_unavailable'])
     assert.equal((await app.http.inject({ url: '/health/ready' })).statusCode, 503)
     await server.comeBack()
-    await eventually(async () => assert.equal((await ask()).statusCode, 404))
+    await eventually(async () => assert.equal((await send()).statusCode, 404))
     await eventually(async () => assert.equal((await app.http.inject({ url: '/health/ready' })).statusCode, 200))
   })
 
-  it('are not named by a token, and each that fits is tried', async () => {
+  it('a token without a key id is verified with every suitable key', async () => {
     const [one, two] = [await newKey('one'), await newKey('two')]
     const own = await startGateway({ ...SETTINGS, JWT_JWKS_FILE: keySetFile(one, two).path })
     const claims = { iss: ISSUER, aud: AUDIENCE, sub: 'x', exp: inSeconds(60), scope: ALL }
     const unnamed = await new SignJWT(claims).setProtectedHeader({ alg: 'ES256' }).sign(two.privateKey)
-    await by(unnamed, own).get('/queues/nowhere').expect(404)
-    await refused(await new SignJWT(claims).setProtectedHeader({ alg: 'ES256' }).sign(key.privateKey), UNKNOWN, own)
+    await withToken(unnamed, own).get('/queues/nowhere').expect(404)
+    await refused(await new SignJWT(claims).setProtectedHeader({ alg: 'ES256' }).sign(key.privateKey), UNVERIFIED, own)
   })
 })
 
-describe('keys and tokens', () => {
-  it('are taken beside each other', async () => {
+describe('keys and tokens together', () => {
+  it('a gateway with AUTH=keys,jwt accepts API keys and tokens', async () => {
     const { gateway: both, client } = await startWithKeys({ ...SETTINGS, AUTH: 'keys,jwt' })
     await client('read:*/*').get('/queues/nowhere').expect(404)
-    await by(await token(key, ALL), both)
+    await withToken(await token(key, ALL), both)
       .get('/queues/nowhere')
       .expect(404)
     const response = await both.get('/queues/q').expect(401)
-    assert.equal(response.body.detail, 'Send a key or token: authorization: Bearer <key or token>.')
+    assert.match(response.body.detail, /\bkey\b.*\btoken\b/)
   })
 })

@@ -1,4 +1,4 @@
-// Queues, exchanges and bindings.
+// Declaring, showing, binding, purging and deleting queues and exchanges.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -18,7 +18,7 @@ const freshExchange = async (declaration: object) => {
 const count = async (queue: string) => (await gateway.get(`/queues/${queue}`).expect(200)).body.message_count
 
 describe('queues', () => {
-  it('are new once, alike afterwards, and 409 when they are different', async () => {
+  it('declaring a queue is answered with 201, then 200, and with other properties 409', async () => {
     const queue = await freshQueue(gateway, { type: 'quorum', arguments: { 'x-max-length': 10 } })
     await gateway
       .put(`/queues/${queue}`)
@@ -31,7 +31,7 @@ describe('queues', () => {
     assert.equal(declared.durable, true)
   })
 
-  it('have every kind of name', async () => {
+  it('queue names may have slashes, spaces, any letters and 255 bytes', async () => {
     for (const name of ['a/b', 'größe 漢字', 'with space', '100%', 'dots.and-dashes', 'q'.repeat(255)]) {
       const path = `/queues/${encodeURIComponent(name)}`
       await gateway.put(path).expect(201)
@@ -43,7 +43,7 @@ describe('queues', () => {
     }
   })
 
-  it('show what is in them', async () => {
+  it('a queue shows its message and consumer counts', async () => {
     const queue = await freshQueue(gateway)
     await gateway.post(`/queues/${queue}/messages`).send('x').expect(201)
     const { body } = await gateway.get(`/queues/${queue}`).expect(200)
@@ -51,14 +51,14 @@ describe('queues', () => {
     assert.equal((await gateway.get(`/queues/${freshName()}`).expect(404)).body.code, 'queue_not_found')
   })
 
-  it('are purged', async () => {
+  it('a purge is answered with the number of removed messages', async () => {
     const queue = await freshQueue(gateway)
     for (let i = 0; i < 3; i++) await gateway.post(`/queues/${queue}/messages`).send('x').expect(201)
     assert.deepEqual((await gateway.delete(`/queues/${queue}/messages`).expect(200)).body, { message_count: 3 })
     assert.equal((await gateway.delete(`/queues/${freshName()}/messages`).expect(404)).body.code, 'queue_not_found')
   })
 
-  it('are deleted, on condition', async () => {
+  it('a queue is deleted only if its conditions hold, and repeatedly with 204', async () => {
     const queue = await freshQueue(gateway)
     await gateway.post(`/queues/${queue}/messages`).send('x').expect(201)
     assert.equal((await gateway.delete(`/queues/${queue}?if_empty=true`).expect(409)).body.code, 'precondition_failed')
@@ -67,7 +67,7 @@ describe('queues', () => {
     await gateway.get(`/queues/${queue}`).expect(404)
   })
 
-  it('are refused with a 400 where an argument is none, and with 403 where the name is the broker’s', async () => {
+  it('a queue with an invalid argument is refused with 400 and one with a reserved name with 403', async () => {
     const bad = await gateway
       .put(`/queues/${freshName()}`)
       .send({ arguments: { 'x-max-length': 'many' } })
@@ -78,7 +78,7 @@ describe('queues', () => {
 })
 
 describe('exchanges', () => {
-  it('are new once, alike afterwards, and 409 when they are different', async () => {
+  it('declaring an exchange is answered with 201, then 200, and with another type 409', async () => {
     const exchange = await freshExchange({ type: 'topic' })
     await gateway.put(`/exchanges/${exchange}`).send({ type: 'topic' }).expect(200)
     assert.equal(
@@ -89,7 +89,7 @@ describe('exchanges', () => {
     assert.equal((await gateway.get(`/exchanges/${freshName()}`).expect(404)).body.code, 'exchange_not_found')
   })
 
-  it('of a type that no plugin brings are a 400 and disturb nobody', async () => {
+  it('an unknown exchange type is refused with 400 and closes no broker connection', async () => {
     const before = await eventually(async () => {
       const mine = (await management<{ name: string; user_provided_name?: string }[]>('connections')).filter((one) =>
         one.user_provided_name?.includes(`:${process.pid} `),
@@ -107,7 +107,7 @@ describe('exchanges', () => {
     })
   })
 
-  it('of type direct route by the key', async () => {
+  it('a direct exchange routes by routing key', async () => {
     const exchange = await freshExchange({ type: 'direct' })
     const queue = await freshQueue(gateway)
     await gateway.put(`/exchanges/${exchange}/bindings/queues/${queue}?routing_key=error`).expect(204)
@@ -117,7 +117,7 @@ describe('exchanges', () => {
     assert.equal((await publish(exchange, '?routing_key=error')).body.routed, false)
   })
 
-  it('of type fanout route to all, through other exchanges too', async () => {
+  it('a fanout exchange routes to all bound queues and exchanges', async () => {
     const exchange = await freshExchange({ type: 'fanout' })
     const second = await freshExchange({ type: 'fanout' })
     const [one, two] = [await freshQueue(gateway), await freshQueue(gateway)]
@@ -131,7 +131,7 @@ describe('exchanges', () => {
     await eventually(async () => assert.deepEqual([await count(one), await count(two)], [2, 1]))
   })
 
-  it('of type topic route by pattern', async () => {
+  it('a topic exchange routes by pattern', async () => {
     const exchange = await freshExchange({ type: 'topic' })
     const queue = await freshQueue(gateway)
     await gateway
@@ -141,7 +141,7 @@ describe('exchanges', () => {
     assert.equal((await publish(exchange, '?routing_key=lazy.brown.fox')).body.routed, false)
   })
 
-  it('of type headers route by what the headers say', async () => {
+  it('a headers exchange routes by message headers', async () => {
     const exchange = await freshExchange({ type: 'headers' })
     const queue = await freshQueue(gateway)
     const args = encodeURIComponent(JSON.stringify({ 'x-match': 'all', format: 'pdf', pages: 3 }))
@@ -150,7 +150,7 @@ describe('exchanges', () => {
     assert.equal((await publish(exchange, '', { 'amqp-header-format': 'pdf' })).body.routed, false)
   })
 
-  it('are deleted, on condition', async () => {
+  it('an exchange is deleted only if its conditions hold, and repeatedly with 204', async () => {
     const exchange = await freshExchange({ type: 'fanout' })
     const queue = await freshQueue(gateway)
     await gateway.put(`/exchanges/${exchange}/bindings/queues/${queue}`).expect(204)
@@ -159,7 +159,7 @@ describe('exchanges', () => {
     await gateway.delete(`/exchanges/${exchange}`).expect(204)
   })
 
-  it('and queues that are not there can’t be bound', async () => {
+  it('bindings of missing queues or exchanges are refused with 404, and of the default exchange with 403', async () => {
     const exchange = await freshExchange({ type: 'fanout' })
     const queue = await freshQueue(gateway)
     const noQueue = await gateway.put(`/exchanges/${exchange}/bindings/queues/${freshName()}`).expect(404)
@@ -170,13 +170,13 @@ describe('exchanges', () => {
     assert.equal(standard.body.code, 'access_refused')
   })
 
-  it('include the default one, which is always there', async () => {
+  it('the default exchange always exists and cannot be declared or deleted', async () => {
     assert.equal((await gateway.get('/exchanges/amq.default').expect(200)).body.name, 'amq.default')
     assert.equal((await gateway.put('/exchanges/amq.default').send({ type: 'direct' }).expect(403)).body.code, 'access_refused')
     await gateway.delete('/exchanges/amq.default').expect(403)
   })
 
-  it('that are internal take no messages from outside', async () => {
+  it('a publish to an internal exchange is refused', async () => {
     const exchange = await freshExchange({ type: 'fanout', internal: true })
     assert.equal((await gateway.post(`/exchanges/${exchange}/messages`).send('x').expect(403)).body.code, 'access_refused')
   })

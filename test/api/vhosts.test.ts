@@ -1,4 +1,4 @@
-// Every path works on any vhost.
+// Paths with a vhost: /vhosts/{vhost}/… works like the default vhost, with its own connections.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -17,8 +17,8 @@ await management(`permissions/${encoded}/guest`, {
 })
 gateway.cleanups.push(() => management(`vhosts/${encoded}`, { method: 'DELETE' }))
 
-describe('a vhost in the path', () => {
-  it('has queues, messages and leases of its own', async () => {
+describe('vhosts in the path', () => {
+  it('each vhost has its own queues, messages and leases', async () => {
     const base = `/vhosts/${encoded}`
     await gateway.put(`${base}/queues/q`).expect(201)
     await gateway.post(`${base}/queues/q/messages`).send('x').expect(201)
@@ -32,20 +32,20 @@ describe('a vhost in the path', () => {
     assert.equal((await gateway.get('/queues/q').expect(404)).body.code, 'queue_not_found')
   })
 
-  it('may be the connection’s own', async () => {
+  it('the default vhost in the path uses the default connections', async () => {
     const queue = freshName()
     await gateway.put(`/vhosts/%2F/queues/${queue}`).expect(201)
     await gateway.delete(`/queues/${queue}`).expect(204)
     assert.equal(gateway.app.services.vhosts.all().filter(({ name }) => name === '/').length, 1)
   })
 
-  it('is let go when nobody uses it, and comes back', async () => {
+  it('the connections of an unused vhost are closed and opened again on demand', async () => {
     await gateway.put(`/vhosts/${encoded}/queues/q`).expect(200)
     await eventually(() => assert.equal(gateway.app.services.vhosts.all().length, 1))
     await gateway.put(`/vhosts/${encoded}/queues/q`).expect(200)
   })
 
-  it('takes a batch as the first thing that is asked of it', async () => {
+  it('a batch can be the first request to a vhost', async () => {
     const messages = [{ payload: 1 }]
     await gateway.put(`/vhosts/${encoded}/queues/batch`).expect(201)
     await gateway.put(`/vhosts/${encoded}/exchanges/batch`).send({ type: 'fanout' }).expect(201)
@@ -56,12 +56,12 @@ describe('a vhost in the path', () => {
     }
   })
 
-  it('is kept for as long as an upload to it goes on', async () => {
+  it('an open upload keeps the connections of its vhost', async () => {
     await gateway.put(`/vhosts/${encoded}/queues/q`)
     const { outgoing, until, whole } = openUpload(`${gateway.url}/vhosts/${encoded}/queues/q/messages/batch`)
     outgoing.write('{"payload": 1}\n')
     await until(1)
-    // Another vhost, in use after this one, is let go before it.
+    // The connections of another vhost, used later, are closed first.
     const witness = freshName('vhost')
     await management(`vhosts/${witness}`, { method: 'PUT' })
     gateway.cleanups.push(() => management(`vhosts/${witness}`, { method: 'DELETE' }))
@@ -74,7 +74,7 @@ describe('a vhost in the path', () => {
     await eventually(() => assert.equal(names().length, 1))
   })
 
-  it('that is not there is a 404, for everything', async () => {
+  it('a missing vhost is answered with 404 on every path', async () => {
     for (const path of ['/queues/q', '/queues/q/messages', '/exchanges/e']) {
       assert.equal((await gateway.get(`/vhosts/nonsense${path}`).expect(404)).body.code, 'vhost_not_found')
     }
@@ -82,7 +82,7 @@ describe('a vhost in the path', () => {
     assert.equal(gateway.app.services.notReady(), undefined)
   })
 
-  it('that only another instance may enter has leases that can’t be reached, and are not said to be gone', async () => {
+  it('a lease in a vhost that the instance may not access is answered with lease_unreachable', async () => {
     const user = freshName('user')
     await management(`users/${user}`, { method: 'PUT', body: JSON.stringify({ password: 'secret', tags: '' }) })
     const rights = { method: 'PUT', body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }) }
@@ -103,7 +103,7 @@ describe('a vhost in the path', () => {
     await management(`users/${user}`, { method: 'DELETE' })
   })
 
-  it('that was deleted, or let go, has leases that are gone at the instance that held them', async () => {
+  it('the leases of a deleted vhost are gone', async () => {
     const name = freshName('vhost')
     await management(`vhosts/${name}`, { method: 'PUT' })
     const rights = JSON.stringify({ configure: '.*', write: '.*', read: '.*' })
@@ -119,7 +119,7 @@ describe('a vhost in the path', () => {
     assert.equal((await gateway.post(`/leases/${open}/ack`).expect(410)).body.code, 'lease_gone')
   })
 
-  it('that is one too many is refused', async () => {
+  it('a vhost beyond MAX_VHOSTS is refused', async () => {
     const small = await startGateway({ MAX_VHOSTS: '1' })
     assert.equal((await small.get(`/vhosts/${encoded}/queues/q`).expect(503)).body.code, 'overloaded')
   })

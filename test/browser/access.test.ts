@@ -1,4 +1,4 @@
-// A real browser: what a stranger's page gets it to do, what a page of a named origin may, and the Authorize button of the docs.
+// A real browser: pages of other origins, pages of a listed origin, and the Authorize button of the docs.
 
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
@@ -9,7 +9,7 @@ import { freshQueue, startGateway } from '../support/gateway.js'
 
 const { page, errors } = await openBrowser()
 
-// Pages of another origin: empty, and what they do is said by the test.
+// Empty pages of another origin, in which the tests run their scripts.
 const pages = createServer((_request, response) => {
   response.writeHead(200, { 'content-type': 'text/html' })
   response.end('<!doctype html><title>page</title><link rel="icon" href="data:,"><iframe name="frame"></iframe>')
@@ -18,7 +18,7 @@ await new Promise<void>((resolve) => pages.listen(0, '127.0.0.1', resolve))
 after(() => pages.close())
 const { port } = pages.address() as { port: number }
 
-// What runs in the page, as text: the DOM's types are none of the project's.
+// Scripts for the page, as text, since the project has no DOM types.
 const ATTACKS = `async (url) => {
   const attempt = (path, init) => fetch(url + path, init).catch(() => undefined)
   await attempt('', { method: 'POST', mode: 'no-cors', body: 'evil' })
@@ -36,8 +36,8 @@ const SUBMIT = `(url) => {
   form.submit()
 }`
 
-describe('a page of another origin in a real browser', () => {
-  it('neither publishes nor receives, whatever it tries, where nobody is asked for a key', async () => {
+describe('pages of other origins in a browser', () => {
+  it('a page of another origin can neither publish to nor receive from a gateway without authentication', async () => {
     const gateway = await startGateway()
     const queue = await freshQueue(gateway)
     const messages = `${gateway.url}/queues/${queue}/messages`
@@ -49,7 +49,7 @@ describe('a page of another origin in a real browser', () => {
       await page.evaluate(`(${SUBMIT})('${messages}')`)
       assert.equal((await form).status(), 403)
     }
-    // The browser keeps most answers from the page, so it is the gateway that says what it answered.
+    // The browser hides most responses from the page, so the metrics of the gateway count them.
     const { text } = await gateway.get('/metrics').expect(200)
     const refused = [...text.matchAll(/_count\{.*route="\/queues\/:queue\/messages",status="403"\} (\d+)/g)]
     assert.equal(
@@ -65,7 +65,7 @@ describe('a page of another origin in a real browser', () => {
     errors.splice(0)
   })
 
-  it('does everything with a key where its origin is named, and reads the headers too', async () => {
+  it('a page of a listed origin with a key can publish, receive, ack and read the headers', async () => {
     const { gateway, file, admin, clientOf } = await startWithKeys({ CORS_ORIGINS: `http://127.0.0.1:${port}` })
     const key = file.add(['write:*/*', 'read:*/*'])
     clientOf(key)
@@ -89,14 +89,14 @@ describe('a page of another origin in a real browser', () => {
   })
 })
 
-describe('the Authorize button', () => {
-  it('has the docs send the key that was typed in', async () => {
+describe('the Authorize button of the docs', () => {
+  it('the docs send the key that was entered under Authorize', async () => {
     const { gateway, file, clientOf } = await startWithKeys()
     const key = file.add(['read:%2F/nowhere'])
     clientOf(key)
     await page.goto(`${gateway.url}/docs`)
     const box = page.locator('#operations-queues-getQueue')
-    const look = async (): Promise<string> => {
+    const executeAndReadStatus = async (): Promise<string> => {
       await box.locator('button.execute').click()
       const status = box.locator('.live-responses-table tbody tr.response .response-col_status').first()
       await status.waitFor()
@@ -104,7 +104,7 @@ describe('the Authorize button', () => {
     }
     await box.locator('.opblock-summary-control').click()
     await box.locator('tr[data-param-name="queue"] input').fill('nowhere')
-    assert.equal(await look(), '401')
+    assert.equal(await executeAndReadStatus(), '401')
     await page.locator('.scheme-container button.authorize').click()
     const dialog = page.locator('.dialog-ux')
     await dialog.locator('#auth-bearer-value').fill(key)
@@ -114,7 +114,7 @@ describe('the Authorize button', () => {
       .click()
     await dialog.locator('button.btn-done').first().click()
     await box.locator('button.btn-clear').click()
-    assert.equal(await look(), '404')
+    assert.equal(await executeAndReadStatus(), '404')
     errors.splice(0, errors.length, ...errors.filter((text) => !/status of 40[14]/.test(text)))
     assert.deepEqual(errors, [])
   })

@@ -1,4 +1,4 @@
-// The pages that people see, in a real browser: Swagger UI from the gateway alone, tried out against the real broker.
+// The docs pages in a real browser: Swagger UI, served by the gateway without other origins and tried out against RabbitMQ.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -11,8 +11,8 @@ import { freshQueue, startGateway } from '../support/gateway.js'
 const gateway = await startGateway()
 const { page, requests, errors } = await openBrowser()
 
-/** Nothing of another origin was asked for, and nothing went wrong on the page. */
-function clean(): void {
+/** Expects that the page requested nothing from other origins and had no errors. */
+function expectCleanPage(): void {
   const elsewhere = requests.filter(
     (url) => !url.startsWith(`${gateway.url}/`) && !url.startsWith('data:') && url !== 'about:blank',
   )
@@ -20,7 +20,7 @@ function clean(): void {
   assert.deepEqual(errors.splice(0), [])
 }
 
-/** Opens an operation's box and returns it; "Try it out" is on from the start. */
+/** Opens the box of an operation and returns it; "Try it out" is on from the start. */
 async function open(tag: string, operationId: string): Promise<Locator> {
   const box = page.locator(`#operations-${tag}-${operationId}`)
   await box.locator('.opblock-summary-control').click()
@@ -30,7 +30,7 @@ async function open(tag: string, operationId: string): Promise<Locator> {
 
 const parameter = (box: Locator, name: string): Locator => box.locator(`tr[data-param-name="${name}"]`)
 
-/** Executes and resolves with what the page shows as the answer. */
+/** Executes the operation and resolves with the response as the page shows it. */
 async function execute(box: Locator): Promise<{ status: string; body: string }> {
   await box.locator('button.execute').click()
   const answer = box.locator('.live-responses-table tbody tr.response').first()
@@ -40,24 +40,24 @@ async function execute(box: Locator): Promise<{ status: string; body: string }> 
   return { status: status.trim().split('\n')[0]!, body }
 }
 
-describe('the documentation', () => {
-  it('is where the root leads to', async () => {
+describe('the docs', () => {
+  it('the root redirects to the docs', async () => {
     await page.goto(`${gateway.url}/`)
     assert.match(new URL(page.url()).pathname, /^\/docs/)
     await page.locator('.info .title').waitFor()
     assert.match(await page.locator('.info .title').innerText(), /rabbitmq-http-gateway/)
-    clean()
+    expectCleanPage()
   })
 
-  it('shows every operation', async () => {
+  it('the docs show every operation', async () => {
     await page.goto(`${gateway.url}/docs`)
     await page.locator('.opblock').first().waitFor()
     const operations = Object.values(openapi.paths).flatMap((methods) => Object.keys(methods))
     assert.equal(await page.locator('.opblock').count(), operations.length)
-    clean()
+    expectCleanPage()
   })
 
-  it('publishes a text when it is tried out, and shows the message when it is received', async () => {
+  it('a text can be published, received and acked in the docs', async () => {
     const queue = await freshQueue(gateway)
     const text = 'Grüße aus dem Browser: "1 & 2" <b>🐇</b>'
     await page.goto(`${gateway.url}/docs`)
@@ -94,10 +94,10 @@ describe('the documentation', () => {
     await ack.locator('button.execute').click()
     await ack.locator('.live-responses-table .response-col_status', { hasText: '204' }).waitFor()
     assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 0)
-    clean()
+    expectCleanPage()
   })
 
-  it('publishes JSON as it was typed', async () => {
+  it('JSON is published in the docs as it was entered', async () => {
     const queue = await freshQueue(gateway)
     await page.goto(`${gateway.url}/docs`)
     const publish = await open('messages', 'publishToQueue')
@@ -107,27 +107,27 @@ describe('the documentation', () => {
     assert.equal((await execute(publish)).status, '201')
     const { body } = await gateway.get(`/queues/${queue}/messages?ack=auto`).expect(200)
     assert.deepEqual(body.messages[0].payload, { order: 42 })
-    clean()
+    expectCleanPage()
   })
 
-  it('shows a problem where there is one', async () => {
+  it('the docs show the problem of a failed request', async () => {
     await page.goto(`${gateway.url}/docs`)
     const look = await open('queues', 'getQueue')
     await parameter(look, 'queue').locator('input').fill('no such queue / at all')
     const { status, body } = await execute(look)
     assert.equal(status, '404')
     assert.equal((JSON.parse(body) as { code: string }).code, 'queue_not_found')
-    // A failed request is an error on any browser's console.
+    // Browsers log a failed request as an error.
     errors.splice(0, errors.length, ...errors.filter((text) => !/status of 404/.test(text)))
-    clean()
+    expectCleanPage()
   })
 
-  it('has the catalogue of problems, where the type of each one leads', async () => {
+  it('the type of a problem links to the catalogue of all problems', async () => {
     const { body } = await gateway.get('/queues/no-such-queue').expect(404)
     await page.goto(new URL(body.type, gateway.url).href)
     const shown = await page.locator('tbody tr').evaluateAll((rows) => rows.map((row) => row.id))
     assert.deepEqual(shown, Object.keys(catalogue))
     assert.ok(await page.locator('#queue_not_found').isVisible())
-    clean()
+    expectCleanPage()
   })
 })

@@ -1,4 +1,4 @@
-// The browser's own EventSource, in a real Chromium: it reads a queue, and finds its place again by itself.
+// EventSource in a real Chromium: it reads a queue, and resumes a stream by itself.
 
 import assert from 'node:assert/strict'
 import { connect, createServer, type Socket } from 'node:net'
@@ -10,7 +10,7 @@ import { freshQueue, startGateway } from '../support/gateway.js'
 const gateway = await startGateway()
 const { page } = await openBrowser()
 
-// Between browser and gateway, so that the connection can be cut.
+// A proxy between browser and gateway, to cut connections.
 const target = Number(new URL(gateway.url).port)
 const sockets = new Set<Socket>()
 const proxy = createServer((incoming) => {
@@ -45,7 +45,7 @@ interface Seen {
   errors: number
 }
 
-/** Opens an EventSource in the page, which keeps what it gets in a global of that name. */
+/** Opens an EventSource in the page, which records its events in a global variable of that name. */
 async function listen(name: string, path: string): Promise<() => Promise<Seen>> {
   await page.evaluate(
     ([name, path]) => {
@@ -71,8 +71,8 @@ const publish = async (queue: string, count: number, from: number) => {
 const numbersOf = ({ messages }: Seen): number[] => messages.map(({ data }) => JSON.parse(data).payload.n)
 const numbers = (length: number): number[] => Array.from({ length }, (_, n) => n)
 
-describe('an EventSource', () => {
-  it('has the messages as they come, and is told why they end', async () => {
+describe('EventSource', () => {
+  it('an EventSource receives messages as they arrive, and the problem that ends the stream', async () => {
     await page.goto(`${origin}/docs`)
     const queue = await freshQueue(gateway)
     await publish(queue, 3, 0)
@@ -86,7 +86,7 @@ describe('an EventSource', () => {
     assert.equal(JSON.parse((await seen()).ends[0]!).code, 'queue_not_found')
   })
 
-  it('resumes a RabbitMQ stream by itself where it was cut, each message once', { timeout: 60_000 }, async () => {
+  it('an EventSource resumes a RabbitMQ stream after a lost connection, each message once', { timeout: 60_000 }, async () => {
     await page.goto(`${origin}/docs`)
     const queue = await freshQueue(gateway, { type: 'stream' })
     await publish(queue, 500, 0)
@@ -103,7 +103,7 @@ describe('an EventSource', () => {
     assert.equal(all.messages.at(-1)!.id, '999')
   })
 
-  it('that goes with its page gives back what it held', async () => {
+  it('unsettled messages of an EventSource go back to the queue when its page is closed', async () => {
     await page.goto(`${origin}/docs`)
     const queue = await freshQueue(gateway)
     await publish(queue, 2, 0)

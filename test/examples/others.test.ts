@@ -1,4 +1,4 @@
-// The other programs that people start from: a bulk load, workers that answer calls, a page that tails a queue.
+// The other examples: a bulk load, workers that answer calls, and a page that tails a queue.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -18,7 +18,7 @@ const folder = mkdtempSync(join(tmpdir(), 'examples-'))
 after(() => rmSync(folder, { recursive: true }))
 const count = async (queue: string): Promise<number> => (await gateway.get(`/queues/${queue}`)).body.message_count
 
-describe('the bulk load', () => {
+describe('the bulk-load example', () => {
   const load = (queue: string, lines: string[]) => {
     const file = join(folder, 'tasks.ndjson')
     writeFileSync(file, `${lines.join('\n')}\n`)
@@ -26,7 +26,7 @@ describe('the bulk load', () => {
   }
   const tasks = (length: number) => Array.from({ length }, (_, task) => JSON.stringify({ payload: { task } }))
 
-  it('publishes every line of a file', async () => {
+  it('the bulk load publishes every line of a file', async () => {
     const queue = await freshQueue(gateway)
     const program = load(queue, tasks(20_000))
     assert.equal(await program.exited, 0, program.printed())
@@ -34,7 +34,7 @@ describe('the bulk load', () => {
     assert.equal(await count(queue), 20_000)
   })
 
-  it('shows the lines that were not taken, and fails', async () => {
+  it('the bulk load prints the lines that failed and exits with 1', async () => {
     const queue = await freshQueue(gateway)
     const program = load(queue, [...tasks(10), 'nonsense', ...tasks(10)])
     assert.equal(await program.exited, 1)
@@ -44,18 +44,18 @@ describe('the bulk load', () => {
     assert.equal(await count(queue), 20)
   })
 
-  it('says what is wrong with the whole of it', async () => {
+  it('the bulk load prints the problem of a refused upload and exits with 1', async () => {
     const program = load(freshName(), tasks(10))
     assert.equal(await program.exited, 1)
     assert.match(program.printed(), /queue_not_found/)
   })
 })
 
-describe('the worker that answers calls', () => {
+describe('the RPC worker examples', () => {
   const call = async (queue: string, body: string) =>
     (await gateway.post(`/queues/${queue}/rpc`).type('text/plain').send(body).expect(200)).text
 
-  it('with pika gives each caller its own answer', async () => {
+  it('the pika worker gives each caller its own reply', async () => {
     const queue = await freshQueue(gateway)
     const worker = runExample('rpc/worker.py', [queue], { AMQP_URL, PATH: `/usr/bin:${process.env['PATH']}` })
     await eventually(async () => assert.equal((await gateway.get(`/queues/${queue}`)).body.consumer_count, 1, worker.printed()))
@@ -63,7 +63,7 @@ describe('the worker that answers calls', () => {
     assert.deepEqual(answers, ['55', '2880067194370816120', 'not a number', '1'])
   })
 
-  it('in shell runs its command for each call', async () => {
+  it('the shell worker runs its command for each call and stops on SIGTERM', async () => {
     const queue = await freshQueue(gateway)
     const worker = runExample('rpc/worker.sh', [queue, 'tr', '[:lower:]', '[:upper:]'], { GATEWAY })
     assert.deepEqual(await Promise.all([call(queue, 'hello'), call(queue, 'two words'), call(queue, 'a')]), [
@@ -78,9 +78,9 @@ describe('the worker that answers calls', () => {
   })
 })
 
-describe('the live tail', () => {
-  it('shows messages as they come, in a browser, from one static file', async () => {
-    // What a reverse proxy in front of both does.
+describe('the live-tail example', () => {
+  it('the live-tail page shows messages as they arrive and the end of the stream', async () => {
+    // Like a reverse proxy in front of both.
     const page = readFileSync('examples/live-tail/index.html')
     const server = createServer((incoming, outgoing) => {
       if (incoming.url!.startsWith('/tail/')) return outgoing.setHeader('content-type', 'text/html').end(page)

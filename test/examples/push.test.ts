@@ -1,4 +1,4 @@
-// The endpoints that people start from: each takes what the gateway delivers, and nothing that somebody else made up.
+// The example endpoints of subscriptions: each accepts the deliveries of the gateway and refuses forged ones.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -13,7 +13,7 @@ import { freshName, freshQueue, type Gateway } from '../support/gateway.js'
 const [gateway] = (await startPushing()) as [Gateway]
 const PATH = `/usr/bin:${process.env['PATH']}`
 
-/** PHP's own web server, which prints as the others do. */
+/** The built-in web server of PHP. */
 function runPhp(secret: string, port: number) {
   const child = spawn('php', ['-S', `127.0.0.1:${port}`, 'examples/push/receiver.php'], { env: { PATH, SECRET: secret } })
   let text = ''
@@ -29,8 +29,8 @@ const RECEIVERS = {
 }
 
 for (const [language, run] of Object.entries(RECEIVERS)) {
-  describe(`the receiver in ${language}`, () => {
-    it('takes what is delivered, with any of two secrets, and refuses everything else', async () => {
+  describe(`the push receiver in ${language}`, () => {
+    it(`the ${language} receiver accepts deliveries signed with either of two secrets and refuses forged ones`, async () => {
       const queue = await freshQueue(gateway, { type: 'quorum' })
       const name = freshName('subscription')
       const port = await freePort()
@@ -53,7 +53,7 @@ for (const [language, run] of Object.entries(RECEIVERS)) {
       const post = async (headers: Record<string, string>, body = 'forged') =>
         (await fetch(url, { method: 'POST', headers, body })).status
       const body = Buffer.from('forged')
-      assert.equal(await post(signatureHeaders([secret], 'forged', Date.now(), body)), 204, 'it would be right')
+      assert.equal(await post(signatureHeaders([secret], 'forged', Date.now(), body)), 204, 'a correct signature is accepted')
       assert.equal(await post(signatureHeaders([secret], 'forged', Date.now(), body), 'changed'), 401)
       assert.equal(await post(signatureHeaders([secret], 'forged', Date.now() - 400_000, body)), 401)
       assert.equal(await post({ ...signatureHeaders([secret], 'forged', Date.now(), body), 'webhook-id': 'other' }), 401)

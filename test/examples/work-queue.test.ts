@@ -1,5 +1,5 @@
-// The workers that people start from, as processes: every task is done once, a bad one goes away, a failing one comes back,
-// and a worker that is told to stop finishes what it is doing.
+// The example workers, as processes: every task is done once, an invalid one is rejected, a failed one is retried, and a worker
+// that is stopped finishes its current task.
 
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
@@ -17,7 +17,7 @@ after(() => rmSync(folder, { recursive: true }))
 const run = (file: string, args: string[], input = ''): Program =>
   runExample(join('work-queue', file), args, { GATEWAY: gateway.url }, input)
 
-/** A queue whose rejected tasks end in another one. */
+/** A queue whose rejected tasks are dead-lettered to another one. */
 async function queues(): Promise<{ queue: string; dead: string }> {
   const dead = await freshQueue(gateway)
   const args = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead }
@@ -30,17 +30,17 @@ const tasks = Array.from({ length: 20 }, (_, task) => JSON.stringify({ task }))
 const numbersIn = (text: string): number[] =>
   [...text.matchAll(/^done \{"task": ?(\d+)\}$/gm)].map(([, task]) => Number(task)).sort((a, b) => a - b)
 
-// The shell's command says "unworkable" of what it can't read.
+// The command exits with 65 for an input that it cannot process.
 const COMMAND = ['sh', '-c', 'task=$(cat); case $task in {*) echo "done $task" ;; *) exit 65 ;; esac']
 
-describe('the worker in', () => {
+describe('the worker examples', () => {
   for (const [language, file, command] of [
     ['shell', 'worker.sh', COMMAND],
     ['Python', 'worker.py', []],
     ['Node', 'worker.mjs', []],
     ['PHP', 'worker.php', []],
   ] as const) {
-    it(`${language} does every task once, sends a bad one away, and stops in order`, async () => {
+    it(`the ${language} worker does every task once, rejects an invalid one, and stops cleanly on SIGTERM`, async () => {
       const { queue, dead } = await queues()
       const producer = run('produce.sh', [queue], `${tasks.slice(0, 10).join('\n')}\nno task\n${tasks.slice(10).join('\n')}\n`)
       const worker = run(file, [queue, ...command])
@@ -53,16 +53,18 @@ describe('the worker in', () => {
       worker.child.kill('SIGTERM')
       assert.equal(await worker.exited, 0, worker.printed())
       assert.equal(await count(queue), 0)
-      // Everything was acknowledged: nothing is out under a lease that will come back.
+      // Everything was acked: no lease is open.
       assert.equal(gateway.app.services.leases.open, 0)
     })
   }
 })
 
-describe('several workers', () => {
-  it('share the tasks, each done once', async () => {
+describe('several example workers', () => {
+  it('several workers share the tasks of a queue and do each once', async () => {
     const { queue } = await queues()
     const workers = [run('worker.sh', [queue, ...COMMAND]), run('worker.py', [queue]), run('worker.mjs', [queue])]
+    // All of them wait before the first task comes, so that each gets one.
+    await eventually(() => assert.equal(gateway.app.services.receiver.waiting, 3), 20_000)
     const slow = tasks.map((_, task) => JSON.stringify({ seconds: 0.05, task }))
     const producer = run('produce.sh', [queue], `${slow.join('\n')}\n`)
     assert.equal(await producer.exited, 0, producer.printed())
@@ -79,8 +81,8 @@ describe('several workers', () => {
   })
 })
 
-describe('a task that fails', () => {
-  it('comes back for another try', async () => {
+describe('failed tasks', () => {
+  it('a failed task is requeued and done again', async () => {
     const { queue, dead } = await queues()
     const mark = join(folder, freshName('tried'))
     const command = ['sh', '-c', `cat; [ -e ${mark} ] || { touch ${mark}; exit 1; }`]
@@ -96,16 +98,16 @@ describe('a task that fails', () => {
   })
 })
 
-describe('a worker that is told to stop', () => {
-  it('finishes its present task first', async () => {
+describe('stopping a worker', () => {
+  it('a stopped worker finishes its current task', async () => {
     for (const [file, command] of [
       ['worker.py', []],
       ['worker.mjs', []],
       ['worker.php', []],
-      ['worker.sh', ['sh', '-c', 'task=$(cat); sleep 2; echo "done $task"']],
+      ['worker.sh', ['sh', '-c', 'task=$(cat); sleep 1; echo "done $task"']],
     ] as const) {
       const { queue } = await queues()
-      await gateway.post(`/queues/${queue}/messages`).send({ seconds: 2, task: 7 }).expect(201)
+      await gateway.post(`/queues/${queue}/messages`).send({ seconds: 1, task: 7 }).expect(201)
       const worker = run(file, [queue, ...command])
       await eventually(() => assert.equal(gateway.app.services.leases.open, 1), 20_000)
       worker.child.kill('SIGTERM')

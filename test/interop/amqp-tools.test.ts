@@ -1,4 +1,4 @@
-// Messages between the gateway and Debian's amqp-tools (rabbitmq-c).
+// Messages between the gateway and amqp-tools (rabbitmq-c) of Debian.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -8,7 +8,7 @@ import { amqpTool } from '../support/pika-client.js'
 const gateway = await startGateway()
 
 describe('amqp-tools', () => {
-  it('publish what the gateway receives', async () => {
+  it('the gateway receives what amqp-publish published, with all properties', async () => {
     const queue = await freshQueue(gateway)
     const args = [
       '-r',
@@ -40,7 +40,7 @@ describe('amqp-tools', () => {
     await gateway.post(`/leases/${message.lease.id}/ack`).expect(204)
   })
 
-  it('get what the gateway publishes, byte for byte', async () => {
+  it('amqp-get gets what the gateway published, byte for byte', async () => {
     const queue = await freshQueue(gateway)
     const body = Buffer.from(Array.from({ length: 1000 }, (_, i) => i % 256))
     for (const bytes of [body, Buffer.alloc(0)]) {
@@ -49,7 +49,7 @@ describe('amqp-tools', () => {
     }
   })
 
-  it('consume with a command what the gateway publishes', async () => {
+  it('amqp-consume consumes what the gateway published', async () => {
     const queue = await freshQueue(gateway)
     for (const text of ['one', 'two', 'three'])
       await gateway.post(`/queues/${queue}/messages`).type('text/plain').send(text).expect(201)

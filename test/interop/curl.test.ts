@@ -1,4 +1,4 @@
-// curl, as people use it at a prompt.
+// curl, as people use it in a shell.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -27,7 +27,7 @@ function curl(...args: string[]) {
 }
 
 describe('curl', () => {
-  it('-N shows each message as it comes, and leaving gives back what was not settled', async () => {
+  it('curl -N shows each message as it arrives, and its unsettled messages go back when it ends', async () => {
     const queue = await freshQueue(gateway)
     const events = curl('-N', `${gateway.url}/queues/${queue}/stream`)
     for (const word of ['one', 'two', 'three']) {
@@ -40,7 +40,7 @@ describe('curl', () => {
     await eventually(() => assert.equal(lines.text().trim().split('\n').length, 3))
   })
 
-  it('--data-binary @tasks.ndjson publishes a file, and so does -T, however long', async () => {
+  it('curl publishes an NDJSON file with --data-binary and with -T', async () => {
     const queue = await freshQueue(gateway)
     const file = join(folder, 'tasks.ndjson')
     writeFileSync(file, Array.from({ length: 5000 }, (_, n) => `{"payload": {"task": ${n}}}\n`).join(''))

@@ -1,4 +1,4 @@
-// Messages between the gateway and Debian's pika, both ways, with every property and header type.
+// Messages between the gateway and pika of Debian, in both directions, with every property and header type.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -34,7 +34,7 @@ const properties = {
   app_id: 'shop',
 }
 
-/** As pika has it, and as the gateway's JSON says it. */
+/** Headers as pika has them, and as the gateway's JSON shows them. */
 const headers: [name: string, python: unknown, json: unknown][] = [
   ['string', 'plain', 'plain'],
   ['utf8', 'größe 漢字 🐇', 'größe 漢字 🐇'],
@@ -56,8 +56,8 @@ const headers: [name: string, python: unknown, json: unknown][] = [
 const pythonHeaders = Object.fromEntries(headers.map(([name, python]) => [name, python]))
 const jsonHeaders = Object.fromEntries(headers.map(([name, , json]) => [name, json]))
 
-describe('what pika publishes', () => {
-  it('is received as JSON with every property and header', async () => {
+describe('messages published by pika', () => {
+  it('a message from pika is received as JSON with every property and header', async () => {
     const queue = await freshQueue(gateway)
     await pika.publish({ routing_key: queue, body: 'hello', properties, headers: pythonHeaders })
     const [message] = await receive(queue)
@@ -67,7 +67,7 @@ describe('what pika publishes', () => {
     assert.deepEqual(received, jsonHeaders)
   })
 
-  it('is received raw with every property and header, and goes back to pika as it was', async () => {
+  it('a raw message from pika has every property and header and can be published again unchanged', async () => {
     const queue = await freshQueue(gateway)
     const back = await freshQueue(gateway)
     await pika.publish({ routing_key: queue, body: 'hello', properties, headers: pythonHeaders })
@@ -76,7 +76,7 @@ describe('what pika publishes', () => {
     const forwarded = Object.entries(raw.headers).filter(
       ([name]) => /^(amqp-|content-(type|encoding))/.test(name) && !/^amqp-(redelivered|exchange|routing-key)$/.test(name),
     )
-    // fetch would normalise nothing of this, and superagent would parse the body by its type.
+    // fetch changes none of these headers; superagent would parse the body by its type.
     const answer = await fetch(`${gateway.url}/queues/${back}/messages`, {
       method: 'POST',
       headers: Object.fromEntries(forwarded.map(([name, value]) => [name, String(value)])),
@@ -88,7 +88,7 @@ describe('what pika publishes', () => {
     assert.deepEqual(message.headers, pythonHeaders)
   })
 
-  it('may be any bytes, or none', async () => {
+  it('a message from pika may have any bytes or none', async () => {
     const queue = await freshQueue(gateway)
     const every = Buffer.from(Array.from({ length: 256 }, (_, i) => i))
     for (const body of [every, Buffer.alloc(0), Buffer.from('größe 漢字')]) {
@@ -102,7 +102,7 @@ describe('what pika publishes', () => {
     }
   })
 
-  it('keeps the numbers and the spacing of its JSON', async () => {
+  it('a JSON message from pika keeps its numbers and spacing', async () => {
     const queue = await freshQueue(gateway)
     const body = '{ "id" : 9007199254740993, "sum":1.10, "e": 1e400 }'
     await pika.publish({ routing_key: queue, body, properties: { content_type: 'application/json; charset=utf-8' } })
@@ -110,14 +110,14 @@ describe('what pika publishes', () => {
     assert.ok(answer.includes(`"payload":${body},"payload_encoding":"json"`), answer)
   })
 
-  it('has no property that was not set', async () => {
+  it('a message from pika without properties is received without properties', async () => {
     const queue = await freshQueue(gateway)
     await pika.publish({ routing_key: queue, body: 'bare' })
     const [message] = await receive(queue)
     assert.deepEqual(message.properties, {})
   })
 
-  it('comes in the order of its priority', async () => {
+  it('messages from pika are received in the order of their priority', async () => {
     const queue = await freshQueue(gateway, { arguments: { 'x-max-priority': 9 } })
     for (const priority of [1, 9, 5]) await pika.publish({ routing_key: queue, body: `${priority}`, properties: { priority } })
     const messages = await eventually(async () => {
@@ -132,8 +132,8 @@ describe('what pika publishes', () => {
   })
 })
 
-describe('what the gateway publishes', () => {
-  it('reaches pika with every property and header', async () => {
+describe('messages published by the gateway', () => {
+  it('a message from the gateway reaches pika with every property and header', async () => {
     const queue = await freshQueue(gateway)
     const http: Record<string, string> = { 'amqp-headers': JSON.stringify(jsonHeaders).replace(/[^\x20-\x7e]/g, unicode) }
     for (const [name, value] of Object.entries(properties)) {
@@ -148,19 +148,19 @@ describe('what the gateway publishes', () => {
     assert.deepEqual(message.headers, pythonHeaders)
   })
 
-  it('keeps the type of a number: a whole one is an integer, one with a fraction is not', async () => {
+  it('numbers in headers are published as integers or doubles as they were written', async () => {
     const queue = await freshQueue(gateway)
-    // This pika cuts the fraction off whatever it reads, so it is the broker itself that is asked.
+    // This version of pika truncates fractions, so the test reads the message from the management API.
     await gateway
       .post(`/queues/${queue}/messages`)
       .set('amqp-headers', '{"i": -1, "f": 1.0, "h": 1.5, "l": -9223372036854775808}')
       .send('x')
       .expect(201)
-    const said = await managementText(`queues/%2F/${queue}/get`, { count: 1, ackmode: 'ack_requeue_true', encoding: 'auto' })
-    assert.match(said, /"headers":\{"f":1\.0,"h":1\.5,"i":-1,"l":-9223372036854775808\}/)
+    const message = await managementText(`queues/%2F/${queue}/get`, { count: 1, ackmode: 'ack_requeue_true', encoding: 'auto' })
+    assert.match(message, /"headers":\{"f":1\.0,"h":1\.5,"i":-1,"l":-9223372036854775808\}/)
   })
 
-  it('is persistent, has an id and no content type of its own', async () => {
+  it('a message from the gateway is persistent, has a message id and no default content type', async () => {
     const queue = await freshQueue(gateway)
     const answer = await fetch(`${gateway.url}/queues/${queue}/messages`, { method: 'POST', body: Buffer.from([0, 255]) })
     const { message_id } = (await answer.json()) as { message_id: string }
@@ -169,7 +169,7 @@ describe('what the gateway publishes', () => {
     assert.deepEqual(Buffer.from(message.body, 'base64'), Buffer.from([0, 255]))
   })
 
-  it('is routed by bindings made over HTTP', async () => {
+  it('bindings made over HTTP route messages from the gateway and from pika', async () => {
     const exchange = freshName('topic')
     const queue = await freshQueue(gateway)
     await gateway.put(`/exchanges/${exchange}`).send({ type: 'topic' }).expect(201)
@@ -188,8 +188,8 @@ describe('what the gateway publishes', () => {
   })
 })
 
-describe('the fate of a message', () => {
-  it('is the same for both: acknowledged here, it is gone there', async () => {
+describe('settlements across clients', () => {
+  it('a message acked at the gateway is gone for pika', async () => {
     const queue = await freshQueue(gateway)
     await pika.publish({ routing_key: queue, body: 'task' })
     const [message] = (await gateway.get(`/queues/${queue}/messages?wait=2s`).expect(200)).body.messages
@@ -197,14 +197,14 @@ describe('the fate of a message', () => {
     assert.equal(await pika.count(queue), 0)
   })
 
-  it('is the same the other way: given back there, it comes here', async () => {
+  it('a message that pika requeued is received from the gateway as redelivered', async () => {
     const queue = await freshQueue(gateway)
     await gateway.post(`/queues/${queue}/messages`).send('task').expect(201)
     await pika.nack(await fetched(queue), true)
     assert.equal((await receive(queue))[0].redelivered, true)
   })
 
-  it('shows its death to pika', async () => {
+  it('a message dead-lettered at the gateway reaches pika with its x-death header', async () => {
     const dead = await freshQueue(gateway)
     const queue = await freshQueue(gateway, { arguments: { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead } })
     await pika.publish({ routing_key: queue, body: 'task' })
@@ -214,7 +214,7 @@ describe('the fate of a message', () => {
     assert.equal((death['x-death'] as { reason: string }[])[0]!.reason, 'rejected')
   })
 
-  it('ends in time with its expiration', async () => {
+  it('a message expires after its expiration', async () => {
     const queue = await freshQueue(gateway)
     await gateway.post(`/queues/${queue}/messages`).set('amqp-expiration', '50').send('x').expect(201)
     await eventually(async () => assert.equal(await pika.count(queue), 0))
@@ -222,8 +222,8 @@ describe('the fate of a message', () => {
   })
 })
 
-describe('a body', () => {
-  it('of exactly the limit is published, and of one byte more refused', async () => {
+describe('the size limit of messages', () => {
+  it('a message of exactly 16 MiB reaches pika and one byte more is refused', async () => {
     const queue = await freshQueue(gateway)
     const limit = 16 * 1024 * 1024
     const send = (size: number) =>
@@ -238,7 +238,7 @@ describe('a body', () => {
   })
 })
 
-/** A superagent parser that keeps the bytes, whatever their content type. */
+/** A superagent parser that keeps the bytes of any content type. */
 function bytes(response: NodeJS.EventEmitter, done: (error: Error | null, body: Buffer) => void): void {
   const chunks: Buffer[] = []
   response.on('data', (chunk: Buffer | string) => chunks.push(Buffer.from(chunk)))

@@ -1,6 +1,6 @@
-"""A pika client that does what it is told: a JSON command a line on stdin, a JSON answer a line on stdout.
+"""A pika client that runs one JSON command per line of stdin and writes one JSON result per line to stdout.
 
-Python values that JSON doesn't have travel as {"py": <type>, "v": <text>}, so that a test sees which type arrived.
+Python values without a JSON form are written as {"py": <type>, "v": <text>}, so that a test sees their type.
 """
 import base64
 import datetime

@@ -1,4 +1,4 @@
-// RabbitMQ with its OAuth 2 plugin: a token that was made for it is good for both ways of coming in with one.
+// RabbitMQ with its OAuth 2 plugin: a token for it works with AUTH=broker and with AUTH=jwt.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -35,47 +35,47 @@ const own = { AMQP_URL: broker.url }
 const byBroker = await startGateway({ ...own, AUTH: 'broker' })
 const JWT = { AUTH: 'jwt', JWT_JWKS_FILE: keySetFile(key).path, JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE }
 const byGateway = await startGateway({ ...own, ...JWT })
-const by = (gateway: Gateway, jwt: string) => withAuthorization(gateway, `Bearer ${jwt}`)
+const withToken = (gateway: Gateway, jwt: string) => withAuthorization(gateway, `Bearer ${jwt}`)
 
-describe("a token made for RabbitMQ's OAuth 2 plugin", () => {
+describe("tokens for RabbitMQ's OAuth 2 plugin", () => {
   const queue = freshName('orders')
   const scopes = [`configure:%2F/${queue}`, `write:%2F/amq.default`, `read:%2F/${queue}`].map((one) => `${AUDIENCE}.${one}`)
 
   for (const [way, gateway] of [
-    ['RabbitMQ decides', byBroker],
-    ['the gateway decides', byGateway],
+    ['AUTH=broker', byBroker],
+    ['AUTH=jwt', byGateway],
   ] as const) {
-    it(`opens what its scopes name, where ${way}`, async () => {
-      const worker = by(gateway, await token(key, scopes))
+    it(`a token gives exactly the rights of its scopes with ${way}`, async () => {
+      const worker = withToken(gateway, await token(key, scopes))
       await worker.put(`/queues/${queue}`).expect(201)
       await worker.post(`/queues/${queue}/messages`).send('x').expect(201)
       const { messages } = (await worker.get(`/queues/${queue}/messages?wait=2s`).expect(200)).body
-      // A renewed token is the same owner's.
-      const renewed = by(gateway, await token(key, scopes, { jti: 'renewed' }))
+      // A renewed token has the same owner.
+      const renewed = withToken(gateway, await token(key, scopes, { jti: 'renewed' }))
       await renewed.post(`/leases/${messages[0].lease.id}/ack`).expect(204)
       await worker.put('/queues/another').expect(403)
       await worker.get('/queues/another/messages').expect(403)
       await worker.delete(`/queues/${queue}`).expect(204)
     })
 
-    it(`is refused when it is over, another's or for somebody else, where ${way}`, async () => {
+    it(`a token that is expired, for another audience or of another issuer is refused with ${way}`, async () => {
       const stranger = await newKey('first', 'RS256')
       for (const jwt of [
         await token(key, scopes, { exp: inSeconds(-5) }),
         await token(key, scopes, { aud: 'somebody' }),
         await token(stranger, scopes),
       ]) {
-        assert.equal((await by(gateway, jwt).get(`/queues/${queue}/messages`)).status, 401)
+        assert.equal((await withToken(gateway, jwt).get(`/queues/${queue}/messages`)).status, 401)
       }
     })
   }
 
-  it('is of one owner: another may not settle what he received', async () => {
-    const worker = by(byBroker, await token(key, scopes))
+  it('a lease received with a token cannot be settled with the token of another subject', async () => {
+    const worker = withToken(byBroker, await token(key, scopes))
     await worker.put(`/queues/${queue}`).expect(201)
     await worker.post(`/queues/${queue}/messages`).send('x').expect(201)
     const { messages } = (await worker.get(`/queues/${queue}/messages?wait=2s`).expect(200)).body
-    const other = by(byBroker, await token(key, scopes, { sub: 'worker-2' }))
+    const other = withToken(byBroker, await token(key, scopes, { sub: 'worker-2' }))
     await other.post(`/leases/${messages[0].lease.id}/ack`).expect(403)
     await worker.post(`/leases/${messages[0].lease.id}/ack`).expect(204)
     await worker.delete(`/queues/${queue}`).expect(204)

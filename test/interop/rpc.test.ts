@@ -1,4 +1,4 @@
-// Calls over HTTP, answered by a worker that speaks AMQP: python3-pika, as in the RabbitMQ tutorial.
+// Calls over HTTP to an AMQP worker with python3-pika, as in the RabbitMQ tutorial.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -23,8 +23,8 @@ channel.basic_consume(queue=sys.argv[1], on_message_callback=on_request)
 channel.start_consuming()
 `
 
-describe('a pika worker', () => {
-  it('answers calls made over HTTP, many at once', async () => {
+describe('calls to a pika worker', () => {
+  it('a pika worker answers concurrent calls made over HTTP', async () => {
     const queue = await freshQueue(gateway)
     const worker = spawn('/usr/bin/python3', ['-c', WORKER, queue], { env: { AMQP_URL }, stdio: ['ignore', 'ignore', 'inherit'] })
     after(() => worker.kill('SIGKILL'))

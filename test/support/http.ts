@@ -1,15 +1,17 @@
-// Requests as a program would never make them: the path and the headers go out as they are, over a pool of kept connections.
+// Requests that no HTTP library would send: the path and the headers go out unchanged, over a pool of kept connections.
 
+import { once } from 'node:events'
 import { Agent, type IncomingHttpHeaders, request } from 'node:http'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
+import { after } from 'node:test'
 
 export interface RawRequest {
   method: string
-  /** With its query; not normalised, not encoded. */
+  /** With its query; neither normalised nor encoded. */
   path: string
   headers?: Record<string, string>
   body?: Buffer | string | undefined
-  /** Leave once a successful answer begins: for one that has no end. Its text is empty. */
+  /** Closes the connection once a 200 begins, for a response without an end. The text is then empty. */
   leave?: boolean
 }
 
@@ -17,11 +19,11 @@ export interface RawResponse {
   status: number
   headers: IncomingHttpHeaders
   text: string
-  /** The text as JSON, where the content type says so and it is; else the text, or undefined where there is none. */
+  /** The parsed JSON if the content type says JSON and the text parses; otherwise the text, or undefined if that is empty. */
   body: unknown
 }
 
-/** A client for one gateway; `close` lets its connections go. */
+/** A client for one gateway, with at most `connections` connections; `close` closes them. */
 export function rawClient(base: string, connections = 8) {
   const { hostname, port } = new URL(base)
   const agent = new Agent({ keepAlive: true, maxSockets: connections })
@@ -52,11 +54,14 @@ function bodyOf(text: string, headers: IncomingHttpHeaders): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    return text // a raw message, which may say anything of itself
+    return text // a raw message: its publisher chose the content type
   }
 }
 
-/** Writes bytes to a socket and resolves with all that comes back until the other side closes. */
+/**
+ * Writes bytes to a new connection and resolves with everything received until the gateway closes it.
+ * `half` closes the sending side after the bytes.
+ */
 export function overSocket(base: string, bytes: string | Buffer, { half = false } = {}): Promise<string> {
   const { hostname, port } = new URL(base)
   return new Promise((resolve, reject) => {
@@ -66,4 +71,25 @@ export function overSocket(base: string, bytes: string | Buffer, { half = false 
     socket.on('error', reject)
     socket.on('close', () => resolve(Buffer.concat(chunks).toString('utf8')))
   })
+}
+
+/** An open connection to a gateway: its socket, everything received on it so far, and its end. */
+export interface Connection {
+  socket: Socket
+  received: () => string
+  closed: Promise<unknown>
+}
+
+/** Opens a connection for a test that writes its own bytes; it is closed after the tests. */
+export async function dial({ url }: { url: string }): Promise<Connection> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  after(() => socket.destroy())
+  socket.on('error', () => undefined)
+  let text = ''
+  socket.on('data', (chunk) => {
+    text += chunk
+  })
+  const closed = once(socket, 'close')
+  await once(socket, 'connect')
+  return { socket, received: () => text, closed }
 }

@@ -1,4 +1,4 @@
-// Where rights could be got around: other instances, CC, dead letters, bindings, routing keys, names written in odd ways.
+// Attempts to bypass rights: through other instances, CC, dead letters, bindings, routing keys and unusual spellings of names.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -29,25 +29,25 @@ const lease = async (from: Client, queue: string): Promise<string> =>
   (await from.get(`/queues/${queue}/messages?wait=5s`).expect(200)).body.messages[0].lease.id
 const refused = (response: { body: { code: string } }) => assert.equal(response.body.code, 'access_refused')
 
-describe('a lease', () => {
-  it('is settled by those alone who may read its queue, at every instance', async () => {
+describe('rights on leases', () => {
+  it('a lease can be settled only by keys with read on its queue, at every instance', async () => {
     const queue = await queueWith(['a', 'b'])
     const [reader, stranger] = [client(`read:%2F/${queue}`), client('read:%2F/another', `write:%2F/${queue}`)]
-    const there = other.clientOf(file.add(['read:%2F/another', `configure:%2F/${queue}`]))
+    const strangerAtOther = other.clientOf(file.add(['read:%2F/another', `configure:%2F/${queue}`]))
     const id = await lease(reader, queue)
-    for (const nobody of [stranger, there]) {
-      for (const what of ['ack', 'nack', 'extend']) refused(await nobody.post(`/leases/${id}/${what}`).expect(403))
-      refused(await nobody.get(`/leases/${id}`).expect(403))
+    for (const caller of [stranger, strangerAtOther]) {
+      for (const action of ['ack', 'nack', 'extend']) refused(await caller.post(`/leases/${id}/${action}`).expect(403))
+      refused(await caller.get(`/leases/${id}`).expect(403))
     }
-    const readerThere = other.clientOf(file.add([`read:%2F/${queue}`]))
-    assert.equal((await readerThere.get(`/leases/${id}`).expect(200)).body.queue, queue)
-    await readerThere.post(`/leases/${id}/ack`).expect(204)
-    // Settled or not makes no difference to who may not ask.
-    refused(await there.post(`/leases/${id}/ack`).expect(403))
+    const readerAtOther = other.clientOf(file.add([`read:%2F/${queue}`]))
+    assert.equal((await readerAtOther.get(`/leases/${id}`).expect(200)).body.queue, queue)
+    await readerAtOther.post(`/leases/${id}/ack`).expect(204)
+    // The refusal does not reveal whether the lease is settled.
+    refused(await strangerAtOther.post(`/leases/${id}/ack`).expect(403))
     assert.equal((await reader.post(`/leases/${id}x/ack`).expect(404)).body.code, 'lease_not_found')
   })
 
-  it('fails alone among many that are settled together, where its queue may not be read', async () => {
+  it('a bulk settle refuses only the leases of queues that the key may not read', async () => {
     const [mine, theirs] = [await queueWith(['a', 'b']), await queueWith(['c', 'd'])]
     const reader = other.clientOf(file.add([`read:%2F/${mine}`]))
     const ids = [await lease(admin, mine), await lease(admin, theirs), await lease(admin, mine), await lease(admin, theirs)]
@@ -67,8 +67,8 @@ describe('a lease', () => {
   })
 })
 
-describe('a right to publish', () => {
-  it('is not widened by CC and BCC', async () => {
+describe('rights to publish', () => {
+  it('CC and BCC need write on the queues that they name', async () => {
     const [mine, theirs] = [await queueWith(), await queueWith()]
     const author = client(`write:%2F/${mine}`)
     for (const name of ['CC', 'BCC']) {
@@ -99,7 +99,7 @@ describe('a right to publish', () => {
       .expect(201)
   })
 
-  it('may be for some routing keys of an exchange, in single messages, batches and calls', async () => {
+  it('write can be limited to routing keys of an exchange, for messages, batches, calls and CC', async () => {
     const name = await exchange()
     const author = client(`write:%2F/${name}/eu.*`)
     await author.post(`/exchanges/${name}/messages?routing_key=eu.de`).send('x').expect(201)
@@ -117,7 +117,7 @@ describe('a right to publish', () => {
     )
   })
 
-  it('through the default exchange is the right to its queue', async () => {
+  it('a publish through the default exchange needs write on the queue', async () => {
     const [mine, theirs] = [await queueWith(), await queueWith()]
     const author = client(`write:%2F/${mine}`)
     await author.post(`/exchanges/amq.default/messages?routing_key=${mine}`).send('x').expect(201)
@@ -132,8 +132,8 @@ describe('a right to publish', () => {
   })
 })
 
-describe('a right to declare', () => {
-  it('makes no queue whose dead letters go where its owner may not publish', async () => {
+describe('rights to declare', () => {
+  it('a queue with a dead-letter exchange needs read on itself and write on the dead-letter target', async () => {
     const [theirs, name, mine] = [await queueWith(), await exchange(), freshName('mine')]
     const all = ['configure', 'write', 'read'].map((right) => `${right}:%2F/${mine}*`)
     const owner = client(...all)
@@ -148,7 +148,7 @@ describe('a right to declare', () => {
     refused(await declare(dead({ amqp_type: 'bytes', value: '' }, mine)).expect(403))
     await declare(dead('', `${mine}.dead`)).expect(201)
     gateway.cleanups.push(async () => admin.delete(`/queues/${mine}`))
-    // RabbitMQ wants `read` on the queue for it, since its messages are taken out.
+    // RabbitMQ requires `read` on a queue with a dead-letter exchange, since its messages leave it.
     refused(
       await client(all[0]!, all[1]!)
         .put(`/queues/${mine}`)
@@ -157,7 +157,7 @@ describe('a right to declare', () => {
     )
   })
 
-  it('makes no exchange whose unrouted messages go where its owner may not publish', async () => {
+  it('an exchange with an alternate exchange needs write on the alternate', async () => {
     const [theirs, mine] = [await exchange(), freshName('mine')]
     const owner = client(...['configure', 'write', 'read'].map((right) => `${right}:%2F/${mine}*`))
     const declare = (alternate: string) =>
@@ -167,52 +167,52 @@ describe('a right to declare', () => {
     gateway.cleanups.push(async () => admin.delete(`/exchanges/${mine}`))
   })
 
-  it('binds nothing without `read` on the source and `write` on the destination, for the routing key', async () => {
+  it('a binding needs read on the source and write on the destination, for its routing key', async () => {
     const [queue, source, destination] = [await queueWith(), await exchange(), await exchange()]
     const bind = (who: Client, to: string, key: string) => who.put(`/exchanges/${source}/bindings/${to}?routing_key=${key}`)
     const some = client(`read:%2F/${source}/eu.*`, `write:%2F/${queue}`, `write:%2F/${destination}/eu.*`)
     await bind(some, `queues/${queue}`, 'eu.de').expect(204)
     refused(await bind(some, `queues/${queue}`, '%23').expect(403))
-    // Whatever is published to the source goes on to the destination, with whatever routing key it has.
+    // The destination exchange would get messages with any routing key.
     refused(await bind(some, `exchanges/${destination}`, 'eu.de').expect(403))
     await bind(client(`read:%2F/${source}`, `write:%2F/${destination}`), `exchanges/${destination}`, 'eu.de').expect(204)
   })
 })
 
-describe('a refusal', () => {
-  it('is the same whether there is such a thing or not', async () => {
+describe('refusals', () => {
+  it('a refusal is the same whether the queue, exchange or vhost exists or not', async () => {
     const [queue, name] = [await queueWith(['x']), await exchange()]
-    const nobody = client('read:%2F/something.else')
+    const stranger = client('read:%2F/something.else')
     const answers = async (queue: string, name: string, vhost: string) => {
       const responses = [
-        await nobody.get(`${vhost}/queues/${queue}`),
-        await nobody.get(`${vhost}/queues/${queue}/messages`),
-        await nobody.get(`${vhost}/queues/${queue}/stream`),
-        await nobody.post(`${vhost}/queues/${queue}/messages`).send('x'),
-        await nobody.post(`${vhost}/queues/${queue}/messages/batch`).send({ messages: [{ payload: 1 }] }),
-        await nobody.put(`${vhost}/queues/${queue}`).send({ durable: false }),
-        await nobody.delete(`${vhost}/queues/${queue}/messages`),
-        await nobody.get(`${vhost}/exchanges/${name}`),
-        await nobody.post(`${vhost}/exchanges/${name}/messages?mandatory=true`).send('x'),
+        await stranger.get(`${vhost}/queues/${queue}`),
+        await stranger.get(`${vhost}/queues/${queue}/messages`),
+        await stranger.get(`${vhost}/queues/${queue}/stream`),
+        await stranger.post(`${vhost}/queues/${queue}/messages`).send('x'),
+        await stranger.post(`${vhost}/queues/${queue}/messages/batch`).send({ messages: [{ payload: 1 }] }),
+        await stranger.put(`${vhost}/queues/${queue}`).send({ durable: false }),
+        await stranger.delete(`${vhost}/queues/${queue}/messages`),
+        await stranger.get(`${vhost}/exchanges/${name}`),
+        await stranger.post(`${vhost}/exchanges/${name}/messages?mandatory=true`).send('x'),
       ]
       return responses.map(({ status, body: { request_id: _, instance: __, ...rest } }) => ({ status, ...rest }))
     }
-    const there = await answers(queue, name, '')
-    for (const { status } of there) assert.equal(status, 403)
-    assert.deepEqual(await answers('nowhere', 'nowhere', ''), there)
-    assert.deepEqual(await answers('nowhere', 'nowhere', '/vhosts/nowhere'), there)
+    const existing = await answers(queue, name, '')
+    for (const { status } of existing) assert.equal(status, 403)
+    assert.deepEqual(await answers('nowhere', 'nowhere', ''), existing)
+    assert.deepEqual(await answers('nowhere', 'nowhere', '/vhosts/nowhere'), existing)
   })
 
-  it('comes before a byte of the body, and before what is wrong with it', async () => {
-    const nobody = client('read:%2F/something.else')
-    refused(await nobody.put('/queues/q').type('json').send('{').expect(403))
-    refused(await nobody.post('/queues/q/messages').set('amqp-priority', '999').send('x').expect(403))
-    refused(await nobody.get('/queues/q/messages?max=0').expect(403))
+  it('a request without the right is refused before its input is validated', async () => {
+    const stranger = client('read:%2F/something.else')
+    refused(await stranger.put('/queues/q').type('json').send('{').expect(403))
+    refused(await stranger.post('/queues/q/messages').set('amqp-priority', '999').send('x').expect(403))
+    refused(await stranger.get('/queues/q/messages?max=0').expect(403))
   })
 })
 
-describe('a name', () => {
-  it('is taken as it is once decoded, and nothing in it leads elsewhere', async () => {
+describe('spellings of names', () => {
+  it('a name is decoded once and compared exactly, so that no other spelling reaches another queue', async () => {
     const reader = client('read:%2F/orders', 'read:%2F/a/b'.replace('a/b', 'a%2Fb'))
     const paths = [
       'a%2f..%2forders',
