@@ -1,4 +1,4 @@
-// The settings of who may come in, how often, and from where.
+// The settings of authentication, rate limits, origins, proxies and ports.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -16,7 +16,7 @@ function mistakes(env: Record<string, string>): string[] {
 const named = (env: Record<string, string>): string[] => mistakes(env).map((mistake) => mistake.split(' ')[0]!)
 
 describe('AUTH', () => {
-  it('is none, or a way to tell who calls', () => {
+  it('AUTH is none or a list of authentication methods', () => {
     assert.deepEqual(loadConfig({}).AUTH, [])
     assert.deepEqual(loadConfig({ AUTH: 'none' }).AUTH, ['none'])
     assert.deepEqual(loadConfig({ AUTH: 'keys', API_KEYS_FILE: 'k' }).AUTH, ['keys'])
@@ -27,7 +27,7 @@ describe('AUTH', () => {
     }
   })
 
-  it('is whole or a mistake', () => {
+  it('AUTH needs the settings of its methods and refuses those of others', () => {
     assert.deepEqual(named({ AUTH: 'keys' }), ['API_KEYS_FILE'])
     assert.deepEqual(named({ AUTH: 'none', API_KEYS_FILE: 'k' }), ['API_KEYS_FILE'])
     assert.deepEqual(named({ API_KEYS_FILE: 'k' }), ['API_KEYS_FILE'])
@@ -41,7 +41,7 @@ describe('AUTH', () => {
 })
 
 describe('RATE_LIMIT', () => {
-  it('is so many requests in so much time', () => {
+  it('RATE_LIMIT is a number of requests per duration', () => {
     assert.equal(loadConfig({}).RATE_LIMIT, undefined)
     assert.deepEqual(loadConfig({ RATE_LIMIT: '100/s' }).RATE_LIMIT, { requests: 100, window: 1000 })
     assert.deepEqual(loadConfig({ RATE_LIMIT: '6000/m' }).RATE_LIMIT, { requests: 6000, window: 60_000 })
@@ -53,7 +53,7 @@ describe('RATE_LIMIT', () => {
 })
 
 describe('CORS_ORIGINS', () => {
-  it('are origins as browsers write them', () => {
+  it('CORS_ORIGINS lists origins as browsers write them', () => {
     assert.deepEqual(loadConfig({}).CORS_ORIGINS, [])
     const CORS_ORIGINS = 'https://app.example, http://localhost:3000 ,'
     assert.deepEqual(loadConfig({ CORS_ORIGINS }).CORS_ORIGINS, ['https://app.example', 'http://localhost:3000'])
@@ -69,14 +69,14 @@ describe('CORS_ORIGINS', () => {
     }
   })
 
-  it('are not all there are where nobody is asked for a key', () => {
+  it('CORS_ORIGINS may be * only with authentication', () => {
     assert.deepEqual(named({ CORS_ORIGINS: '*' }), ['CORS_ORIGINS'])
     assert.deepEqual(mistakes({ CORS_ORIGINS: '*', AUTH: 'keys', API_KEYS_FILE: 'k' }), [])
   })
 })
 
 describe('TRUST_PROXY', () => {
-  it('are addresses, ranges, and words for some', () => {
+  it('TRUST_PROXY lists addresses, ranges and the names of ranges', () => {
     assert.deepEqual(loadConfig({}).TRUST_PROXY, [])
     const TRUST_PROXY = '10.0.0.0/8, 2001:db8::/32, ::1, loopback'
     assert.deepEqual(loadConfig({ TRUST_PROXY }).TRUST_PROXY, ['10.0.0.0/8', '2001:db8::/32', '::1', 'loopback'])
@@ -87,7 +87,7 @@ describe('TRUST_PROXY', () => {
 })
 
 describe('OPERATIONS_PORT', () => {
-  it('is another one than PORT', () => {
+  it('OPERATIONS_PORT has to differ from PORT', () => {
     assert.equal(loadConfig({}).OPERATIONS_PORT, undefined)
     assert.equal(loadConfig({ OPERATIONS_PORT: '9090' }).OPERATIONS_PORT, 9090)
     assert.deepEqual(mistakes({ OPERATIONS_PORT: '0', PORT: '0' }), [])
@@ -96,8 +96,8 @@ describe('OPERATIONS_PORT', () => {
   })
 })
 
-describe('the environment of others', () => {
-  it('has names that look like settings, and are no mistake', () => {
+describe('environment variables of other programs', () => {
+  it('variables of other programs that resemble settings are not mistakes', () => {
     const env = {
       HOSTNAME: 'h',
       SSL_CERT_FILE: '/etc/ssl',

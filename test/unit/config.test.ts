@@ -1,4 +1,4 @@
-// Configuration from the environment: everything wrong with it is told at once, and nothing is guessed.
+// Configuration from the environment: all mistakes are reported at once, and no value is guessed.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -28,8 +28,8 @@ function mistakes(env: Record<string, string>): string[] {
 }
 const named = (env: Record<string, string>): string[] => mistakes(env).map((mistake) => mistake.split(' ')[0]!)
 
-describe('the configuration', () => {
-  it('is whole without any environment', () => {
+describe('configuration', () => {
+  it('the configuration is complete without any environment variable', () => {
     const config = loadConfig({})
     assert.deepEqual(Object.keys(config).sort(), Object.keys(settings).sort())
     assert.equal(config.PORT, 8080)
@@ -42,12 +42,12 @@ describe('the configuration', () => {
     assert.ok(Object.isFrozen(config))
   })
 
-  it('takes the default where a setting is empty, and spaces around a value off', () => {
+  it('an empty setting has its default, and spaces around a value are removed', () => {
     assert.equal(loadConfig({ PORT: '', HOST: '' }).PORT, 8080)
     assert.equal(loadConfig({ PORT: ' 9000 ', AUTH: '' }).PORT, 9000)
   })
 
-  it('tells every mistake at once', () => {
+  it('all mistakes in the environment are reported at once', () => {
     const wrong = {
       PORT: '99999',
       HOST: 'not a host',
@@ -64,7 +64,7 @@ describe('the configuration', () => {
     assert.deepEqual(named(wrong).sort(), Object.keys(wrong).sort())
   })
 
-  it('never throws anything but its list', () => {
+  it('loading throws nothing but a ConfigError', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.constantFrom(...Object.keys(settings)), fc.string({ unit: 'binary' })), (env) => {
         mistakes(env)
@@ -72,7 +72,7 @@ describe('the configuration', () => {
     )
   })
 
-  it('shows no password in a mistake', () => {
+  it('a mistake does not show a password', () => {
     for (const url of [
       'http://u:hunter2@h',
       'amqp://u:hunter2@h:99999',
@@ -86,7 +86,7 @@ describe('the configuration', () => {
     }
   })
 
-  it('has several brokers of one cluster', () => {
+  it('AMQP_URL may list several brokers of one cluster', () => {
     const { AMQP_URL } = loadConfig({ AMQP_URL: 'amqp://u:p%40@a/v%2Fw, amqps://u:p@b:1234/v%2Fw' })
     assert.deepEqual(AMQP_URL, [
       { protocol: 'amqp', hostname: 'a', port: 5672, username: 'u', password: 'p@', vhost: 'v/w' },
@@ -97,7 +97,7 @@ describe('the configuration', () => {
     assert.deepEqual(named({ AMQP_URL: ' , ' }), ['AMQP_URL'])
   })
 
-  it('reads secrets from files too', () => {
+  it('a secret may be read from a file', () => {
     const path = fileWith('amqp://u:p@h/v\n')
     assert.equal(loadConfig({ AMQP_URL_FILE: path }).AMQP_URL[0]!.password, 'p')
     assert.equal(loadConfig({ LEASE_SECRET_FILE: fileWith('s3cret') }).LEASE_SECRET, 's3cret')
@@ -107,7 +107,7 @@ describe('the configuration', () => {
     assert.deepEqual(named({ PORT_FILE: fileWith('80') }).length, 0, 'not ours: only secrets come in files')
   })
 
-  it('knows a misspelt setting', () => {
+  it('a misspelled setting is reported with a suggestion', () => {
     for (const [wrong, right] of [
       ['AMQP_UR', 'AMQP_URL'],
       ['AMQPURL', 'AMQP_URL'],
@@ -124,7 +124,7 @@ describe('the configuration', () => {
     assert.deepEqual(named({ GATEWAY_COLOUR: 'blue' }), ['GATEWAY_COLOUR'])
   })
 
-  it('leaves the rest of the environment alone', () => {
+  it('other environment variables are ignored', () => {
     const env = {
       PATH: '/bin',
       HOME: '/',
@@ -141,7 +141,7 @@ describe('the configuration', () => {
     assert.deepEqual(mistakes(env), [])
   })
 
-  it('tolerates what Kubernetes puts beside a service named gateway', () => {
+  it('the variables that Kubernetes sets for a service named gateway are ignored', () => {
     const env = {
       GATEWAY_SERVICE_HOST: '10.0.0.1',
       GATEWAY_SERVICE_PORT: '8080',
@@ -157,7 +157,7 @@ describe('the configuration', () => {
     assert.deepEqual(mistakes(env), [])
   })
 
-  it('lets other machines in only where that was written out', () => {
+  it('a public HOST needs AUTH to be set', () => {
     for (const HOST of ['0.0.0.0', '::', '10.0.0.1', 'example.org']) {
       assert.deepEqual(named({ HOST }), ['HOST'], HOST)
       assert.deepEqual(mistakes({ HOST, AUTH: 'none' }), [])
@@ -166,7 +166,7 @@ describe('the configuration', () => {
     assert.deepEqual(named({ HOST: '127.0.0.1.example.org' }), ['HOST'])
   })
 
-  it('advertises an address alone, that others can connect to, and signs what they say to each other', () => {
+  it('ADVERTISE_URL has to be a reachable origin and needs a secret', () => {
     const ADVERTISE_SECRET = 's'
     for (const [given, ADVERTISE_URL] of [
       ['http://10.0.0.5:8080', 'http://10.0.0.5:8080'],
@@ -195,12 +195,12 @@ describe('the configuration', () => {
     assert.match(mistakes({ ADVERTISE_URL: 'http://h', ADVERTISE_SECRET, WORKERS: '2' })[0]!, /WORKERS/)
   })
 
-  it('has no lease that outlives the broker’s patience', () => {
+  it('MAX_LEASE has to be shorter than the broker’s consumer timeout', () => {
     assert.deepEqual(named({ MAX_LEASE: '30m' }), ['MAX_LEASE'])
     assert.deepEqual(mistakes({ MAX_LEASE: '29m' }), [])
     assert.deepEqual(mistakes({ MAX_LEASE: '59m', BROKER_CONSUMER_TIMEOUT: '1h' }), [])
     assert.deepEqual(named({ MAX_LEASE: '10m', BROKER_CONSUMER_TIMEOUT: '10m' }), ['MAX_LEASE'])
-    // Not written out, it follows.
+    // The default follows the consumer timeout.
     const short = loadConfig({ BROKER_CONSUMER_TIMEOUT: '10s' })
     assert.equal(longestLease(short), 5000)
     assert.equal(short.MAX_LEASE, 5000)

@@ -1,4 +1,4 @@
-// What the files for operators list is what the program reads.
+// The files for operators list the settings of the program.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -7,8 +7,8 @@ import { settings } from '../../src/config/index.js'
 
 const expected = Object.entries(settings).map(([name, setting]) => [name, setting.default])
 
-describe('every setting', () => {
-  it('stands in .env.example with its default, and no other does', () => {
+describe('documentation of the settings', () => {
+  it('.env.example lists every setting with its default and no other', () => {
     const lines = readFileSync('.env.example', 'utf8').split('\n')
     const listed = lines.map((line) => /^#?([A-Z][A-Z0-9_]*)=(.*)$/.exec(line)).filter((match) => match !== null)
     assert.deepEqual(
@@ -17,12 +17,12 @@ describe('every setting', () => {
     )
   })
 
-  it('is explained in .env.example in the words of the program', () => {
+  it('.env.example explains every setting with the text of the program', () => {
     const text = readFileSync('.env.example', 'utf8')
     for (const [name, { doc }] of Object.entries(settings)) assert.ok(text.includes(`# ${doc}\n`), name)
   })
 
-  it('stands in docs/operations.md with its default, and no other does', () => {
+  it('docs/operations.md lists every setting with its default and no other', () => {
     const rows = readFileSync('docs/operations.md', 'utf8').matchAll(/^\| *`([A-Z][A-Z0-9_]*)` *\| *(?:`([^`]*)`)? *\|/gm)
     const listed = [...rows].map(([, name, value = '']): [string, string] => [name!, value])
     assert.deepEqual(

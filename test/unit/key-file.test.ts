@@ -1,4 +1,4 @@
-// The file of API keys, and the command that makes one.
+// The file of API keys, and the command that creates a key.
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -22,8 +22,8 @@ function mistakes(text: string): string[] {
 }
 const wrong = (...keys: unknown[]) => mistakes(JSON.stringify({ keys }))
 
-describe('a key file', () => {
-  it('has keys with a name, a digest and rights', () => {
+describe('key file', () => {
+  it('a key file has keys with a name, a digest and rights', () => {
     const [key] = read({ ...entry, sha256: sha256.toUpperCase() })
     assert.equal(key!.name, 'worker')
     assert.equal(key!.sha256, sha256)
@@ -33,20 +33,20 @@ describe('a key file', () => {
     assert.deepEqual(read(), [])
   })
 
-  it('may say when a key ends, what stands on its messages, and that it sets user_id', () => {
+  it('a key may have an expiry, headers for its messages and a user_id', () => {
     const [key] = read({ ...entry, expires_at: '2030-01-31T00:00:00+01:00', headers: { 'x-tenant': 'acme' }, user_id: true })
     assert.equal(key!.expiresAt, Date.UTC(2030, 0, 30, 23))
     assert.deepEqual(key!.headers, { 'x-tenant': 'acme' })
     assert.equal(key!.setsUserId, true)
   })
 
-  it('has no time that no calendar has', () => {
+  it('an expiry that is not in the calendar is refused', () => {
     for (const day of ['2030-02-30', '2030-02-29', '2030-04-31'])
       assert.equal(wrong({ ...entry, expires_at: `${day}T00:00:00Z` }).length, 1, day)
     assert.deepEqual(wrong({ ...entry, expires_at: '2028-02-29T23:59:59-11:00' }), [])
   })
 
-  it('is told every mistake in it, and where', () => {
+  it('all mistakes in a key file are reported with their place', () => {
     const found = wrong(
       { name: '', sha256: 'short', rights: ['read:%2F/q', 'reed:%2F/q', 7], expires_at: 'tomorrow', colour: 'blue' },
       'a key',
@@ -74,25 +74,25 @@ describe('a key file', () => {
     )
   })
 
-  it('is a mistake as a whole where it is no list of keys', () => {
+  it('a key file without a list of keys is refused', () => {
     for (const text of ['', '{', '[]', 'null', '{}', '{"keys": {}}', '{"keys": [], "more": 1}']) {
       assert.equal(mistakes(text).length, 1, text)
     }
   })
 
-  it('is never shown in a mistake', () => {
+  it('a mistake does not show the content of the key file', () => {
     assert.doesNotMatch(mistakes(`{"keys": [{"sha256": "${sha256}"`).join(), new RegExp(sha256.slice(0, 8)))
     assert.doesNotMatch(wrong(entry, { ...entry, name: 'b' }).join(), new RegExp(sha256.slice(0, 8)))
   })
 
-  it('throws nothing but its list, whatever stands in it', () => {
+  it('reading a key file throws nothing but its list of mistakes', () => {
     fc.assert(fc.property(fc.json(), (json) => void mistakes(`{"keys": [${json}]}`)))
     fc.assert(fc.property(fc.string(), (text) => void mistakes(text)))
   })
 })
 
-describe('a new key', () => {
-  it('fits its entry, which fits into the file', () => {
+describe('new key', () => {
+  it('a new key matches its entry, and the entry is valid in a key file', () => {
     const { key, entry } = createKey([
       ...['--name', 'worker', '--right', 'read:%2F/a', '--right', 'write:%2F/b', '--expires', '90d'],
       ...['--header', 'x-tenant=a=b', '--user-id'],
@@ -106,12 +106,12 @@ describe('a new key', () => {
     assert.ok(!JSON.stringify(entry).includes(key))
   })
 
-  it('is another one each time', () => {
+  it('a new key is different each time', () => {
     const one = () => createKey(['--name', 'a', '--right', 'read:*/*']).key
     assert.notEqual(one(), one())
   })
 
-  it('is not made of what would be a mistake in the file', () => {
+  it('a new key with an invalid name or right is refused', () => {
     for (const args of [
       [],
       ['--name', 'a'],

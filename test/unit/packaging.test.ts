@@ -1,4 +1,4 @@
-// The image and the compose file, as far as they can be checked without a Docker engine.
+// The Dockerfile and the compose file, as far as they can be checked without a Docker engine.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -12,7 +12,7 @@ describe('docker-compose.yml', () => {
   }
   const { rabbitmq, gateway } = services as { rabbitmq: Record<string, unknown>; gateway: Record<string, unknown> }
 
-  it('has a broker with its dashboard, and the gateway, on this machine’s ports alone', () => {
+  it('the compose file publishes the broker, its dashboard and the gateway on loopback only', () => {
     assert.deepEqual(Object.keys(services), ['rabbitmq', 'gateway'])
     assert.equal(rabbitmq['image'], 'rabbitmq:4-management')
     assert.deepEqual(rabbitmq['ports'], ['127.0.0.1:5672:5672', '127.0.0.1:15672:15672'])
@@ -20,41 +20,41 @@ describe('docker-compose.yml', () => {
     assert.equal(gateway['build'], '.')
   })
 
-  it('starts the gateway when the broker is healthy', () => {
+  it('the compose file starts the gateway when the broker is healthy', () => {
     assert.deepEqual(gateway['depends_on'], { rabbitmq: { condition: 'service_healthy' } })
     for (const service of [rabbitmq, gateway]) assert.ok((service['healthcheck'] as { test: unknown[] }).test.length > 1)
   })
 
-  it('gives the gateway the broker’s own user, and writes AUTH out', () => {
+  it('the compose file gives the gateway the broker’s user and sets AUTH', () => {
     const { RABBITMQ_DEFAULT_USER: user, RABBITMQ_DEFAULT_PASS: password } = rabbitmq['environment'] as Record<string, string>
     const environment = gateway['environment'] as Record<string, string>
     assert.equal(environment['AMQP_URL'], `amqp://${user}:${password}@rabbitmq:5672/`)
     assert.equal(environment['AUTH'], 'none')
   })
 
-  it('keeps the broker’s data', () => {
+  it('the compose file keeps the broker’s data in a volume', () => {
     assert.ok('rabbitmq' in volumes)
     assert.equal(rabbitmq['hostname'], 'rabbitmq')
   })
 })
 
-describe('the Dockerfile', () => {
+describe('Dockerfile', () => {
   const lines = readFileSync('Dockerfile', 'utf8').replaceAll('\\\n', ' ').split('\n')
   const of = (instruction: string) => lines.filter((line) => line.startsWith(`${instruction} `))
 
-  it('has stages, and runs as somebody who is not root', () => {
+  it('the Dockerfile has stages and a user other than root', () => {
     assert.equal(of('FROM').length, 3)
     assert.deepEqual(of('USER'), ['USER node'])
     assert.ok(lines.indexOf('USER node') > lines.lastIndexOf(of('FROM').at(-1)!))
   })
 
-  it('says how to see its health and how to stop it', () => {
+  it('the Dockerfile has a health check and a stop signal', () => {
     assert.equal(of('HEALTHCHECK').length, 1)
     assert.deepEqual(of('STOPSIGNAL'), ['STOPSIGNAL SIGTERM'])
     assert.deepEqual(of('CMD'), ['CMD ["node", "dist/src/main.js"]'])
   })
 
-  it('does not decide who may come in', () => {
+  it('the Dockerfile does not set AUTH', () => {
     assert.ok(!of('ENV').some((line) => /\bAUTH=/.test(line)))
   })
 })

@@ -1,4 +1,4 @@
-// The catalogue of problems and its page say the same.
+// The problem catalogue and its documentation agree.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -7,8 +7,8 @@ import { catalogue, invalidRequest, Problem, type ProblemCode } from '../../src/
 
 const codes = Object.keys(catalogue) as ProblemCode[]
 
-describe('the catalogue of problems', () => {
-  it('is what docs/problems.md explains, code by code', () => {
+describe('problem catalogue', () => {
+  it('docs/problems.md explains every code of the catalogue and no other', () => {
     const page = readFileSync('docs/problems.md', 'utf8')
     const explained = [...page.matchAll(/^## `?(\w+)`?$/gm)].map(([, code]) => code!)
     assert.deepEqual(
@@ -18,7 +18,7 @@ describe('the catalogue of problems', () => {
     assert.deepEqual([...explained].sort(), [...codes].sort())
   })
 
-  it('has stable codes, a status that is an error, and a title', () => {
+  it('every problem has a snake_case code, an error status and a title', () => {
     for (const code of codes) {
       const { status, title } = catalogue[code]
       assert.match(code, /^[a-z]+(_[a-z]+)*$/)
@@ -27,7 +27,7 @@ describe('the catalogue of problems', () => {
     }
   })
 
-  it('says when to come again for everything that is 429 or 503, and never for a 4xx mistake', () => {
+  it('every 429 and 503 has a retry-after, and no other 4xx has one', () => {
     for (const code of codes) {
       const { status, retryAfter } = catalogue[code]
       if (status === 429 || status === 503) assert.ok(retryAfter! > 0, code)
@@ -36,8 +36,8 @@ describe('the catalogue of problems', () => {
   })
 })
 
-describe('a problem', () => {
-  it('has every member of RFC 9457 and our own', () => {
+describe('problem response', () => {
+  it('a problem has every member of RFC 9457 and the gateway’s own', () => {
     const body = new Problem('broker_blocked', 'why').body('/queues/q', 'id')
     assert.deepEqual(body, {
       type: '/problems#broker_blocked',
@@ -51,14 +51,14 @@ describe('a problem', () => {
     })
   })
 
-  it('lists mistakes, twenty at most', () => {
+  it('a problem lists at most twenty errors', () => {
     const errors = Array.from({ length: 30 }, (_, i) => ({ pointer: `/body/${i}`, detail: 'is wrong' }))
     const { errors: listed } = new Problem('invalid_request', 'x', { errors }).body('/', 'id') as { errors: object[] }
     assert.deepEqual(listed, errors.slice(0, 20))
     assert.deepEqual(invalidRequest('/query/max', 'is wrong').options.errors, [{ pointer: '/query/max', detail: 'is wrong' }])
   })
 
-  it('keeps its cause to itself', () => {
+  it('a problem does not show its cause', () => {
     const problem = new Problem('internal_error', 'x', { cause: new Error('secret') })
     assert.doesNotMatch(JSON.stringify(problem.body('/', 'id')), /secret/)
     assert.equal((problem.cause as Error).message, 'secret')

@@ -7,8 +7,8 @@ import { ALL_RIGHTS, Pattern, parseGrant, Rights } from '../../src/access/rights
 
 const rights = (...scopes: string[]) => new Rights(scopes.map(parseGrant))
 
-describe('a pattern', () => {
-  it('matches itself and nothing else where it has no wildcard', () => {
+describe('pattern', () => {
+  it('a pattern without a wildcard matches only itself', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme' }), fc.string(), (text, other) => {
         const pattern = new Pattern(encodeURIComponent(text).replaceAll('*', '%2A'))
@@ -19,7 +19,7 @@ describe('a pattern', () => {
     )
   })
 
-  it('means by a star what a regular expression means by .*', () => {
+  it('a star matches what .* matches in a regular expression', () => {
     const letters = fc.constantFrom('a', 'b', '/', '.')
     const parts = fc.array(fc.oneof(letters, fc.constant('*')), { maxLength: 8 })
     fc.assert(
@@ -32,25 +32,25 @@ describe('a pattern', () => {
     )
   })
 
-  it('is anything when it is stars alone', () => {
+  it('a pattern of stars only matches anything', () => {
     for (const text of ['*', '**']) assert.equal(new Pattern(text).isAnything, true)
     for (const text of ['', 'a*', '*a', '*a*', '%2A']) assert.equal(new Pattern(text).isAnything, false, text)
   })
 
-  it('takes no longer for many stars and a text that is nearly right', () => {
-    // A backtracking matcher would take longer than the universe has existed.
+  it('a pattern of many stars does not backtrack', () => {
+    // A backtracking matcher would not finish in any reasonable time.
     assert.equal(new Pattern(`${'*a'.repeat(60)}*b`).matches('a'.repeat(250)), false)
   })
 
-  it('is case-sensitive, and a plus in it is a space', () => {
+  it('a pattern is case-sensitive, and a plus in it is a space', () => {
     assert.equal(new Pattern('Orders').matches('orders'), false)
     assert.equal(new Pattern('a+b').matches('a b'), true)
     assert.equal(new Pattern('a%2Bb').matches('a+b'), true)
   })
 })
 
-describe('a scope', () => {
-  it('is a right, a vhost and a name, and maybe a routing key', () => {
+describe('scope', () => {
+  it('a scope has a right, a vhost, a name and an optional routing key', () => {
     const { right, vhost, name, routingKey } = parseGrant('read:%2F/orders.*')
     assert.equal(right, 'read')
     assert.ok(vhost.matches('/') && !vhost.matches('%2F'))
@@ -59,7 +59,7 @@ describe('a scope', () => {
     assert.ok(parseGrant('write:v/e/').routingKey?.matches(''))
   })
 
-  it('is refused where it is something else', () => {
+  it('a malformed scope is refused', () => {
     const others = [
       '',
       'read',
@@ -78,7 +78,7 @@ describe('a scope', () => {
 })
 
 describe('rights', () => {
-  it('are for what their patterns match, and of their own kind', () => {
+  it('a right applies to the names that its pattern matches, for its own kind of access', () => {
     const some = rights('read:%2F/orders.*', 'write:other/*')
     assert.equal(some.allows('read', '/', 'orders.eu'), true)
     assert.equal(some.allows('write', '/', 'orders.eu'), false)
@@ -88,7 +88,7 @@ describe('rights', () => {
     assert.equal(some.knows('/', 'order'), false)
   })
 
-  it('answer the same when they are asked again, among more names than they remember', () => {
+  it('rights give the same result again, with more names than the cache holds', () => {
     const some = rights('read:v/*7', 'write:v/*/k*')
     for (let round = 0; round < 2; round++) {
       for (let i = 0; i < 12_000; i++) assert.equal(some.allows('read', 'v', `q${i}`), i % 10 === 7)
@@ -97,7 +97,7 @@ describe('rights', () => {
     }
   })
 
-  it('may be for some routing keys only', () => {
+  it('a right may be limited to some routing keys', () => {
     const some = rights('write:v/e/eu.*', 'write:v/e/us', 'write:v/f', 'write:v/g/*', 'write:v/g/x')
     for (const [exchange, key, may] of [
       ['e', 'eu.de', true],
@@ -114,7 +114,7 @@ describe('rights', () => {
     }
   })
 
-  it('to publish through the default exchange are rights on the queue, or on the exchange', () => {
+  it('a publish through the default exchange needs a right to the queue or to amq.default', () => {
     for (const exchange of ['', 'amq.default']) {
       const queue = rights('write:v/orders')
       assert.equal(queue.publishes('v', exchange, 'orders'), true)
@@ -123,12 +123,12 @@ describe('rights', () => {
       assert.equal(rights('write:v/amq.default').publishes('v', exchange, 'orders'), true)
       assert.equal(rights('write:v/amq.default').publishes('v', exchange, undefined), true)
       assert.equal(rights('write:v/amq.default/orders').publishes('v', exchange, 'others'), false)
-      // Meant for an exchange of that name: as a queue's it would lead to it whatever the routing key.
+      // A scope with a routing key names an exchange. As a right to a queue it would allow every routing key.
       assert.equal(rights('write:v/orders/eu.*').publishes('v', exchange, 'orders'), false)
     }
   })
 
-  it('on names of the gateway itself are not meant by a wildcard', () => {
+  it('a wildcard does not match reserved names of the gateway', () => {
     const own = 'gateway.delay.due'
     const some = rights('configure:*/*', 'write:*/*', 'read:*/g*', 'read:*/*.due', 'write:v/amq.default')
     assert.equal(some.knows('v', own), false)
@@ -141,12 +141,12 @@ describe('rights', () => {
     assert.equal(rights('read:v/gate%2A').knows('v', own), false)
   })
 
-  it('are all of them where nobody is asked', () => {
+  it('without authentication every access is allowed', () => {
     assert.equal(ALL_RIGHTS.allows('configure', 'v', 'q'), true)
     assert.equal(ALL_RIGHTS.publishes('v', 'e', undefined), true)
   })
 
-  it('are kept as a text, one right of one vhost, and are the same when they are read again', () => {
+  it('rights of one kind and vhost that are written and read again are the same', () => {
     const scopes = ['write:v/a%2Fb', 'write:v/e/eu.*', 'write:*/c', 'read:v/a', 'write:w/d']
     const kept = rights(...scopes).write('write', 'v')
     assert.deepEqual(kept, ['write:v/a%2Fb', 'write:v/e/eu.*', 'write:*/c'])
@@ -165,7 +165,7 @@ describe('rights', () => {
     assert.equal(Rights.read(rights().write('write', 'v')).publishes('v', '', 'q'), false)
   })
 
-  it('are none where there are none', () => {
+  it('empty rights allow nothing', () => {
     assert.equal(rights().knows('/', 'q'), false)
     assert.equal(rights().publishes('/', '', 'q'), false)
   })

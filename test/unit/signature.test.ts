@@ -1,4 +1,4 @@
-// What instances sign: taken from each other, just now, and from nobody else.
+// Signatures between instances: valid for a short time, and only with the shared secret.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -9,14 +9,14 @@ const body = Buffer.from('{"commands":[]}')
 const ours = new Signatures('secret')
 const theirs = new Signatures('Secret')
 
-describe('the signature of a request', () => {
-  it('says whose epoch it is for and which body belongs to it', () => {
+describe('request signature between instances', () => {
+  it('a request signature contains the epoch and the digest of the body', () => {
     const header = ours.sign(EPOCH, body)
     assert.deepEqual(new Signatures('secret').read(header), { epoch: EPOCH, digest: bodyDigest(body), header })
     assert.match(header, /^[\w .-]+$/)
   })
 
-  it('is refused with another secret, after any change, and as anything else', () => {
+  it('a request signature with another secret or any change is refused', () => {
     const header = ours.sign(EPOCH, body)
     assert.equal(theirs.read(header), undefined)
     for (let at = 0; at < header.length; at++) {
@@ -28,15 +28,15 @@ describe('the signature of a request', () => {
       assert.equal(ours.read(nonsense), undefined)
   })
 
-  it('is good for a minute, by clocks that are a minute apart at most', () => {
+  it('a request signature is valid for 60 s before and after its time', () => {
     const header = ours.sign(EPOCH, body, 1_000_000)
     for (const now of [940_000, 1_000_000, 1_060_000]) assert.ok(ours.read(header, now))
     for (const now of [939_999, 1_060_001]) assert.equal(ours.read(header, now), undefined)
   })
 })
 
-describe('the signature of an answer', () => {
-  it('is of that request and that body alone', () => {
+describe('response signature between instances', () => {
+  it('a response signature is valid only for its request and its body', () => {
     const header = ours.sign(EPOCH, body)
     const answer = Buffer.from('{"results":[]}')
     const signature = ours.signAnswer(header, answer)

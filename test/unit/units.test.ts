@@ -1,12 +1,12 @@
-// Durations and sizes.
+// Parsing and formatting of durations and sizes.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { formatDuration, parseDuration, parseSize } from '../../src/lib/units.js'
 
-describe('a duration', () => {
-  it('is a number with a unit, or of seconds', () => {
+describe('duration', () => {
+  it('a duration is a number with a unit, or of seconds without one', () => {
     const durations = {
       '500ms': 500,
       '30s': 30_000,
@@ -21,7 +21,7 @@ describe('a duration', () => {
     for (const [text, milliseconds] of Object.entries(durations)) assert.equal(parseDuration(text), milliseconds, text)
   })
 
-  it('is nothing else', () => {
+  it('any other text is not a duration', () => {
     for (const text of [
       '',
       ' ',
@@ -47,7 +47,7 @@ describe('a duration', () => {
     assert.equal(parseDuration('9'.repeat(13)), undefined)
   })
 
-  it('is read as it was written', () => {
+  it('a formatted duration is parsed to the same value', () => {
     fc.assert(
       fc.property(fc.nat(10 ** 10), (milliseconds) => {
         assert.equal(parseDuration(formatDuration(milliseconds)), milliseconds)
@@ -58,7 +58,7 @@ describe('a duration', () => {
     assert.equal(formatDuration(0), '0ms')
   })
 
-  it('never throws', () => {
+  it('parsing a duration never throws', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         const value = parseDuration(text)
@@ -68,13 +68,13 @@ describe('a duration', () => {
   })
 })
 
-describe('a size', () => {
-  it('is a number of bytes, or of a unit', () => {
+describe('size', () => {
+  it('a size is a number of bytes or of a unit', () => {
     const sizes = { '0': 0, '1': 1, '512KiB': 524_288, '16MiB': 16_777_216, '1GiB': 1_073_741_824, '5 B': 5, '2 MiB': 2_097_152 }
     for (const [text, bytes] of Object.entries(sizes)) assert.equal(parseSize(text), bytes, text)
   })
 
-  it('is nothing else', () => {
+  it('any other text is not a size', () => {
     for (const text of ['', 'MiB', '-1', '1.5MiB', '1MB', '1mib', '1e3', '16MiB ', 'x'])
       assert.equal(parseSize(text), undefined, text)
   })
