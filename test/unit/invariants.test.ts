@@ -56,13 +56,13 @@ describe('soak test invariants', () => {
     }
     const journal = story([1], ['l1', 'ack', 'done', 5], [6])
     journal.deletions.push({ queue: 'q', recreatedAt: 10 })
-    assert.deepEqual(broken(journal), ['cameBack'])
+    assert.deepEqual(broken(journal), ['redeliveredAfterSettle'])
   })
 
   it('a message that is delivered after its settle is a violation', () => {
-    assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5], [6])), ['cameBack'])
-    assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5]), left('m')), ['cameBack'])
-    assert.deepEqual(broken(story([1], ['l1', 'reject', 'done', 5], [6])), ['cameBack'])
+    assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5], [6])), ['redeliveredAfterSettle'])
+    assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5]), left('m')), ['redeliveredAfterSettle'])
+    assert.deepEqual(broken(story([1], ['l1', 'reject', 'done', 5], [6])), ['redeliveredAfterSettle'])
     // A receive that began before the settle was answered may have delivered the message before.
     assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5], [4])), [])
   })
@@ -70,8 +70,8 @@ describe('soak test invariants', () => {
   it('a settle that a broker crash undid is excused, an earlier or later one is not', () => {
     const journal = story([1], ['l1', 'ack', 'done', 5000], [6000])
     assert.deepEqual(broken(journal, left('m'), { crashes: [5500] }), [])
-    assert.deepEqual(broken(journal, left('m'), { crashes: [4000] }), ['cameBack'])
-    assert.deepEqual(broken(journal, left('m'), { crashes: [9000] }), ['cameBack'])
+    assert.deepEqual(broken(journal, left('m'), { crashes: [4000] }), ['redeliveredAfterSettle'])
+    assert.deepEqual(broken(journal, left('m'), { crashes: [9000] }), ['redeliveredAfterSettle'])
   })
 
   it('a message that is settled under two leases is a violation', () => {
@@ -82,7 +82,7 @@ describe('soak test invariants', () => {
     const journal = new Journal()
     journal.publishes.push({ id: 'm', queue: 'q', outcome: 'not_stored', requestedAt: 0 })
     assert.deepEqual(broken(journal), [])
-    assert.deepEqual(broken(journal, left('m')), ['appeared'])
+    assert.deepEqual(broken(journal, left('m')), ['storedAfterRefusal'])
   })
 
   it('leftovers, unexpected responses, over-fetching and slow requests are violations', () => {
@@ -92,7 +92,7 @@ describe('soak test invariants', () => {
     journal.longestRequestMs = 1001
     assert.deepEqual(broken(journal, { ...nothing, leftovers: ['queue gateway.control.x'] }), [
       'leftovers',
-      'surprises',
+      'unexpected',
       'over-fetched',
       'a request took 1001 ms',
     ])
