@@ -105,7 +105,7 @@ export function processorTime(pids: readonly number[]): number {
   return ticks * MICROSECONDS_PER_TICK
 }
 
-/** The resident memory of these processes and their children, in bytes: the current value, or the peak of each since its start. */
+/** The resident memory of these processes and their children, in bytes: the current value, or the sum of their peaks. */
 export function memory(pids: readonly number[], what: 'now' | 'peak' = 'now'): number {
   const field = what === 'now' ? /^VmRSS:\s+(\d+) kB/m : /^VmHWM:\s+(\d+) kB/m
   let bytes = 0

@@ -25,23 +25,23 @@ const FAULTS = [
   { faults: connectionFaults, every: 600 },
   { faults: { ...forwardingFaults, ...gatewayFaults }, every: 1500 },
   { faults: { ...brokerFaults, ...restartFaults }, every: 500 },
-  { faults: queueFaults, every: 1500 },
+  { faults: queueFaults, every: 2000 },
 ]
 const KINDS = FAULTS.flatMap(({ faults }) => Object.keys(faults))
-/** A run goes on until it has this many, however slow the machine is. */
+/** A run goes on until it has this many faults and messages, however slow the machine is. */
 const MIN = { faults: 25, confirmed: 1300, settled: 1200 }
 
+const missingFaults = ({ faults }: Journal): string[] => [
+  ...KINDS.filter((kind) => !faults.some(({ name }) => name === kind)),
+  ...(faults.length < MIN.faults ? [`${MIN.faults - faults.length} faults`] : []),
+]
 const isFinal = ({ verdict, result }: Settle) => (verdict === 'ack' || verdict === 'reject') && result === 'done'
-const counts = ({ faults, publishes, settles }: Journal) => ({
-  faults: faults.length,
-  confirmed: publishes.filter(({ outcome }) => outcome === 'confirmed').length,
-  settled: new Set(settles.filter(isFinal).map(({ id }) => id)).size,
-})
-const missing = (journal: Journal): string[] => {
-  const found = counts(journal)
+const missingMessages = ({ publishes, settles }: Journal): string[] => {
+  const confirmed = publishes.filter(({ outcome }) => outcome === 'confirmed').length
+  const settled = new Set(settles.filter(isFinal).map(({ id }) => id)).size
   return [
-    ...KINDS.filter((kind) => !journal.faults.some(({ name }) => name === kind)),
-    ...(['faults', 'confirmed', 'settled'] as const).filter((key) => found[key] < MIN[key]),
+    ...(confirmed < MIN.confirmed ? [`${MIN.confirmed - confirmed} confirmed messages`] : []),
+    ...(settled < MIN.settled ? [`${MIN.settled - settled} settled messages`] : []),
   ]
 }
 
@@ -55,12 +55,17 @@ describe('soak test', () => {
         queueType,
         duration: 10_000,
         faults: FAULTS,
-        until: (journal) => missing(journal).length === 0,
+        faultsUntil: (journal) => missingFaults(journal).length === 0,
+        loadUntil: (journal) => missingMessages(journal).length === 0,
       })
       reports.set(queueType, report)
       assert.deepEqual(violations(report, MAX_REQUEST_MS), [])
       assert.deepEqual(crashed, [])
-      assert.deepEqual(missing(journal), [], formatReports(new Map([[queueType, report]])))
+      assert.deepEqual(
+        [...missingFaults(journal), ...missingMessages(journal)],
+        [],
+        formatReports(new Map([[queueType, report]])),
+      )
     })
   }
 
@@ -73,7 +78,7 @@ describe('soak test', () => {
       queueType: 'classic',
       duration: 1000,
       faults: [{ faults: { cut: connectionFaults['connections frozen, then reset']! }, every: 500 }],
-      until: (journal) => checkInvariants(journal, noMessages).redeliveredAfterSettle.length > 0,
+      faultsUntil: (journal) => checkInvariants(journal, noMessages).redeliveredAfterSettle.length > 0,
       program: 'dist/test/soak/no-barrier-gateway.js',
     })
     reports.set('without a barrier', report)

@@ -21,8 +21,10 @@ export interface SoakOptions {
   duration: number
   /** Lists of faults. The lists run in parallel, each one fault at a time with `every` milliseconds between two of them. */
   faults: { faults: Record<string, Fault>; every: number }[]
-  /** Extends the run beyond `duration` until it returns true, for at most MAX_EXTENSION_MS. */
-  until?: (journal: Journal) => boolean
+  /** Extends the faults beyond `duration` until it returns true, for at most MAX_EXTENSION_MS. */
+  faultsUntil?: (journal: Journal) => boolean
+  /** Extends the load beyond the faults until it returns true, for at most MAX_EXTENSION_MS. */
+  loadUntil?: (journal: Journal) => boolean
   /** The program to run as a gateway. */
   program?: string
   /** Gets a line of text once a second. */
@@ -56,7 +58,7 @@ let runs = 0
  * @throws Error if the gateways do not become ready or a queue cannot be drained
  */
 export async function runSoak(options: SoakOptions): Promise<SoakResult> {
-  const { brokers, queueType, duration, faults, until = () => true, program, onProgress = () => undefined } = options
+  const { brokers, queueType, duration, faults, faultsUntil, loadUntil, program, onProgress = () => undefined } = options
   const [first] = brokers
   await manage(first!, 'PUT', `vhosts/${VHOST}`, {})
   for (const user of ['guest', ...USERS]) await allow(first!, user)
@@ -90,7 +92,9 @@ export async function runSoak(options: SoakOptions): Promise<SoakResult> {
   }
 
   const end = Date.now() + duration
-  const isOver = () => Date.now() > end && (until(journal) || Date.now() > end + MAX_EXTENSION_MS)
+  const extendsUntil = (condition?: (journal: Journal) => boolean) => () =>
+    Date.now() > end && (!condition || condition(journal) || Date.now() > end + MAX_EXTENSION_MS)
+  const [faultsAreOver, loadIsOver] = [extendsUntil(faultsUntil), extendsUntil(loadUntil)]
   const progress = setInterval(() => {
     const left = Math.max(0, Math.round((end - Date.now()) / 1000))
     onProgress(
@@ -99,8 +103,8 @@ export async function runSoak(options: SoakOptions): Promise<SoakResult> {
   }, 1000)
   load.start({ producers: 6, workers: 14, streamReaders: 3, slowWorkers: 1, stalledReaders: 1 })
   const sampling = setInterval(sample, duration / 100)
-  await Promise.all(faults.map((some) => injectFaults(context, some.faults, isOver, some.every)))
-  while (!isOver()) await sleep(100)
+  await Promise.all(faults.map((some) => injectFaults(context, some.faults, faultsAreOver, some.every)))
+  while (!loadIsOver()) await sleep(100)
   await load.stop()
   clearInterval(progress)
   clearInterval(sampling)
@@ -177,7 +181,7 @@ async function areEmpty({ ctl }: Broker): Promise<boolean> {
   return counts.split('\n').every((count) => !Number(count))
 }
 
-/** The connections, consumers and control queues that remain when the gateways have ended. Repeats until there are none, 5 times. */
+/** The connections, consumers and control queues that remain when the gateways have ended. Looks up to 5 times for none. */
 async function leftovers({ ctl }: Broker): Promise<string[]> {
   const lines = async (...args: string[]) => (await ctl(...args, '--quiet', '--no-table-headers')).split('\n').filter(Boolean)
   const look = async () => {
