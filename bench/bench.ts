@@ -1,4 +1,4 @@
-// What all cases share: the broker, the gateway under test, the bare server, queues, and how long to measure.
+// Shared resources of all cases: the broker, the gateways under test, the bare server, queues and options.
 
 import { existsSync, mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -7,42 +7,47 @@ import type { Progress } from './report/progress.js'
 import { Queues } from './targets/queues.js'
 import { type Server, startServer } from './targets/server.js'
 
-/** The name of the build that --against brings in. */
+/** The name of the build that --against adds. */
 export const OTHER_BUILD = 'other build'
 
 /** A build of the gateway that takes part. */
 export interface Build {
   name: string
   folder: string
-  /** Serves all cases that need nothing special. */
+  /** Runs with default settings and serves every case that needs no settings of its own. */
   server: Server
 }
 
 export interface Broker {
   amqpUrl: string
   managementUrl: string
-  /** The broker's own process, where it is known. */
+  /** Process id of the broker, if known. */
   pid: number | undefined
 }
 
+/** The running processes that every case of a benchmark uses, with its options and progress line. */
 export class Bench {
   readonly options: Options
   readonly broker: Broker
   readonly queues: Queues
   readonly progress: Progress
-  readonly bare: Server
-  /** This project's own, then the one it is measured against. */
+  readonly bareServer: Server
+  /** First this project's build, then the one from --against. */
   readonly builds: Build[]
 
-  private constructor(parts: Pick<Bench, 'options' | 'broker' | 'queues' | 'progress' | 'bare' | 'builds'>) {
+  private constructor(parts: Pick<Bench, 'options' | 'broker' | 'queues' | 'progress' | 'bareServer' | 'builds'>) {
     this.options = parts.options
     this.broker = parts.broker
     this.queues = parts.queues
     this.progress = parts.progress
-    this.bare = parts.bare
+    this.bareServer = parts.bareServer
     this.builds = parts.builds
   }
 
+  /**
+   * Starts the gateways and the bare server, and resolves when each of them is ready.
+   * @throws Error if a build has no dist/src/main.js or a server does not become ready
+   */
   static async start(options: Options, broker: Broker, progress: Progress): Promise<Bench> {
     const builds: Build[] = []
     for (const [name, folder] of [['gateway', '.'], ...(options.against ? [[OTHER_BUILD, options.against]] : [])]) {
@@ -50,39 +55,40 @@ export class Bench {
       const server = await startGateway(broker, resolve(folder!), { profile })
       builds.push({ name: name!, folder: resolve(folder!), server })
     }
-    const bare = await startServer({
+    const bareServer = await startServer({
       folder: '.',
       args: [join(import.meta.dirname, 'targets', 'bare-server.js')],
       path: '/health/ready',
     })
     const queues = await Queues.open(broker.amqpUrl)
-    return new Bench({ options, broker, queues, progress, bare, builds })
+    return new Bench({ options, broker, queues, progress, bareServer, builds })
   }
 
-  /** This project's gateway. */
+  /** This project's build of the gateway. */
   get gateway(): Build {
     return this.builds[0]!
   }
 
-  /** One more instance, for cases that need a fresh one, or settings of their own. */
+  /** Starts another instance of a build with the given settings, for cases that need a fresh one. Resolves when it is ready. */
   startInstance(build: Build, env: Record<string, string> = {}): Promise<Server> {
     return startGateway(this.broker, build.folder, { env })
   }
 
+  /** Closes the connections to the broker and stops all servers. */
   async stop(): Promise<void> {
     await this.queues.close()
-    await Promise.all([this.bare, ...this.builds.map(({ server }) => server)].map((server) => server.stop()))
+    await Promise.all([this.bareServer, ...this.builds.map(({ server }) => server)].map((server) => server.stop()))
   }
 }
 
-/** As shipped: no setting but where to listen and where the broker is, unless the case says so. */
+/** Starts a gateway with default settings, apart from the port, the broker and what the case sets in `env`. */
 function startGateway(
   broker: Broker,
   folder: string,
   { env, profile }: { env?: Record<string, string>; profile?: string | undefined },
 ): Promise<Server> {
   const program = join(folder, 'dist', 'src', 'main.js')
-  if (!existsSync(program)) throw new Error(`${folder} is not a built copy of this project: there is no dist/src/main.js`)
+  if (!existsSync(program)) throw new Error(`${folder} is not a built copy of this project: dist/src/main.js is missing`)
   if (profile) mkdirSync(profile, { recursive: true })
   const profiling = profile ? ['--cpu-prof', '--cpu-prof-interval', '500', `--cpu-prof-dir=${resolve(profile)}`] : []
   return startServer({

@@ -1,66 +1,75 @@
-// A contest: the same work by several contenders, in rounds, each round in another order, so that what disturbs the machine
-// disturbs all alike.
+// A comparison: several candidates do the same work in rounds, each round in another order, so that a disturbance of the
+// machine affects all of them alike.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Bench, OTHER_BUILD } from './bench.js'
-import type { Run } from './load.js'
-import type { Aim, Comparison, ContestResult, Measured, Result } from './result.js'
+import type { LoadResult } from './load.js'
+import type { Aim, CandidateRatio, CandidateResult, ComparisonResult, Result } from './result.js'
 import { quantile, ratio, shuffled, spread } from './statistics.js'
 import { memory, processorTime, type Server } from './targets/server.js'
 
-/** One line of the benchmark. */
+/** One entry of the benchmark. */
 export interface Case {
   name: string
-  /** Whether it takes part in a quick run. */
+  /** Whether it is part of a quick run. */
   quick: boolean
-  /** It takes so long that it only runs when --only names it. */
+  /** Set if it takes so long that it runs only when --only names it. */
   onRequest?: true
   run: (bench: Bench) => Promise<Result>
 }
 
-export interface Contender {
+/** One way to do the work of a comparison, such as through this gateway or with amqplib. */
+export interface Candidate {
   name: string
-  /** Whose processor time and memory are its own; none where it runs in the load's process. */
+  /** The processes whose processor time and memory count as the candidate's. Empty if it runs in the process of the load. */
   servers: Server[]
-  /** Before each run, and not timed. Told how many messages the run may need at most. */
+  /** Runs before each run, untimed, with the largest number of messages that the run may need. */
   prepare: (messages: number) => Promise<void>
-  run: (seconds: number) => Promise<Run>
+  run: (seconds: number) => Promise<LoadResult>
   close: () => Promise<void>
 }
 
-export interface ContestOptions {
+export interface ComparisonOptions {
   name: string
   quick?: boolean
   note?: string
-  /** The first is compared with every other one. */
-  contenders: (bench: Bench) => Promise<Contender[]>
+  /** Opens the candidates. The first is compared with each of the others. */
+  candidates: (bench: Bench) => Promise<Candidate[]>
   aims?: Aim[]
 }
 
-/** Before every run: what the broker still does for the one before should not be counted to the next. */
-const PAUSE = 100
-/** Enough for V8 to compile what the work needs. */
+/** Before every run: the broker's remaining work for the previous candidate should not count against the next. */
+const PAUSE_MS = 100
+/** Enough for V8 to compile the code under test. */
 const WARM_UP_SECONDS = 1
 const WARM_UP_MESSAGES = 3000
 const MAX_MESSAGES = 60_000
 
-export function contest(options: ContestOptions): Case {
-  return { name: options.name, quick: options.quick ?? false, run: (bench) => hold(bench, options) }
+/** A case that runs a comparison. */
+export function comparison(options: ComparisonOptions): Case {
+  return { name: options.name, quick: options.quick ?? false, run: (bench) => runComparison(bench, options) }
 }
 
-export async function hold(bench: Bench, { name, note, contenders: open, aims = [] }: ContestOptions): Promise<ContestResult> {
-  const contenders = await open(bench)
+/**
+ * Opens the candidates, runs each of them in all rounds after a round to warm up, and closes them.
+ * @throws Error if a candidate fails or moves no message
+ */
+export async function runComparison(
+  bench: Bench,
+  { name, note, candidates: open, aims = [] }: ComparisonOptions,
+): Promise<ComparisonResult> {
+  const candidates = await open(bench)
   try {
-    const rounds = await runRounds(bench, contenders)
-    const measured = contenders.map((contender) => summary(contender.name, rounds.get(contender)!))
-    const comparisons = compare(measured, aims)
-    return { kind: 'contest', name, ...(note !== undefined && { note }), contenders: measured, comparisons }
+    const rounds = await runRounds(bench, candidates)
+    const results = candidates.map((candidate) => summarize(candidate.name, rounds.get(candidate)!))
+    const ratios = ratiosToFirst(results, aims)
+    return { kind: 'comparison', name, ...(note !== undefined && { note }), candidates: results, ratios }
   } finally {
-    for (const contender of contenders) await contender.close()
+    for (const candidate of candidates) await candidate.close()
   }
 }
 
-/** What one run came to. */
+/** One run of one candidate, in the units of CandidateResult. */
 interface Sample {
   rate: number
   p50: number | undefined
@@ -70,31 +79,31 @@ interface Sample {
   memory: number | undefined
 }
 
-async function runRounds(bench: Bench, contenders: Contender[]): Promise<Map<Contender, Sample[]>> {
+async function runRounds(bench: Bench, candidates: Candidate[]): Promise<Map<Candidate, Sample[]>> {
   const { rounds, seconds } = bench.options
-  const samples = new Map<Contender, Sample[]>(contenders.map((contender) => [contender, []]))
-  const rates = new Map<Contender, number>()
+  const samples = new Map<Candidate, Sample[]>(candidates.map((candidate) => [candidate, []]))
+  const rates = new Map<Candidate, number>()
   for (let round = 0; round <= rounds; round++) {
-    for (const contender of shuffled(contenders)) {
-      bench.progress.detail(round === 0 ? `warming up: ${contender.name}` : `round ${round} of ${rounds}: ${contender.name}`)
-      // Half as many again as it will need at its best so far: running dry is allowed, but cuts the run short.
-      const messages = Math.ceil(Math.min(MAX_MESSAGES, Math.max(WARM_UP_MESSAGES, (rates.get(contender) ?? 0) * seconds * 1.5)))
-      await contender.prepare(messages)
-      await sleep(PAUSE)
-      const sample = await runOnce(bench, contender, round === 0 ? Math.max(seconds, WARM_UP_SECONDS) : seconds)
-      rates.set(contender, Math.max(rates.get(contender) ?? 0, sample.rate))
-      if (round > 0) samples.get(contender)!.push(sample)
+    for (const candidate of shuffled(candidates)) {
+      bench.progress.detail(round === 0 ? `warming up: ${candidate.name}` : `round ${round} of ${rounds}: ${candidate.name}`)
+      // 1.5 times the need at its best rate so far. A run that empties its queue is valid, only shorter.
+      const messages = Math.ceil(Math.min(MAX_MESSAGES, Math.max(WARM_UP_MESSAGES, (rates.get(candidate) ?? 0) * seconds * 1.5)))
+      await candidate.prepare(messages)
+      await sleep(PAUSE_MS)
+      const sample = await runOnce(bench, candidate, round === 0 ? Math.max(seconds, WARM_UP_SECONDS) : seconds)
+      rates.set(candidate, Math.max(rates.get(candidate) ?? 0, sample.rate))
+      if (round > 0) samples.get(candidate)!.push(sample)
     }
   }
   return samples
 }
 
-async function runOnce({ broker }: Bench, contender: Contender, seconds: number): Promise<Sample> {
-  const pids = contender.servers.map(({ pid }) => pid)
+async function runOnce({ broker }: Bench, candidate: Candidate, seconds: number): Promise<Sample> {
+  const pids = candidate.servers.map(({ pid }) => pid)
   const brokerPids = broker.pid === undefined ? [] : [broker.pid]
   const before = { own: processorTime(pids), broker: processorTime(brokerPids) }
-  const run = await contender.run(seconds)
-  if (run.messages === 0) throw new Error(`${contender.name} moved no message`)
+  const run = await candidate.run(seconds)
+  if (run.messages === 0) throw new Error(`${candidate.name} moved no message`)
   const latencies = Float64Array.from(run.latencies).sort()
   return {
     rate: run.messages / run.seconds,
@@ -106,29 +115,29 @@ async function runOnce({ broker }: Bench, contender: Contender, seconds: number)
   }
 }
 
-function summary(name: string, samples: Sample[]): Measured {
-  const measured: Measured = { name, rate: spread(samples.map(({ rate }) => rate)) }
+function summarize(name: string, samples: Sample[]): CandidateResult {
+  const result: CandidateResult = { name, rate: spread(samples.map(({ rate }) => rate)) }
   for (const key of ['p50', 'p99', 'cpu', 'brokerCpu', 'memory'] as const) {
     const values = samples.map((sample) => sample[key]).filter((value) => value !== undefined)
-    if (values.length > 0) measured[key] = spread(values)
+    if (values.length > 0) result[key] = spread(values)
   }
-  return measured
+  return result
 }
 
 /**
- * The first against every other one by its rate, by its p99 where an aim asks for it, and by its processor time where the two
- * are builds of the same program: that says most on a machine that others use too.
+ * The ratios of the first candidate to each of the others: of the rates, of the p99s if an aim names them, and of the processor
+ * times if the two are builds of the same program, as these vary least on a machine that others use too.
  */
-export function compare([first, ...others]: Measured[], aims: Aim[]): Comparison[] {
-  const comparisons: Comparison[] = []
+export function ratiosToFirst([first, ...others]: CandidateResult[], aims: Aim[]): CandidateRatio[] {
+  const ratios: CandidateRatio[] = []
   for (const other of others) {
-    for (const of of ['rate', 'p99', 'cpu'] as const) {
-      const aim = aims.find((one) => one.against === other.name && one.of === of)
-      if ((of === 'p99' && !aim) || (of === 'cpu' && other.name !== OTHER_BUILD)) continue
-      const [ours, theirs] = [first![of], other[of]]
+    for (const metric of ['rate', 'p99', 'cpu'] as const) {
+      const aim = aims.find((one) => one.against === other.name && one.metric === metric)
+      if ((metric === 'p99' && !aim) || (metric === 'cpu' && other.name !== OTHER_BUILD)) continue
+      const [ours, theirs] = [first![metric], other[metric]]
       if (!ours || !theirs) continue
-      comparisons.push({ against: other.name, of, ratio: ratio(ours.values, theirs.values), ...(aim && { aim }) })
+      ratios.push({ against: other.name, metric, ratio: ratio(ours.values, theirs.values), ...(aim && { aim }) })
     }
   }
-  return comparisons
+  return ratios
 }

@@ -1,38 +1,43 @@
-// The command line.
+// The command line of the benchmark.
 
 import { parseArgs } from 'node:util'
 
 export interface Options {
-  /** Fewer cases, shorter and fewer rounds: under two minutes. */
+  /** Fewer cases, and fewer and shorter rounds: under two minutes in all. */
   quick: boolean
-  /** Only cases whose name has one of these in it; empty: all. */
+  /** Only cases whose name contains one of these. Empty for all. */
   only: string[]
   list: boolean
   help: boolean
   rounds: number
-  /** How long each contender runs in each round. */
+  /** How long each candidate runs in each round. */
   seconds: number
-  /** Where to write the results: .html, .svg or .json; the numbers always go to a .json beside it. */
+  /** Where to write the results: .html, .svg or .json. The numbers always go to a .json beside it. */
   report: string | undefined
-  /** The folder of another build of this gateway, to be measured in the same rounds. */
+  /** The folder of another build of this gateway, to measure in the same rounds. */
   against: string | undefined
-  /** The folder for processor profiles of the gateway. */
+  /** The folder for CPU profiles of the gateway. */
   profile: string | undefined
 }
 
+/** The text of --help. */
 export const usage = `npm run bench -- [options]
 
-  --quick            the most important cases, in under two minutes
-  --only <text>      only cases whose name has this text in it; may be given more than once
-  --list             print the names of the cases and end
-  --report <file>    write a page (.html) or a chart (.svg), and the numbers as .json beside it
-  --rounds <n>       rounds per case (7; quick 3); more of them where they disagree
-  --seconds <n>      seconds per contender and round (1.5; quick 0.5)
-  --against <folder> measure another, built copy of this project in the same rounds
-  --profile <folder> write a processor profile of the gateway there, and print where its time went
+  --quick             run the most important cases, in under two minutes
+  --only <text>       run only cases whose name contains this text; may be repeated
+  --list              print the names of the cases and exit
+  --report <file>     write a page (.html) or a chart (.svg), and the numbers to a .json beside it
+  --rounds <n>        rounds per case (default 7; with --quick 3); use more if they disagree
+  --seconds <n>       seconds per candidate and round (default 1.5; with --quick 0.5)
+  --against <folder>  measure another, built copy of this project in the same rounds
+  --profile <folder>  write a CPU profile of the gateway to this folder, and print where its time went
+  --help              print this text and exit
 `
 
-/** @throws Error that says what is wrong with the arguments */
+/**
+ * Parses the arguments and fills in the defaults.
+ * @throws Error that names an unknown option, a bad number or a report file with another extension
+ */
 export function parseOptions(args: string[]): Options {
   const { values } = parseArgs({
     args,
@@ -51,7 +56,7 @@ export function parseOptions(args: string[]): Options {
   })
   const { quick, only, list, help, report, against, profile } = values
   if (report !== undefined && !/\.(html|svg|json)$/.test(report))
-    throw new Error('--report wants a file that ends in .html, .svg or .json')
+    throw new Error('--report needs a file name that ends in .html, .svg or .json')
   return {
     quick,
     only,
@@ -65,8 +70,9 @@ export function parseOptions(args: string[]): Options {
   }
 }
 
-function positive(name: string, text: string | undefined, otherwise: number): number {
-  const value = text === undefined ? otherwise : Number(text)
-  if (!(value > 0) || (name === 'rounds' && !Number.isInteger(value))) throw new Error(`--${name} wants a number above 0`)
+function positive(name: string, text: string | undefined, defaultValue: number): number {
+  const value = text === undefined ? defaultValue : Number(text)
+  if (!(value > 0) || (name === 'rounds' && !Number.isInteger(value)))
+    throw new Error(`--${name} needs ${name === 'rounds' ? 'an integer' : 'a number'} above 0`)
   return value
 }

@@ -1,54 +1,56 @@
-// What a case of the benchmark found out, in the form in which it is printed and written to files.
+// The results of cases, as they are printed and written to files.
 
 import type { Ratio, Spread } from './statistics.js'
 
-/** What we hold ourselves to, against another contender of the same rounds. */
+/** A target for the first candidate, as a ratio to another candidate of the same rounds. */
 export interface Aim {
-  of: 'rate' | 'p99'
+  metric: 'rate' | 'p99'
   against: string
-  /** To be reached everywhere: at least so many times their rate, at most so many times their p99. */
-  least: number
+  /** The ratio to reach on every machine: a minimum for `rate`, a maximum for `p99`. */
+  required: number
+  /** The ratio to work towards. */
   goal: number
 }
 
-/** One contender over all rounds. */
-export interface Measured {
+/** One candidate over all rounds. */
+export interface CandidateResult {
   name: string
   /** Messages per second. */
   rate: Spread
-  /** Milliseconds from a request to the end of its answer; absent where messages come without one. */
+  /** Milliseconds from a request to the end of its response. Absent if messages arrive without a request each. */
   p50?: Spread
   p99?: Spread
-  /** Microseconds of processor time per message: of the contender's own processes alone. */
+  /** Microseconds of processor time per message, of the candidate's own processes only. */
   cpu?: Spread
-  /** Microseconds of processor time per message: of the broker. */
+  /** Microseconds of processor time per message, of the broker. */
   brokerCpu?: Spread
-  /** Resident bytes of the contender's own processes, after the round. */
+  /** Resident bytes of the candidate's own processes after the round. */
   memory?: Spread
 }
 
-/** The first contender against another one. */
-export interface Comparison {
+/** The first candidate divided by another one. */
+export interface CandidateRatio {
   against: string
-  of: 'rate' | 'p99' | 'cpu'
+  metric: 'rate' | 'p99' | 'cpu'
   ratio: Ratio
   aim?: Aim
 }
 
-export interface ContestResult {
-  kind: 'contest'
+/** Several candidates that did the same work in the same rounds. */
+export interface ComparisonResult {
+  kind: 'comparison'
   name: string
   note?: string
-  contenders: Measured[]
-  comparisons: Comparison[]
+  candidates: CandidateResult[]
+  ratios: CandidateRatio[]
 }
 
-/** One quantity by itself, with what it should stay below. */
+/** One quantity, with the value that it should not exceed. */
 export interface Figure {
   label: string
-  unit: 'KiB' | 'MiB' | '%' | 's' | 'answers'
+  unit: 'KiB' | 'MiB' | '%' | 's' | 'responses'
   value: Spread
-  most?: number
+  limit?: number
   goal?: number
 }
 
@@ -59,28 +61,28 @@ export interface FiguresResult {
   figures: Figure[]
 }
 
-/** How the time per message grows with something. */
+/** How the time per message grows with a quantity, such as open leases. */
 export interface GrowthResult {
   kind: 'growth'
   name: string
   note?: string
-  /** What is counted in `at`. */
-  of: string
+  /** What `at` counts. */
+  quantity: string
   points: GrowthPoint[]
-  /** Why there are no more points. */
+  /** Why the points end early. */
   failure?: string
 }
 
 export interface GrowthPoint {
   at: number
-  /** Microseconds per message, all connections together. */
+  /** Microseconds per message, over all connections. */
   time: Spread
-  /** Against the same work at the same moment with next to nothing open. */
+  /** `time` divided by that of an instance with almost nothing open, which did the same work in the same rounds. */
   ratio: Ratio
-  /** Microseconds of the gateway's processor time per message, and against next to nothing open. */
+  /** Microseconds of the gateway's processor time per message, and their ratio to that instance. */
   cpu: Spread
   cpuRatio: Ratio
-  /** The ratio of times for amqplib: what of the growth is the broker's own. */
+  /** The same ratio of times for amqplib: the broker's own share of the growth. */
   amqplib?: Ratio
 }
 
@@ -90,11 +92,11 @@ export interface FailedResult {
   reason: string
 }
 
-export type Result = ContestResult | FiguresResult | GrowthResult | FailedResult
+export type Result = ComparisonResult | FiguresResult | GrowthResult | FailedResult
 
-/** Whether an aim is met: its goal, the least, or neither; undefined where the rounds disagree. */
-export function met({ ratio, aim }: Comparison): 'goal' | 'least' | 'missed' | undefined {
+/** Which mark of its aim a ratio reaches. Undefined if it has no aim or its rounds disagree. */
+export function aimStatus({ ratio, aim }: CandidateRatio): 'goal' | 'required' | 'missed' | undefined {
   if (!aim || !ratio.agree) return undefined
-  const reached = (mark: number) => (aim.of === 'rate' ? ratio.median >= mark : ratio.median <= mark)
-  return reached(aim.goal) ? 'goal' : reached(aim.least) ? 'least' : 'missed'
+  const reached = (mark: number) => (aim.metric === 'rate' ? ratio.median >= mark : ratio.median <= mark)
+  return reached(aim.goal) ? 'goal' : reached(aim.required) ? 'required' : 'missed'
 }

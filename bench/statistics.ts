@@ -1,30 +1,31 @@
-// What a handful of noisy rounds can say, and when they can't say it.
+// Statistics for a few noisy rounds, including whether they are enough for a result.
 
 /** One quantity over all rounds. */
 export interface Spread {
   median: number
   min: number
   max: number
-  /** A value a round, in their order. */
+  /** One value per round, in the order of the rounds. */
   values: number[]
 }
 
-/** How two contenders stand to each other, round by round. */
+/** The ratios of two candidates, round by round. */
 export interface Ratio extends Spread {
-  /** False where the rounds disagree too much, or are too few, for the median to mean anything. */
+  /** False if the rounds disagree too much, or are too few, for the median to mean anything. */
   agree: boolean
 }
 
-/** So wide may the interval be in which the true median probably lies, relative to the median seen. */
+/** The maximum width of the confidence interval of the median, relative to the median. */
 const MAX_DISAGREEMENT = 0.4
-/** How probably it has to lie there; three or four rounds can't say it so well, and then all of them have to lie there. */
+/** The confidence level of that interval. Three or four rounds do not reach it, so the interval then spans all of them. */
 const CONFIDENCE = 0.85
 const MIN_ROUNDS = 3
 
 /**
- * The value below which that share of the values lies, between two of them by linear interpolation.
- * @param sorted ascending, at least one
+ * The quantile of sorted values, by linear interpolation between the two next to it.
+ * @param sorted at least one value, in ascending order
  * @param share 0 to 1
+ * @throws RangeError if there are no values
  */
 export function quantile(sorted: ArrayLike<number>, share: number): number {
   if (sorted.length === 0) throw new RangeError('there are no values')
@@ -34,23 +35,26 @@ export function quantile(sorted: ArrayLike<number>, share: number): number {
   return below + (above - below) * (at - Math.floor(at))
 }
 
-/** @throws RangeError where there are no values */
+/**
+ * The median and the range of the values, which it keeps in their order.
+ * @throws RangeError if there are no values
+ */
 export function spread(values: readonly number[]): Spread {
   const sorted = Float64Array.from(values).sort()
   return { median: quantile(sorted, 0.5), min: sorted[0]!, max: sorted.at(-1)!, values: [...values] }
 }
 
 /**
- * Ours divided by theirs, each round for itself: what slows the whole machine down for a while slows both.
- * @throws RangeError where they are not of the same rounds
+ * Our value divided by theirs, round by round: a disturbance of the machine slows both in the same round.
+ * @throws RangeError if the two have different numbers of rounds
  */
 export function ratio(ours: readonly number[], theirs: readonly number[]): Ratio {
-  if (ours.length !== theirs.length) throw new RangeError('the two were not measured in the same rounds')
+  if (ours.length !== theirs.length) throw new RangeError('the two candidates were not measured in the same rounds')
   const values = ours.map((value, round) => value / theirs[round]!)
   return { ...spread(values), agree: agree(values) }
 }
 
-/** Whether the rounds say well enough where the median is: more rounds make up for a restless machine. */
+/** Whether the confidence interval of the median is narrow enough. More rounds make up for a noisy machine. */
 export function agree(values: readonly number[]): boolean {
   if (values.length < MIN_ROUNDS || values.some((value) => !Number.isFinite(value))) return false
   const [low, high] = medianInterval(values)
@@ -58,14 +62,14 @@ export function agree(values: readonly number[]): boolean {
 }
 
 /**
- * Where the median of all possible rounds lies, judged by these: between two of them that have as many below as above. Each
- * round falls on either side of it like a coin, so that the binomial distribution tells how probably (the sign test).
+ * The confidence interval of the median, by the sign test: each round is above or below the true median with probability 1/2,
+ * so the binomial distribution gives the probability that the median lies between the nth smallest and the nth largest round.
  */
 export function medianInterval(values: readonly number[]): [low: number, high: number] {
   const sorted = Float64Array.from(values).sort()
   const { length } = sorted
   let cut = 0
-  let ways = 1 // to have exactly `cut` rounds on one side
+  let ways = 1 // in which exactly `cut` rounds are on one side
   let outside = 2 * 0.5 ** length
   for (;;) {
     ways = (ways * (length - cut)) / (cut + 1)
@@ -75,7 +79,7 @@ export function medianInterval(values: readonly number[]): [low: number, high: n
   }
 }
 
-/** The same values in an order of chance (Fisher and Yates). */
+/** A copy of the values in random order (Fisher-Yates). */
 export function shuffled<T>(values: readonly T[], random: () => number = Math.random): T[] {
   const result = [...values]
   for (let last = result.length - 1; last > 0; last--) {

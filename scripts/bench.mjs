@@ -1,6 +1,7 @@
-// npm run bench: sets up what the benchmark needs, starts a private RabbitMQ for it, runs it, takes it all away again.
-//   npm run bench -- --quick      the most important cases, in under two minutes
-//   npm run bench -- --only text  only cases whose name has that in it; --help tells the rest
+// npm run bench: installs missing packages, builds, starts a private RabbitMQ, runs the benchmark and stops RabbitMQ again.
+//   npm run bench -- --quick      runs the most important cases, in under two minutes
+//   npm run bench -- --only text  runs only cases whose name contains the text
+//   npm run bench -- --help       prints all options
 
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -10,15 +11,15 @@ import { startBroker } from './broker.mjs'
 import { build, ensurePackages, ensureSystemPackages, root, say } from './project.mjs'
 
 await ensurePackages()
-const asked = process.argv.slice(2)
-const onlyWords = asked.includes('--list') || asked.includes('--help')
-if (!onlyWords) await ensureSystemPackages(['rabbitmq-server'])
+const args = process.argv.slice(2)
+const needsNoBroker = args.includes('--list') || args.includes('--help')
+if (!needsNoBroker) await ensureSystemPackages(['rabbitmq-server'])
 say('building')
 await build()
 
 const dir = mkdtempSync(join(tmpdir(), 'gateway-bench-'))
 let broker
-if (!onlyWords) {
+if (!needsNoBroker) {
   say('starting a private RabbitMQ')
   broker = await startBroker({ dir })
 }
@@ -26,7 +27,7 @@ const env = {
   ...process.env,
   ...(broker && { AMQP_URL: broker.url, RABBITMQ_MANAGEMENT_URL: broker.managementUrl, BENCH_BROKER_PID: brokerPid(dir) }),
 }
-const child = spawn(process.execPath, ['--enable-source-maps', 'dist/bench/main.js', ...asked], {
+const child = spawn(process.execPath, ['--enable-source-maps', 'dist/bench/main.js', ...args], {
   cwd: root,
   env,
   stdio: 'inherit',
@@ -38,7 +39,7 @@ await broker?.stop()
 rmSync(dir, { recursive: true, force: true })
 process.exitCode = code
 
-/** The process of the Erlang machine. @param {string} folder */
+/** The process id of the Erlang VM. @param {string} folder */
 function brokerPid(folder) {
   return readFileSync(join(folder, 'rabbitmq.pid'), 'utf8').trim()
 }

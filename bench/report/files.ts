@@ -1,27 +1,28 @@
-// The results as files: a page with chart and tables, or the chart alone, and always the numbers.
+// The results as files: a page with chart and tables or the chart alone, and always the numbers.
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Result } from '../result.js'
-import { chart, escaped } from './chart.js'
+import { chart, escapeHtml } from './chart.js'
 import { aimsTable, type Table, tableOf } from './table.js'
 
-/** What the numbers depend on: `name: value` pairs for the reader. */
-export type Circumstances = Record<string, string>
+/** The machine, versions and settings that the numbers depend on, as `name: value` pairs for the reader. */
+export type Environment = Record<string, string>
 
-/** @returns the files written */
-export function writeReport(file: string, results: Result[], circumstances: Circumstances): string[] {
+/** Writes the page or chart and the numbers, and makes their folder if necessary. @returns the paths of the written files */
+export function writeReport(file: string, results: Result[], environment: Environment): string[] {
   mkdirSync(dirname(file), { recursive: true })
   const numbers = file.replace(/\.\w+$/, '.json')
-  writeFileSync(numbers, `${JSON.stringify({ circumstances, results }, null, 2)}\n`)
+  writeFileSync(numbers, `${JSON.stringify({ environment, results }, null, 2)}\n`)
   if (file === numbers) return [numbers]
-  writeFileSync(file, file.endsWith('.svg') ? chart(results) : page(results, circumstances))
+  writeFileSync(file, file.endsWith('.svg') ? chart(results) : page(results, environment))
   return [file, numbers]
 }
 
-export function page(results: Result[], circumstances: Circumstances): string {
+/** The results as an HTML page, without references to other files. */
+export function page(results: Result[], environment: Environment): string {
   const tables = [aimsTable(results), ...results.map(tableOf)].filter(({ rows }) => rows.length > 0)
-  const facts = Object.entries(circumstances).map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(value)}</dd>`)
+  const facts = Object.entries(environment).map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`)
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -43,9 +44,9 @@ ${tables.map(htmlTable).join('\n')}
 
 function htmlTable({ title, note, head, rows }: Table): string {
   const row = (cells: string[], tag: 'th' | 'td') =>
-    `<tr>${cells.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join('')}</tr>`
-  const remark = note === undefined ? '' : `<p>${escaped(note)}</p>`
-  return `<h2>${escaped(title)}</h2>${remark}
+    `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`
+  const remark = note === undefined ? '' : `<p>${escapeHtml(note)}</p>`
+  return `<h2>${escapeHtml(title)}</h2>${remark}
 <table>${row(head, 'th')}
 ${rows.map((cells) => row(cells, 'td')).join('\n')}
 </table>`

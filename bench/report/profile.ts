@@ -1,12 +1,13 @@
-// Reads V8's processor profiles (https://chromedevtools.github.io/devtools-protocol/tot/Profiler/#type-Profile) and tells where
-// the time went: by part of the program, and by function.
+// Summarizes V8's CPU profiles (https://chromedevtools.github.io/devtools-protocol/tot/Profiler/#type-Profile): the time by
+// part of the program and by function.
 
 import type { Table } from './table.js'
 
+/** The members of V8's profile that are read here. */
 export interface Profile {
   nodes: { id: number; callFrame: { functionName: string; url: string; lineNumber: number } }[]
   samples: number[]
-  /** Microseconds since the sample before, or since the start. */
+  /** Microseconds since the previous sample; for the first one, since the start. */
   timeDeltas: number[]
   /** Microseconds of the system's monotonic clock. */
   startTime: number
@@ -29,7 +30,7 @@ const PARTS: [string, RegExp][] = [
   ['node: the rest', /^node:/],
 ]
 
-/** Where a frame belongs. What has no file is V8 itself or native code called from JavaScript. */
+/** The part of the program that a frame belongs to. A frame without a URL is V8 itself or native code called from JavaScript. */
 export function partOf({ functionName, url }: Profile['nodes'][number]['callFrame']): string {
   if (url === '') {
     if (functionName === '(idle)') return 'idle'
@@ -37,13 +38,13 @@ export function partOf({ functionName, url }: Profile['nodes'][number]['callFram
     if (functionName === '(program)') return 'native code: event loop, http parser, syscalls'
     return `native code: ${functionName}`
   }
-  return PARTS.find(([, pattern]) => pattern.test(url))?.[0] ?? 'elsewhere'
+  return PARTS.find(([, pattern]) => pattern.test(url))?.[0] ?? 'other'
 }
 
 /**
- * Self time, in shares of the time that was not idle.
- * @param since microseconds of the monotonic clock: what was before it, such as the start of a program, is left out
- * @param top how many functions
+ * Two tables of self time, by part and by function, as percentages of the time that was not idle.
+ * @param since microseconds of the monotonic clock; samples before it are left out, such as the start of the program
+ * @param top the number of functions to list
  */
 export function profileTables({ nodes, samples, timeDeltas, startTime }: Profile, since: number, top = 40): Table[] {
   const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]))
@@ -69,7 +70,7 @@ export function profileTables({ nodes, samples, timeDeltas, startTime }: Profile
       .slice(0, limit)
       .map(([name, time]) => [name, `${((100 * time) / busy).toFixed(1)} %`])
   return [
-    { title: 'Processor time of the gateway, by part', head: ['', 'self time'], rows: rows(parts, 30) },
-    { title: 'by function', head: ['', 'self time'], rows: rows(functions, top) },
+    { title: 'Processor time of the gateway by part', head: ['', 'self time'], rows: rows(parts, 30) },
+    { title: 'Processor time of the gateway by function', head: ['', 'self time'], rows: rows(functions, top) },
   ]
 }

@@ -1,5 +1,6 @@
-// Says what runs just now: one line that changes in a terminal, one line a case elsewhere.
+// Reports which case is running.
 
+/** Writes to stderr: on a terminal one line that it overwrites, otherwise one line per case. */
 export class Progress {
   readonly #total: number
   readonly #from = Date.now()
@@ -10,20 +11,20 @@ export class Progress {
     this.#total = total
   }
 
-  /** A case begins. */
+  /** Starts the next case. */
   begin(name: string): void {
     this.#name = name
     this.#done++
     if (!process.stderr.isTTY) process.stderr.write(`${this.#line('')}\n`)
   }
 
-  /** What it does just now. */
+  /** Shows what the case is doing. Only on a terminal. */
   detail(text: string): void {
     if (process.stderr.isTTY)
       process.stderr.write(`\r\u001b[K${this.#line(` · ${text}`).slice(0, (process.stderr.columns ?? 80) - 1)}`)
   }
 
-  /** Takes the line away, so that something else can be printed. */
+  /** Erases the line, so that other output can follow. */
   clear(): void {
     if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
   }

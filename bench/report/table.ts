@@ -1,8 +1,9 @@
-// A result as a table of words, for the terminal and for the page.
+// Results as tables of text, for the terminal and the page.
 
-import type { ContestResult, FiguresResult, GrowthResult, Result } from '../result.js'
-import { figureVerdict, number, range, ratioInWords, verdict, wordsOf } from './format.js'
+import type { ComparisonResult, FiguresResult, GrowthResult, Result } from '../result.js'
+import { formatFigureVerdict, formatNumber, formatRange, formatRatio, formatVerdict, METRIC_LABELS } from './format.js'
 
+/** A table of text. All rows have as many cells as the head. */
 export interface Table {
   title: string
   note?: string
@@ -10,10 +11,11 @@ export interface Table {
   rows: string[][]
 }
 
+/** The table of one result. */
 export function tableOf(result: Result): Table {
   switch (result.kind) {
-    case 'contest':
-      return contestTable(result)
+    case 'comparison':
+      return comparisonTable(result)
     case 'figures':
       return figuresTable(result)
     case 'growth':
@@ -23,66 +25,66 @@ export function tableOf(result: Result): Table {
   }
 }
 
-function contestTable({ name, note, contenders, comparisons }: ContestResult): Table {
-  const first = contenders[0]!.name
-  const rows = contenders.map((one) => {
-    const own = comparisons.filter(({ against }) => against === one.name)
+function comparisonTable({ name, note, candidates, ratios }: ComparisonResult): Table {
+  const first = candidates[0]!.name
+  const rows = candidates.map((one) => {
+    const own = ratios.filter(({ against }) => against === one.name)
     return [
       one.name,
-      range(one.rate),
-      one.p50 ? number(one.p50.median) : '',
-      one.p99 ? number(one.p99.median) : '',
-      one.cpu ? number(one.cpu.median) : '',
-      one.brokerCpu ? number(one.brokerCpu.median) : '',
-      one.memory ? number(one.memory.median / 1024 ** 2) : '',
-      own.map(({ of, ratio }) => `${of === 'rate' ? '' : `${wordsOf[of]} `}${ratioInWords(ratio)}`).join('; '),
+      formatRange(one.rate),
+      one.p50 ? formatNumber(one.p50.median) : '',
+      one.p99 ? formatNumber(one.p99.median) : '',
+      one.cpu ? formatNumber(one.cpu.median) : '',
+      one.brokerCpu ? formatNumber(one.brokerCpu.median) : '',
+      one.memory ? formatNumber(one.memory.median / 1024 ** 2) : '',
+      own.map(({ metric, ratio }) => `${metric === 'rate' ? '' : `${METRIC_LABELS[metric]} `}${formatRatio(ratio)}`).join('; '),
     ]
   })
-  const head = ['', 'messages/s', 'p50 ms', 'p99 ms', 'own µs/message', 'broker µs/message', 'MiB', `${first} against it`]
+  const head = ['', 'messages/s', 'p50 ms', 'p99 ms', 'own µs/message', 'broker µs/message', 'MiB', `ratio of ${first} to it`]
   return { title: name, ...(note !== undefined && { note }), head, rows }
 }
 
 function figuresTable({ name, note, figures }: FiguresResult): Table {
-  const rows = figures.map((figure) => [figure.label, `${range(figure.value)} ${figure.unit}`, figureVerdict(figure)])
+  const rows = figures.map((figure) => [figure.label, `${formatRange(figure.value)} ${figure.unit}`, formatFigureVerdict(figure)])
   return { title: name, ...(note !== undefined && { note }), head: ['', 'measured', 'aim'], rows }
 }
 
-function growthTable({ name, note, of, points, failure }: GrowthResult): Table {
+function growthTable({ name, note, quantity, points, failure }: GrowthResult): Table {
   const rows = points.map(({ at, time, ratio, cpu, cpuRatio, amqplib }) => [
     at.toLocaleString('en'),
-    range(time),
-    ratioInWords(ratio),
-    range(cpu),
-    ratioInWords(cpuRatio),
-    amqplib ? ratioInWords(amqplib) : '',
+    formatRange(time),
+    formatRatio(ratio),
+    formatRange(cpu),
+    formatRatio(cpuRatio),
+    amqplib ? formatRatio(amqplib) : '',
   ])
-  const head = [of, 'µs per message', 'against next to none', 'own µs/message', 'against next to none', "amqplib's time so"]
+  const head = [quantity, 'µs per message', 'ratio to idle', 'own µs/message', 'ratio to idle', "amqplib's ratio of times"]
   const notes = [note, failure && `FAILED at ${failure}`].filter(Boolean).join('; ')
   return { title: name, ...(notes && { note: notes }), head, rows }
 }
 
-/** What was aimed at, over all results. */
+/** The aims and limits of all results, each with its verdict. */
 export function aimsTable(results: Result[]): Table {
   const rows: string[][] = []
   for (const result of results) {
-    if (result.kind === 'contest') {
-      for (const comparison of result.comparisons) {
-        if (!comparison.aim) continue
-        const what = `${result.name}: ${wordsOf[comparison.of]} against ${comparison.against}`
-        rows.push([what, ratioInWords(comparison.ratio), verdict(comparison)])
+    if (result.kind === 'comparison') {
+      for (const candidateRatio of result.ratios) {
+        if (!candidateRatio.aim) continue
+        const what = `${result.name}: ${METRIC_LABELS[candidateRatio.metric]} against ${candidateRatio.against}`
+        rows.push([what, formatRatio(candidateRatio.ratio), formatVerdict(candidateRatio)])
       }
     } else if (result.kind === 'figures') {
       for (const figure of result.figures) {
-        const aim = figureVerdict(figure)
-        if (aim) rows.push([`${result.name}: ${figure.label}`, `${range(figure.value)} ${figure.unit}`, aim])
+        const aim = formatFigureVerdict(figure)
+        if (aim) rows.push([`${result.name}: ${figure.label}`, `${formatRange(figure.value)} ${figure.unit}`, aim])
       }
     }
   }
-  return { title: 'What we aim at', head: ['', 'measured', 'aim'], rows }
+  return { title: 'Aims', head: ['', 'measured', 'aim'], rows }
 }
 
-/** Columns of one width, the first to the left and numbers to the right. */
-export function printed({ title, note, head, rows }: Table): string {
+/** A table for the terminal: aligned columns, the first and the last to the left, the others to the right. */
+export function formatTable({ title, note, head, rows }: Table): string {
   const widths = head.map((cell, column) => Math.max(cell.length, ...rows.map((row) => row[column]!.length)))
   const line = (cells: string[]) => {
     const aligned = cells.map((cell, n) =>

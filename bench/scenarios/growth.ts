@@ -1,22 +1,23 @@
-// How the time per message grows with what is open: always against the same work at the same moment with next to nothing open.
+// How the time per message grows with a quantity, such as open leases: always compared with an instance that has almost nothing
+// open and does the same work in the same rounds.
 
 import type { Bench } from '../bench.js'
-import { type Case, type Contender, hold } from '../comparison.js'
-import { document, drive } from '../load.js'
+import { type Candidate, type Case, runComparison } from '../comparison.js'
+import { jsonDocument, runLoad } from '../load.js'
 import type { GrowthPoint, GrowthResult } from '../result.js'
 import { ratio, spread } from '../statistics.js'
 import { AmqpGetter, AmqpPublisher } from '../targets/amqp.js'
 import { GatewayClient } from '../targets/gateway.js'
-import { Polls } from '../targets/polls.js'
+import { LongPolls } from '../targets/polls.js'
 import type { Server } from '../targets/server.js'
-import { contender, leaseAndAck, warmUp } from './candidate.js'
+import { candidate, leaseAndAck, warmUp } from './candidate.js'
 
 const CONNECTIONS = 16
-const body = Buffer.from(document(1024))
+const body = Buffer.from(jsonDocument(1024))
 
 interface Growth {
   name: string
-  of: string
+  quantity: string
   note?: string
   sizes: number[]
   onRequest?: true
@@ -24,51 +25,57 @@ interface Growth {
 }
 
 interface Stage {
-  /** Brings that much about. */
-  reach: (size: number) => Promise<void>
-  /** The work with that much open, and the same work without; where it tells something, the same two again by amqplib. */
-  contenders: (size: number) => Promise<Contender[]>
+  /** Increases the quantity to `size`. */
+  growTo: (size: number) => Promise<void>
+  /** The loaded and the idle candidate, and for a growth that the broker shares the same two with amqplib. */
+  candidates: (size: number) => Promise<Candidate[]>
   close: () => Promise<void>
 }
 
 const ROOM_FOR_POLLS = {
   env: { MAX_WAITERS: '12000', AMQP_LEASE_CONNECTIONS: '6', MAX_CONNECTIONS: '13000' },
-  said: 'with MAX_WAITERS=12000 AMQP_LEASE_CONNECTIONS=6 MAX_CONNECTIONS=13000, for the last point',
+  note: 'with MAX_WAITERS=12000 AMQP_LEASE_CONNECTIONS=6 MAX_CONNECTIONS=13000, for the last point',
 }
 
+/** Growth with open leases, waiting polls, queues in use and, on request, time. */
 export const growthCases: Case[] = [
   growth({
     name: 'growth with open leases: lease and ack',
-    of: 'open leases',
+    quantity: 'open leases',
     note: 'with MAX_LEASES=110000, for the last point',
     sizes: [1, 1000, 10_000, 100_000],
     begin: openLeases,
   }),
   growth({
-    name: 'growth with waiting polls on 100 queues: from a publish to the answer of a poll',
-    of: 'waiting polls',
-    note: `one message at a time; ${ROOM_FOR_POLLS.said}`,
+    name: 'growth with waiting polls on 100 queues: from a publish to the response of a poll',
+    quantity: 'waiting polls',
+    note: `one message at a time; ${ROOM_FOR_POLLS.note}`,
     sizes: [1, 100, 1000, 10_000],
     begin: (bench) => waitingPolls(bench, 100),
   }),
   growth({
-    name: 'growth with waiting polls on one queue: from a publish to the answer of a poll',
-    of: 'waiting polls',
-    note: `one message at a time; RabbitMQ has as many consumers on one queue; ${ROOM_FOR_POLLS.said}`,
+    name: 'growth with waiting polls on one queue: from a publish to the response of a poll',
+    quantity: 'waiting polls',
+    note: `one message at a time; RabbitMQ has as many consumers on that queue; ${ROOM_FOR_POLLS.note}`,
     sizes: [1, 100, 1000, 10_000],
     begin: (bench) => waitingPolls(bench, 1),
   }),
-  growth({ name: 'growth with queues in use: publish and receive', of: 'queues', sizes: [1, 10, 100, 1000], begin: manyQueues }),
+  growth({
+    name: 'growth with queues in use: publish and receive',
+    quantity: 'queues',
+    sizes: [1, 10, 100, 1000],
+    begin: manyQueues,
+  }),
   growth({
     name: 'growth over an hour: publish, lease and ack',
-    of: 'minutes',
+    quantity: 'minutes',
     sizes: [0, 5, 15, 30, 45, 60],
     onRequest: true,
-    begin: anHour,
+    begin: oneHour,
   }),
 ]
 
-function growth({ name, of, note, sizes, onRequest, begin }: Growth): Case {
+function growth({ name, quantity, note, sizes, onRequest, begin }: Growth): Case {
   const run = async (bench: Bench): Promise<GrowthResult> => {
     const stage = await begin(bench)
     try {
@@ -78,18 +85,18 @@ function growth({ name, of, note, sizes, onRequest, begin }: Growth): Case {
           kind: 'growth',
           name,
           ...(note !== undefined && { note }),
-          of,
+          quantity,
           points,
           ...(failure !== undefined && { failure }),
         }
       }
       for (const size of sizes) {
-        bench.progress.detail(`on the way to ${size} ${of}`)
+        bench.progress.detail(`growing to ${size} ${quantity}`)
         try {
-          await stage.reach(size)
+          await stage.growTo(size)
           points.push(await measure(bench, stage, size))
         } catch (error) {
-          return result(`${size.toLocaleString('en')} ${of}: ${(error as Error).message}`)
+          return result(`${size.toLocaleString('en')} ${quantity}: ${(error as Error).message}`)
         }
       }
       return result()
@@ -101,21 +108,21 @@ function growth({ name, of, note, sizes, onRequest, begin }: Growth): Case {
 }
 
 async function measure(bench: Bench, stage: Stage, size: number): Promise<GrowthPoint> {
-  const { contenders } = await hold(bench, { name: '', contenders: () => stage.contenders(size) })
-  const times = contenders.map(({ rate }) => rate.values.map((one) => 1e6 / one))
-  const [loaded, alone, ...amqplib] = times
-  const [cpu, cpuAlone] = contenders.map((one) => one.cpu)
+  const { candidates } = await runComparison(bench, { name: '', candidates: () => stage.candidates(size) })
+  const times = candidates.map(({ rate }) => rate.values.map((one) => 1e6 / one))
+  const [loaded, idle, ...amqplib] = times
+  const [cpu, idleCpu] = candidates.map((one) => one.cpu)
   return {
     at: size,
     time: spread(loaded!),
-    ratio: ratio(loaded!, alone!),
+    ratio: ratio(loaded!, idle!),
     cpu: cpu!,
-    cpuRatio: ratio(cpu!.values, cpuAlone!.values),
+    cpuRatio: ratio(cpu!.values, idleCpu!.values),
     ...(amqplib.length === 2 && { amqplib: ratio(amqplib[0]!, amqplib[1]!) }),
   }
 }
 
-/** Two fresh instances: one that will have much to hold, and one that will not. Both have worked for a while. */
+/** Two fresh instances, warmed up: one to load and one to leave idle. */
 async function twoInstances(bench: Bench, env: Record<string, string> = {}): Promise<[Server, Server]> {
   const servers = await Promise.all([bench.startInstance(bench.gateway, env), bench.startInstance(bench.gateway, env)])
   for (const server of servers) await warmUp(bench, server)
@@ -124,16 +131,16 @@ async function twoInstances(bench: Bench, env: Record<string, string> = {}): Pro
 
 async function openLeases(bench: Bench): Promise<Stage> {
   const servers = await twoInstances(bench, { MAX_LEASES: '110000' })
-  const held = bench.queues.name()
-  await bench.queues.renew(held)
+  const held = bench.queues.nextName()
+  await bench.queues.recreate(held)
   const holder = new GatewayClient([servers[0]], 1)
   let open = 0
   return {
-    reach: async (size) => {
-      await bench.queues.fill(held, size - open, Buffer.from(document(100)))
+    growTo: async (size) => {
+      await bench.queues.fill(held, size - open, Buffer.from(jsonDocument(100)))
       while (open < size) open += (await holder.lease(0, held, Math.min(1000, size - open), '25m')).length
     },
-    contenders: () => pair(servers, (server, name) => settling(bench, server, name)),
+    candidates: () => loadedAndIdle(servers, (server, name) => leaseAndAckCandidate(bench, server, name)),
     close: async () => {
       await holder.close()
       await Promise.all(servers.map((server) => server.stop()))
@@ -142,30 +149,30 @@ async function openLeases(bench: Bench): Promise<Stage> {
   }
 }
 
-/** The messages all come to one of the queues. */
+/** Polls on `spread` queues. All messages are published to one of them. */
 async function waitingPolls(bench: Bench, spread: number): Promise<Stage> {
   const servers = await twoInstances(bench, ROOM_FOR_POLLS.env)
-  const queues = servers.map(() => Array.from({ length: spread }, () => bench.queues.name()))
-  for (const queue of queues.flat()) await bench.queues.renew(queue)
-  const polls = servers.map((server, n) => new Polls(server, queues[n]!))
+  const queues = servers.map(() => Array.from({ length: spread }, () => bench.queues.nextName()))
+  for (const queue of queues.flat()) await bench.queues.recreate(queue)
+  const polls = servers.map((server, n) => new LongPolls(server, queues[n]!))
   const publisher = await AmqpPublisher.open(bench.broker.amqpUrl)
   const operation = async (n: number) => {
-    const answered = polls[n]!.answered()
+    const answered = polls[n]!.nextAnswer()
     await publisher.publish(queues[n]![0]!, body)
     await answered
     return 1
   }
   return {
-    reach: async (size) => {
-      await polls[0]!.reach(size)
-      await polls[1]!.reach(1)
+    growTo: async (size) => {
+      await polls[0]!.growTo(size)
+      await polls[1]!.growTo(1)
     },
-    contenders: () =>
-      pair(servers, async (server, name) => ({
+    candidates: () =>
+      loadedAndIdle(servers, async (server, name) => ({
         name,
         servers: [server],
-        prepare: async () => polls[servers.indexOf(server)]!.check(),
-        run: (seconds) => drive(1, seconds, () => operation(servers.indexOf(server))),
+        prepare: async () => polls[servers.indexOf(server)]!.throwIfFailed(),
+        run: (seconds) => runLoad(1, seconds, () => operation(servers.indexOf(server))),
         close: async () => undefined,
       })),
     close: async () => {
@@ -190,10 +197,10 @@ async function manyQueues(bench: Bench): Promise<Stage> {
     const operation = async (client: Client, n: number) => {
       const queue = queues[next++ % count]!
       await client.publish(n, queue)
-      while ((await client.receive(n, queue)) === 0); // another connection's message may come a moment later
+      while ((await client.receive(n, queue)) === 0); // another connection may have received this one's message
       return 1
     }
-    return contender(bench, { name, servers, connections: CONNECTIONS, open, operation })
+    return candidate(bench, { name, servers, connections: CONNECTIONS, open, operation })
   }
   const gateway = async (): Promise<Client> => {
     const client = new GatewayClient([server], CONNECTIONS)
@@ -213,14 +220,14 @@ async function manyQueues(bench: Bench): Promise<Stage> {
     }
   }
   return {
-    reach: async (size) => {
+    growTo: async (size) => {
       while (queues.length < size) {
-        const queue = bench.queues.name()
-        await bench.queues.renew(queue)
+        const queue = bench.queues.nextName()
+        await bench.queues.recreate(queue)
         queues.push(queue)
       }
     },
-    contenders: async (size) => [
+    candidates: async (size) => [
       await over(size, 'many', [server], gateway),
       await over(1, 'one', [server], gateway),
       await over(size, 'amqplib, many', [], amqplib),
@@ -232,11 +239,11 @@ async function manyQueues(bench: Bench): Promise<Stage> {
   }
 }
 
-/** Works without a pause between the points; the other instance rests meanwhile. */
-async function anHour(bench: Bench): Promise<Stage> {
+/** One instance works without a pause between the points, the other one stays idle. */
+async function oneHour(bench: Bench): Promise<Stage> {
   const servers = await twoInstances(bench)
-  const queue = bench.queues.name()
-  await bench.queues.renew(queue)
+  const queue = bench.queues.nextName()
+  await bench.queues.recreate(queue)
   const client = new GatewayClient([servers[0]], CONNECTIONS)
   const start = Date.now()
   const operation = async (n: number) => {
@@ -245,11 +252,11 @@ async function anHour(bench: Bench): Promise<Stage> {
     return 1
   }
   return {
-    reach: async (minutes) => {
+    growTo: async (minutes) => {
       const seconds = (start + minutes * 60_000 - Date.now()) / 1000
-      if (seconds > 0) await drive(CONNECTIONS, seconds, operation)
+      if (seconds > 0) await runLoad(CONNECTIONS, seconds, operation)
     },
-    contenders: () => pair(servers, (server, name) => settling(bench, server, name)),
+    candidates: () => loadedAndIdle(servers, (server, name) => leaseAndAckCandidate(bench, server, name)),
     close: async () => {
       await client.close()
       await Promise.all(servers.map((server) => server.stop()))
@@ -258,8 +265,8 @@ async function anHour(bench: Bench): Promise<Stage> {
   }
 }
 
-function settling(bench: Bench, server: Server, name: string): Promise<Contender> {
-  return contender(bench, {
+function leaseAndAckCandidate(bench: Bench, server: Server, name: string): Promise<Candidate> {
+  return candidate(bench, {
     name,
     servers: [server],
     connections: CONNECTIONS,
@@ -269,9 +276,9 @@ function settling(bench: Bench, server: Server, name: string): Promise<Contender
   })
 }
 
-async function pair(
-  [loaded, alone]: [Server, Server],
-  open: (server: Server, name: string) => Promise<Contender>,
-): Promise<[Contender, Contender]> {
-  return [await open(loaded, 'loaded'), await open(alone, 'alone')]
+async function loadedAndIdle(
+  [loaded, idle]: [Server, Server],
+  open: (server: Server, name: string) => Promise<Candidate>,
+): Promise<[Candidate, Candidate]> {
+  return [await open(loaded, 'loaded'), await open(idle, 'idle')]
 }

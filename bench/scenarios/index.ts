@@ -1,4 +1,4 @@
-// Every case, in the order in which they run.
+// All cases, in the order in which they run.
 
 import type { Case } from '../comparison.js'
 import type { Options } from '../options.js'
@@ -12,6 +12,7 @@ import { receiveCases } from './receive.js'
 import { rpcCases } from './rpc.js'
 import { streamCases } from './stream.js'
 
+/** All cases of the benchmark. */
 export const cases: Case[] = [
   ...publishCases,
   ...batchCases,
@@ -24,8 +25,8 @@ export const cases: Case[] = [
   ...growthCases,
 ]
 
-/** Those that the options ask for. What takes an hour has to be asked for by name. */
-export function chosen(all: Case[], { quick, only }: Pick<Options, 'quick' | 'only'>): Case[] {
+/** The cases that the options select. A case on request needs an --only that contains "hour". */
+export function selectCases(all: Case[], { quick, only }: Pick<Options, 'quick' | 'only'>): Case[] {
   return all.filter((one) => {
     const named = only.some((text) => one.name.toLowerCase().includes(text.toLowerCase()))
     if (one.onRequest) return named && only.some((text) => text.toLowerCase().includes('hour'))

@@ -1,44 +1,50 @@
 // More than one instance of the gateway on one broker.
 
 import type { Bench } from '../bench.js'
-import { type Case, type Contender, contest } from '../comparison.js'
-import { document } from '../load.js'
+import { type Candidate, type Case, comparison } from '../comparison.js'
+import { jsonDocument } from '../load.js'
 import { GatewayClient } from '../targets/gateway.js'
 import type { Server } from '../targets/server.js'
-import { contender, leaseAndAck, warmUp } from './candidate.js'
+import { candidate, leaseAndAck, warmUp } from './candidate.js'
 
 const CONNECTIONS = 64
-const body = Buffer.from(document(1024))
+const body = Buffer.from(jsonDocument(1024))
 
 type Operation = (client: GatewayClient, connection: number, queue: string) => Promise<number>
 
 const publish: Operation = (client, n, queue) => client.publish(n, queue, body)
+
+/** Two processes compared with one, and a settle at the instance that does not own the lease. */
 export const instanceCases: Case[] = [
   ...(['two instances', 'WORKERS=2'] as const).flatMap((name) => [
-    more(name, 'publish', { operation: publish }),
-    more(name, 'lease and ack', { operation: leaseAndAck, fill: body }),
+    twoProcesses(name, 'publish', { operation: publish }),
+    twoProcesses(name, 'lease and ack', { operation: leaseAndAck, fill: body }),
   ]),
-  contest({
+  comparison({
     name: `settle at another instance, ${CONNECTIONS} connections`,
-    note: 'leased at one instance and acknowledged at the other, against acknowledged where it was leased',
-    contenders: (bench) => beside(bench, (second) => [settling(bench, second, 'forwarded'), settling(bench, second, 'local')]),
+    note: 'leased at one instance; acknowledged at the other ("forwarded") or at the same ("local")',
+    candidates: (bench) =>
+      withSecondInstance(bench, (second) => [
+        settleCandidate(bench, second, 'forwarded'),
+        settleCandidate(bench, second, 'local'),
+      ]),
   }),
 ]
 
-/** Two processes of the gateway, either way, against one. */
-function more(name: 'two instances' | 'WORKERS=2', what: string, work: { operation: Operation; fill?: Buffer }): Case {
+/** Two processes of the gateway, as two instances or as two workers, compared with one. */
+function twoProcesses(name: 'two instances' | 'WORKERS=2', what: string, work: { operation: Operation; fill?: Buffer }): Case {
   const env: Record<string, string> = name === 'WORKERS=2' ? { WORKERS: '2' } : {}
-  return contest({
+  return comparison({
     name: `${what}, ${name}, ${CONNECTIONS} connections in all`,
-    contenders: (bench) =>
-      beside(
+    candidates: (bench) =>
+      withSecondInstance(
         bench,
         (added) => {
           const one = bench.gateway.server
           const two = name === 'WORKERS=2' ? [added] : [one, added]
           return [
-            contender(bench, { ...work, name, connections: CONNECTIONS, ...on(...two) }),
-            contender(bench, { ...work, name: 'one process', connections: CONNECTIONS, ...on(one) }),
+            candidate(bench, { ...work, name, connections: CONNECTIONS, ...on(...two) }),
+            candidate(bench, { ...work, name: 'one process', connections: CONNECTIONS, ...on(one) }),
           ]
         },
         env,
@@ -46,9 +52,9 @@ function more(name: 'two instances' | 'WORKERS=2', what: string, work: { operati
   })
 }
 
-function settling(bench: Bench, second: Server, name: 'forwarded' | 'local'): Promise<Contender> {
+function settleCandidate(bench: Bench, second: Server, name: 'forwarded' | 'local'): Promise<Candidate> {
   const owner = bench.gateway.server
-  return contender(bench, {
+  return candidate(bench, {
     name,
     servers: [owner, second],
     connections: CONNECTIONS,
@@ -68,12 +74,12 @@ function settling(bench: Bench, second: Server, name: 'forwarded' | 'local'): Pr
 
 const on = (...servers: Server[]) => ({ servers, open: () => new GatewayClient(servers, CONNECTIONS) })
 
-/** Contenders that use one more instance, which ends with the last of them. */
-async function beside(
+/** Opens candidates that use another instance, which stops when the last of them is closed. */
+async function withSecondInstance(
   bench: Bench,
-  open: (second: Server) => Promise<Contender>[],
+  open: (second: Server) => Promise<Candidate>[],
   env: Record<string, string> = {},
-): Promise<Contender[]> {
+): Promise<Candidate[]> {
   const second = await bench.startInstance(bench.gateway, env)
   await warmUp(bench, second, Number(env['WORKERS'] ?? 1))
   const all = await Promise.all(open(second))

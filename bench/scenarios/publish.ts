@@ -1,20 +1,21 @@
-// One message a request: what a publish costs, on few and many connections, small and large, on both types of queue.
+// One message per request, on few and many connections, small and large, to both types of queue.
 
-import { type Case, contest } from '../comparison.js'
-import { document } from '../load.js'
+import { type Case, comparison } from '../comparison.js'
+import { jsonDocument } from '../load.js'
 import type { Aim } from '../result.js'
 import type { QueueType } from '../targets/queues.js'
-import { amqpPublish, bare, gateways, management } from './candidate.js'
+import { amqpPublishCandidate, bareCandidate, gatewayCandidates, managementCandidate } from './candidate.js'
 
 const SIZES = { '100 B': 100, '1 KiB': 1024, '10 KiB': 10 * 1024 }
 type Size = keyof typeof SIZES
 
 const aims: Aim[] = [
-  { of: 'rate', against: 'amqplib', least: 0.5, goal: 0.85 },
-  { of: 'p99', against: 'amqplib', least: 2.5, goal: 1.2 },
-  { of: 'rate', against: 'management', least: 5, goal: 12 },
+  { metric: 'rate', against: 'amqplib', required: 0.5, goal: 0.85 },
+  { metric: 'p99', against: 'amqplib', required: 2.5, goal: 1.2 },
+  { metric: 'rate', against: 'management', required: 5, goal: 12 },
 ]
 
+/** Publishes of 1 KiB on 1 to 256 connections, and of 100 B and 10 KiB on 64. */
 export const publishCases: Case[] = [
   ...(['classic', 'quorum'] as const).flatMap((type) =>
     [1, 16, 64, 256].map((connections) => publish(connections, type, '1 KiB')),
@@ -23,20 +24,20 @@ export const publishCases: Case[] = [
 ]
 
 function publish(connections: number, type: QueueType, size: Size): Case {
-  const text = document(SIZES[size])
+  const text = jsonDocument(SIZES[size])
   const body = Buffer.from(text)
-  // What we hold ourselves to is said of this one; it is what a quick run shows.
+  // The aims apply to this case, and a quick run includes it.
   const main = connections === 64 && type === 'classic' && size === '1 KiB'
-  return contest({
+  return comparison({
     name: `publish, ${connections} ${connections === 1 ? 'connection' : 'connections'}, ${type} queue, ${size}`,
     quick: main,
     aims: main ? aims : [],
-    contenders: (bench) =>
+    candidates: (bench) =>
       Promise.all([
-        ...gateways(bench, { connections, type, operation: (client, n, queue) => client.publish(n, queue, body) }),
-        amqpPublish(bench, { connections, type, operation: (client, _n, queue) => client.publish(queue, body) }),
-        management(bench, { connections, type, operation: (client, n, queue) => client.publish(n, queue, text) }),
-        bare(bench, { connections, type, operation: (client, n, queue) => client.publish(n, queue, body) }),
+        ...gatewayCandidates(bench, { connections, type, operation: (client, n, queue) => client.publish(n, queue, body) }),
+        amqpPublishCandidate(bench, { connections, type, operation: (client, _n, queue) => client.publish(queue, body) }),
+        managementCandidate(bench, { connections, type, operation: (client, n, queue) => client.publish(n, queue, text) }),
+        bareCandidate(bench, { connections, type, operation: (client, n, queue) => client.publish(n, queue, body) }),
       ]),
   })
 }

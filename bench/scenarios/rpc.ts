@@ -1,26 +1,30 @@
-// A request and its reply over RabbitMQ, both through the same worker.
+// A call and its reply over RabbitMQ.
 
-import { type Case, contest } from '../comparison.js'
-import { document } from '../load.js'
+import { type Case, comparison } from '../comparison.js'
+import { jsonDocument } from '../load.js'
 import { AmqpCaller, startResponder } from '../targets/amqp.js'
-import { contender, gateways } from './candidate.js'
+import { candidate, gatewayCandidates } from './candidate.js'
 
 const CONNECTIONS = 64
-const text = document(1024)
+const text = jsonDocument(1024)
 const body = Buffer.from(text)
 
+/** Calls from 64 connections to one worker. */
 export const rpcCases: Case[] = [
-  contest({
+  comparison({
     name: `call and reply, ${CONNECTIONS} connections, 1 KiB`,
     quick: true,
-    note: 'the worker that replies runs in the process of the load, for both',
-    contenders: async (bench) => {
-      const queue = bench.queues.name()
-      await bench.queues.renew(queue)
+    note: 'the worker that replies runs in the process of the load for both candidates',
+    candidates: async (bench) => {
+      const queue = bench.queues.nextName()
+      await bench.queues.recreate(queue)
       const responder = await startResponder(bench.broker.amqpUrl, queue)
       const all = await Promise.all([
-        ...gateways(bench, { connections: CONNECTIONS, operation: (client, n) => client.call(n, queue, text).then(() => 1) }),
-        contender(bench, {
+        ...gatewayCandidates(bench, {
+          connections: CONNECTIONS,
+          operation: (client, n) => client.call(n, queue, text).then(() => 1),
+        }),
+        candidate(bench, {
           name: 'amqplib',
           connections: CONNECTIONS,
           open: () => AmqpCaller.open(bench.broker.amqpUrl),

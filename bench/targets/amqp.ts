@@ -1,10 +1,10 @@
-// Raw amqplib in the load's own process: the ceiling of what a Node program can do with this broker.
+// amqplib in the process of the load: the most that a Node program can do with this broker.
 
 import { type Channel, type ChannelModel, type ConfirmChannel, connect, type GetMessage } from 'amqplib'
 
 const PUBLISH = { persistent: true, mandatory: true, contentType: 'application/json' }
 
-/** Publishes with confirms, persistent and mandatory, on one channel. */
+/** Publishes persistent, mandatory messages on one channel with confirms. */
 export class AmqpPublisher {
   readonly #model: ChannelModel
   readonly #channel: ConfirmChannel
@@ -16,23 +16,24 @@ export class AmqpPublisher {
     channel.on('return', () => this.#returned++)
   }
 
+  /** Connects and opens the channel. */
   static async open(url: string): Promise<AmqpPublisher> {
     const model = await connect(url, { noDelay: true })
     return new AmqpPublisher(model, await model.createConfirmChannel())
   }
 
-  /** Resolves when the broker has confirmed it. */
+  /** Publishes to a queue. Resolves with 1 when the broker has confirmed. @throws Error if the queue does not exist */
   publish(queue: string, body: Buffer): Promise<number> {
     return new Promise((resolve, reject) => {
       this.#channel.publish('', queue, body, PUBLISH, (error) => {
         if (error) reject(error as Error)
-        else if (this.#returned > 0) reject(new Error(`there is no queue ${queue}`))
+        else if (this.#returned > 0) reject(new Error(`queue ${queue} does not exist`))
         else resolve(1)
       })
     })
   }
 
-  /** All written at once, in flight together. Resolves when the broker has confirmed each. */
+  /** Publishes `size` messages without waiting in between. Resolves with `size` when the broker has confirmed all. */
   async publishBatch(queue: string, body: Buffer, size: number): Promise<number> {
     await Promise.all(Array.from({ length: size }, () => this.publish(queue, body)))
     return size
@@ -43,7 +44,7 @@ export class AmqpPublisher {
   }
 }
 
-/** Gets one message at a time and acknowledges it, on so many channels. */
+/** Gets and acknowledges one message at a time on each of a number of channels. */
 export class AmqpGetter {
   readonly #model: ChannelModel
   readonly #channels: Channel[]
@@ -53,11 +54,13 @@ export class AmqpGetter {
     this.#channels = channels
   }
 
+  /** Connects and opens the channels. */
   static async open(url: string, channels: number): Promise<AmqpGetter> {
     const model = await connect(url, { noDelay: true })
     return new AmqpGetter(model, await Promise.all(Array.from({ length: channels }, () => model.createChannel())))
   }
 
+  /** Gets a message on a channel and acknowledges it. Resolves with the number of messages, 0 or 1. */
   async get(channel: number, queue: string): Promise<number> {
     const one = this.#channels[channel]!
     const message = (await one.get(queue)) as GetMessage | false
@@ -71,7 +74,11 @@ export class AmqpGetter {
   }
 }
 
-/** Consumes, and acknowledges everything that came in one turn of the event loop with one frame. */
+/**
+ * Consumes a queue, and acknowledges the deliveries of one turn of the event loop with one frame.
+ * @param onMessages gets the number of deliveries of a turn; returns true to end
+ * @throws Error if the broker cancels the consumer
+ */
 export async function amqpConsume(
   url: string,
   queue: string,
@@ -84,13 +91,13 @@ export async function amqpConsume(
   try {
     await new Promise<void>((resolve, reject) => {
       channel.on('error', reject)
-      let came = 0
+      let delivered = 0
       const consumer = channel.consume(queue, (message) => {
         if (!message) return reject(new Error('the consumer was cancelled'))
-        if (came++ > 0) return
+        if (delivered++ > 0) return
         setImmediate(() => {
-          const count = came
-          came = 0
+          const count = delivered
+          delivered = 0
           channel.ackAll()
           if (onMessages(count)) resolve()
         })
@@ -102,7 +109,7 @@ export async function amqpConsume(
   }
 }
 
-/** Calls over direct reply-to, as many at a time as wanted. */
+/** Calls with direct reply-to on one channel, any number at a time. */
 export class AmqpCaller {
   readonly #model: ChannelModel
   readonly #channel: Channel
@@ -114,6 +121,7 @@ export class AmqpCaller {
     this.#channel = channel
   }
 
+  /** Connects, and consumes the replies. */
   static async open(url: string): Promise<AmqpCaller> {
     const model = await connect(url, { noDelay: true })
     const caller = new AmqpCaller(model, await model.createChannel())
@@ -122,6 +130,7 @@ export class AmqpCaller {
     return caller
   }
 
+  /** Publishes a call. Resolves when its reply arrives; there is no timeout. */
   call(queue: string, body: Buffer): Promise<void> {
     return new Promise((resolve) => {
       const correlationId = String(++this.#calls)
@@ -140,7 +149,7 @@ export class AmqpCaller {
   }
 }
 
-/** A worker that answers every call on a queue with the call's own body. */
+/** Starts a worker that replies to every call on a queue with the body of the call. */
 export async function startResponder(url: string, queue: string): Promise<{ close: () => Promise<void> }> {
   const model = await connect(url, { noDelay: true })
   const channel = await model.createChannel()

@@ -1,7 +1,7 @@
-// The floor: a Fastify that reads a request and answers, and does nothing between. Prints where it listens.
+// The lower bound: a Fastify server that reads a request and responds with fixed content. Prints its URL.
 
 import Fastify from 'fastify'
-import { document } from '../load.js'
+import { jsonDocument } from '../load.js'
 
 const app = Fastify()
 app.removeAllContentTypeParsers()
@@ -11,10 +11,10 @@ app.post('/queues/:queue/messages', async (_request, reply) =>
   reply.code(201).send({ message_id: '00000000-0000-4000-8000-000000000000', routed: true }),
 )
 
-const message = `{"payload":${document(1024)},"payload_encoding":"json"}`
+const message = `{"payload":${jsonDocument(1024)},"payload_encoding":"json"}`
 const answers = new Map<number, string>()
 app.get<{ Querystring: { max?: string; wait?: string } }>('/queues/:queue/messages', (request, reply) => {
-  if (request.query.wait) return // held until the client hangs up
+  if (request.query.wait) return // held until the client closes the connection
   const max = Number(request.query.max ?? 1)
   const answer = answers.get(max) ?? `{"messages":[${new Array(max).fill(message).join(',')}]}`
   answers.set(max, answer)

@@ -1,4 +1,4 @@
-// HTTP connections of the load: a request at a time on each, kept alive, nothing pipelined.
+// HTTP connections of the load: kept alive, with one request at a time on each and no pipelining.
 
 import { Client, type Dispatcher } from 'undici'
 
@@ -16,16 +16,17 @@ export interface Answer {
 
 const EMPTY = Buffer.alloc(0)
 
+/** A fixed number of HTTP connections, addressed by index. */
 export class Connections {
   readonly #clients: Client[]
 
-  /** @param origins several are used in turn, a connection each */
+  /** @param origins the connections are distributed over these in turn */
   constructor(origins: string[], count: number) {
     const options: Client.Options = { pipelining: 1, keepAliveTimeout: 30_000, headersTimeout: 0, bodyTimeout: 0 }
     this.#clients = Array.from({ length: count }, (_, n) => new Client(origins[n % origins.length]!, options))
   }
 
-  /** One request on that connection. */
+  /** Sends a request on a connection. Resolves with its response, whatever the status. */
   send(connection: number, request: Request): Promise<Answer> {
     return new Promise((resolve, reject) => {
       let status = 0
@@ -51,7 +52,7 @@ export class Connections {
     })
   }
 
-  /** As send(), where only that status is a success. @throws Error with the answer otherwise */
+  /** Sends a request on a connection and resolves with the body. @throws Error with the response if it has another status */
   async expect(status: number, connection: number, request: Request): Promise<Buffer> {
     const answer = await this.send(connection, request)
     if (answer.status !== status) {
@@ -61,8 +62,9 @@ export class Connections {
   }
 
   /**
-   * An answer without an end, on that connection.
-   * @param onData may return true to hang up
+   * Reads an endless response on a connection, and resolves when it has closed that connection.
+   * @param onData returns true to close the connection
+   * @throws Error if the status is not 200 or the server ends the response
    */
   stream(connection: number, request: Request, onData: (chunk: Buffer) => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -75,16 +77,16 @@ export class Connections {
         onResponseData(controller, chunk) {
           if (over || !onData(chunk)) return
           over = true
-          controller.abort(new Error('enough'))
+          controller.abort(new Error('the client has read enough'))
         },
-        onResponseEnd: () => reject(new Error(`${request.path} ended by itself`)),
+        onResponseEnd: () => reject(new Error(`${request.path}: the server ended the response`)),
         onResponseError: (_controller, error) => (over ? resolve() : reject(error)),
       }
       this.#clients[connection]!.dispatch(request, handler)
     })
   }
 
-  /** Hangs up, whatever is under way. */
+  /** Closes all connections, including those with a request in progress. */
   async close(): Promise<void> {
     await Promise.all(this.#clients.map((client) => client.destroy()))
   }

@@ -1,13 +1,14 @@
-// RabbitMQ's management API: what comes with every broker and can publish and get over HTTP too.
+// RabbitMQ's management API, which comes with every broker and can publish and get over HTTP too.
 
-import { occurrences } from '../load.js'
+import { countOccurrences } from '../load.js'
 import { Connections } from './http.js'
 
+/** Publishes and gets through the management API, one request at a time on each connection. */
 export class ManagementClient {
   readonly #connections: Connections
   readonly #headers: Record<string, string>
 
-  /** @param url with credentials */
+  /** @param url of the management API, with credentials */
   constructor(url: string, connections: number) {
     const { origin, username, password } = new URL(url)
     this.#connections = new Connections([origin], connections)
@@ -15,7 +16,7 @@ export class ManagementClient {
     this.#headers = { authorization: `Basic ${credentials}`, 'content-type': 'application/json' }
   }
 
-  /** Persistent; it confirms and is mandatory by itself. */
+  /** Publishes a persistent message. Resolves with 1. The API always waits for the confirm. @throws Error if it is not routed */
   async publish(connection: number, queue: string, payload: string): Promise<number> {
     const body = JSON.stringify({
       properties: { delivery_mode: 2, content_type: 'application/json' },
@@ -28,10 +29,10 @@ export class ManagementClient {
     return 1
   }
 
-  /** Acknowledged at once. Resolves with how many messages came. */
+  /** Gets up to `count` messages, which RabbitMQ acknowledges at once. Resolves with their number. */
   async get(connection: number, queue: string, count: number): Promise<number> {
     const body = `{"count":${count},"ackmode":"ack_requeue_false","encoding":"auto"}`
-    return occurrences(await this.#post(connection, `/api/queues/%2F/${queue}/get`, body), '"payload_encoding":')
+    return countOccurrences(await this.#post(connection, `/api/queues/%2F/${queue}/get`, body), '"payload_encoding":')
   }
 
   async close(): Promise<void> {

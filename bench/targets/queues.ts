@@ -1,13 +1,14 @@
-// Queues for the runs, on a connection of their own.
+// The queues of the runs.
 
 import { type Channel, type ChannelModel, connect } from 'amqplib'
 import { AmqpPublisher } from './amqp.js'
 
 export type QueueType = 'classic' | 'quorum'
 
-/** Messages in flight at once while a queue is filled. */
+/** The maximum number of unconfirmed messages while a queue is filled. */
 const FILL_AT_ONCE = 2000
 
+/** Declares, fills and deletes queues, on connections of its own. */
 export class Queues {
   readonly #model: ChannelModel
   readonly #channel: Channel
@@ -20,23 +21,24 @@ export class Queues {
     this.#publisher = publisher
   }
 
+  /** Connects to the broker. */
   static async open(url: string): Promise<Queues> {
     const model = await connect(url)
     return new Queues(model, await model.createChannel(), await AmqpPublisher.open(url))
   }
 
-  /** A name that no other queue of the run has. */
-  name(): string {
+  /** A queue name that is unique in this benchmark. */
+  nextName(): string {
     return `bench.${++this.#names}`
   }
 
-  /** An empty durable queue of that name, whatever was there before. */
-  async renew(name: string, type: QueueType = 'classic'): Promise<void> {
+  /** Deletes the queue if it exists and declares it as an empty durable one. */
+  async recreate(name: string, type: QueueType = 'classic'): Promise<void> {
     await this.#channel.deleteQueue(name)
     await this.#channel.assertQueue(name, { durable: true, arguments: { 'x-queue-type': type } })
   }
 
-  /** Persistent and confirmed, like everything else. */
+  /** Publishes `messages` persistent messages, and resolves when all are confirmed. */
   async fill(name: string, messages: number, body: Buffer): Promise<void> {
     for (let rest = messages; rest > 0; rest -= FILL_AT_ONCE) {
       await this.#publisher.publishBatch(name, body, Math.min(rest, FILL_AT_ONCE))

@@ -1,32 +1,34 @@
-// Servers as processes of their own, so that what they use of processor and memory can be told apart from the load.
+// Servers as separate processes, so that their processor time and memory can be told from those of the load.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { QUESTION } from './gc-probe.js'
+import { HEAP_REQUEST } from './gc-probe.js'
 
 export interface Server {
   url: string
   pid: number
-  /** When it was ready, in microseconds of the system's monotonic clock. */
+  /** When it became ready, in microseconds of the system's monotonic clock. */
   readyAt: number
-  /** Collects its garbage and resolves with the bytes that its objects and buffers still hold. */
-  held: () => Promise<number>
+  /** Collects its garbage and resolves with the bytes of its remaining objects and buffers. */
+  heldBytes: () => Promise<number>
+  /** Sends SIGTERM, and SIGKILL after 10 s. Resolves when the process has ended. */
   stop: () => Promise<void>
 }
 
-const START_TIMEOUT = 20_000
-const STOP_TIMEOUT = 10_000
-/** Of `utime` and `stime` in /proc/<pid>/stat: 100 a second on every Linux that Node runs on. */
+const START_TIMEOUT_MS = 20_000
+const STOP_TIMEOUT_MS = 10_000
+/** The unit of `utime` and `stime` in /proc/<pid>/stat: 1/100 s on every Linux that Node supports. */
 const MICROSECONDS_PER_TICK = 10_000
 
 /**
- * Starts a Node program that prints where it listens, and waits until `path` answers 200.
- * @param options.folder where its project is
- * @param options.args the program and what belongs to it; node's own options may stand before
- * @param options.workers how many processes of it have to listen, 1 unless given
+ * Starts a Node program that prints the URL it listens on, and resolves when a GET of `path` succeeds.
+ * @param options.folder the working directory
+ * @param options.args the program and its arguments, after any options of Node itself
+ * @param options.workers the number of its processes that have to listen; 1 by default
+ * @throws Error with its output if it exits or is not ready within 20 s
  */
 export async function startServer(options: {
   folder: string
@@ -53,44 +55,44 @@ export async function startServer(options: {
   const stop = async () => {
     process.off('exit', kill)
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM')
-    await Promise.race([exited, sleep(STOP_TIMEOUT, undefined, { ref: false })])
+    await Promise.race([exited, sleep(STOP_TIMEOUT_MS, undefined, { ref: false })])
     kill()
   }
   try {
-    const url = await listening(child, () => output, options)
-    const held = async () => {
-      child.send(QUESTION)
+    const url = await waitUntilListening(child, () => output, options)
+    const heldBytes = async () => {
+      child.send(HEAP_REQUEST)
       const [bytes] = (await once(child, 'message')) as [number]
       return bytes
     }
-    return { url, pid: child.pid!, readyAt: Number(process.hrtime.bigint() / 1000n), held, stop }
+    return { url, pid: child.pid!, readyAt: Number(process.hrtime.bigint() / 1000n), heldBytes, stop }
   } catch (error) {
     await stop()
     throw error
   }
 }
 
-async function listening(
+async function waitUntilListening(
   child: ChildProcess,
   output: () => string,
   { path, workers = 1 }: { path: string; workers?: number },
 ): Promise<string> {
-  const end = Date.now() + START_TIMEOUT
+  const end = Date.now() + START_TIMEOUT_MS
   for (;;) {
     const urls = [...output().matchAll(/listening (?:at|on) (http:\/\/[\d.:]+)/gi)].map(([, url]) => url!)
-    if (urls.length >= workers && (await answers(urls[0]! + path))) return urls[0]!
-    if (child.exitCode !== null || Date.now() > end) throw new Error(`a server did not start:\n${output()}`)
+    if (urls.length >= workers && (await isOk(urls[0]! + path))) return urls[0]!
+    if (child.exitCode !== null || Date.now() > end) throw new Error(`a server did not start. Its output:\n${output()}`)
     await sleep(25)
   }
 }
 
-const answers = (url: string) =>
+const isOk = (url: string) =>
   fetch(url).then(
     ({ ok }) => ok,
     () => false,
   )
 
-/** Processor time that these processes and their children have used so far, in microseconds, to 10 milliseconds. */
+/** The processor time that these processes and their children have used since they started, in microseconds (steps of 10 ms). */
 export function processorTime(pids: readonly number[]): number {
   let ticks = 0
   for (const pid of pids.flatMap(withChildren)) {
@@ -103,7 +105,7 @@ export function processorTime(pids: readonly number[]): number {
   return ticks * MICROSECONDS_PER_TICK
 }
 
-/** Bytes of memory that these processes and their children hold, or have held at most since they started. */
+/** The resident memory of these processes and their children, in bytes: the current value, or the sum of their peaks. */
 export function memory(pids: readonly number[], what: 'now' | 'peak' = 'now'): number {
   const field = what === 'now' ? /^VmRSS:\s+(\d+) kB/m : /^VmHWM:\s+(\d+) kB/m
   let bytes = 0
@@ -112,7 +114,7 @@ export function memory(pids: readonly number[], what: 'now' | 'peak' = 'now'): n
   return bytes
 }
 
-/** Workers of a server are processes too. */
+/** The process and, as a server may have workers, all its descendants. */
 function withChildren(pid: number): number[] {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
   return [pid, ...children.flatMap((child) => withChildren(Number(child)))]

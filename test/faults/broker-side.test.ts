@@ -1,14 +1,15 @@
-// What the broker does to a gateway by its own rules: a consumer timeout that hits, and messages that break client libraries.
+// Effects of the broker's own rules: its consumer timeout, and messages with header types that break client libraries.
 
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { startBroker } from '../../scripts/broker.mjs'
 import { consumerTimeout } from '../support/consumer-timeout.js'
 import { eventually } from '../support/eventually.js'
-import { ODD_TAGS, publishOddTypes } from '../support/exotic-headers.js'
+import { EXOTIC_TAGS, publishExoticHeaders } from '../support/exotic-headers.js'
 import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
 
 const dir = await mkdtemp(join(tmpdir(), 'gateway-rules-'))
@@ -22,8 +23,10 @@ const publish = (gateway: Gateway, queue: string, text: string) =>
 const take = async (gateway: Gateway, queue: string, query = '') =>
   (await gateway.get(`/queues/${queue}/messages?wait=10s${query}`).expect(200)).body.messages
 
-describe('the consumer timeout', () => {
-  it('that a gateway was not told of ends one answer’s leases and nothing else', { timeout: 60_000 }, async () => {
+describe('consumer timeout of the broker', () => {
+  it('a consumer timeout that the gateway does not know ends the leases of one receive and nothing else', {
+    timeout: 60_000,
+  }, async () => {
     const gateway = await startGateway({ AMQP_URL: broker.url })
     const [queue, other] = [await freshQueue(gateway), await freshQueue(gateway)]
     await publish(gateway, queue, 'kept')
@@ -45,7 +48,7 @@ describe('the consumer timeout', () => {
     )
   })
 
-  it('that a gateway was told of never surprises a lease', { timeout: 60_000 }, async () => {
+  it('with BROKER_CONSUMER_TIMEOUT a lease ends before the broker’s consumer timeout', { timeout: 60_000 }, async () => {
     const gateway = await startGateway({ AMQP_URL: broker.url, BROKER_CONSUMER_TIMEOUT: '4s' })
     const queue = await freshQueue(gateway)
     await publish(gateway, queue, 'x')
@@ -54,44 +57,45 @@ describe('the consumer timeout', () => {
     let extended = 0
     const from = Date.now()
     for (;;) {
+      const sent = Date.now()
       const { status, body } = await gateway.post(`/leases/${message.lease.id}/extend`).send({ lease: '1s' })
       if (status !== 200) {
         assert.equal(body.code, 'max_lease_exceeded')
         break
       }
       extended++
-      assert.ok(Date.now() - from < 4000, 'it lasts longer than the broker allows')
-      await new Promise((resolve) => setTimeout(resolve, 100))
+      assert.ok(sent - from < 4000, 'the lease lasts longer than the broker allows')
+      await sleep(100)
     }
     assert.ok(extended > 1)
-    // It ends by itself, before the broker ends it.
     const [again] = await take(gateway, queue)
     assert.equal(again.redelivered, true)
     await gateway.post(`/leases/${again.lease.id}/ack`).expect(204)
   })
 })
 
-describe('a message that breaks client libraries', () => {
-  it('is a message like any other, and ends no lease', async () => {
+describe('messages with exotic header types', () => {
+  it('a message whose header types break client libraries is received like any other and ends no lease', async () => {
     const gateway = await startGateway({ AMQP_URL: broker.url })
     const queue = await freshQueue(gateway)
     await publish(gateway, queue, 'before')
     const [held] = await take(gateway, queue)
-    const tags = [...ODD_TAGS]
+    const tags = [...EXOTIC_TAGS]
     assert.deepEqual(
-      await publishOddTypes(
+      await publishExoticHeaders(
         broker.url,
         queue,
         tags.map((tag) => ({ tag, body: tag })),
       ),
       tags,
     )
-    const got = new Map<string, { odd: number; deep: { odd: number }[] }>()
-    while (got.size < tags.length) {
-      for (const { payload, properties } of await take(gateway, queue, '&ack=auto&max=100')) got.set(payload, properties.headers)
+    const received = new Map<string, { odd: number; deep: { odd: number }[] }>()
+    while (received.size < tags.length) {
+      for (const { payload, properties } of await take(gateway, queue, '&ack=auto&max=100'))
+        received.set(payload, properties.headers)
     }
     for (const tag of tags) {
-      const headers = got.get(tag)
+      const headers = received.get(tag)
       assert.deepEqual([headers?.odd, headers?.deep[0]?.odd], [7, 7], tag)
     }
     await gateway.post(`/leases/${held.lease.id}/ack`).expect(204)

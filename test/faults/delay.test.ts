@@ -1,4 +1,4 @@
-// What waits in RabbitMQ, and what is defined there, outlives the gateway and the broker.
+// Delayed messages and retry policies survive a restart of the gateway and the broker.
 
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -15,43 +15,43 @@ after(async () => {
   await broker.stop()
   await rm(dir, { recursive: true, force: true })
 })
-const DELAY = 15_000
+const DELAY_MS = 15_000
 
-describe('delayed messages and retry policies', () => {
-  it('are there after both were started again', { timeout: 180_000 }, async () => {
+describe('restart with delayed messages and retry policies', () => {
+  it('delayed messages and retry policies survive a restart of the gateway and the broker', { timeout: 180_000 }, async () => {
     const first = await startGateway({ AMQP_URL: broker.url })
     const queues = { classic: freshName(), quorum: freshName() }
     for (const [type, queue] of Object.entries(queues)) {
       await first.put(`/queues/${queue}`).send({ type }).expect(201)
       await first.put(`/queues/${queue}/retry-policy`).send({ max_deliveries: 9 }).expect(201)
     }
-    // The queues in which they will wait are made with the first.
+    // The queues of the delays are declared with the first delayed message.
     for (const queue of Object.values(queues)) await first.post(`/queues/${queue}/messages`).send('now').expect(201)
     const due = new Map<string, number>()
     for (const queue of Object.values(queues)) {
-      await first.post(`/queues/${queue}/messages?delay=${DELAY}ms`).send('published').expect(201)
+      await first.post(`/queues/${queue}/messages?delay=${DELAY_MS}ms`).send('published').expect(201)
       const { body } = await first.get(`/queues/${queue}/messages?wait=5s`).expect(200)
       await first
         .post(`/leases/${body.messages[0].lease.id}/nack`)
-        .send({ delay: `${DELAY}ms` })
+        .send({ delay: `${DELAY_MS}ms` })
         .expect(204)
-      due.set(queue, Date.now() + DELAY)
+      due.set(queue, Date.now() + DELAY_MS)
     }
     await first.close()
     await broker.stop()
     await broker.start()
     const second = await startGateway({ AMQP_URL: broker.url })
     for (const queue of Object.values(queues)) {
-      const came: string[] = []
-      while (came.length < 2) {
+      const received: string[] = []
+      while (received.length < 2) {
         // A quorum queue may still elect its leader.
         const response = await eventually(() => second.get(`/queues/${queue}/messages?wait=30s&ack=auto`).expect(200), 60_000)
         for (const { payload } of response.body.messages) {
-          assert.ok(Date.now() > due.get(queue)! - 1000, `${payload} came ${due.get(queue)! - Date.now()} ms early`)
-          came.push(payload)
+          assert.ok(Date.now() > due.get(queue)! - 1000, `${payload} arrived ${due.get(queue)! - Date.now()} ms early`)
+          received.push(payload)
         }
       }
-      assert.deepEqual(came.sort(), ['now', 'published'])
+      assert.deepEqual(received.sort(), ['now', 'published'])
       assert.equal((await second.get(`/queues/${queue}/retry-policy`).expect(200)).body.max_deliveries, 9)
     }
   })

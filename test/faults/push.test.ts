@@ -1,4 +1,4 @@
-// Endpoints, gateways and the broker misbehave; no message is lost, and no other subscription notices.
+// Faults of endpoints, gateways and the broker: no message of a subscription is lost, and no other subscription is disturbed.
 
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -6,6 +6,7 @@ import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { startBroker } from '../../scripts/broker.mjs'
 import { isEmpty, QUICK, startReceiver, subscribe, subscribed, waiting } from '../support/endpoint.js'
 import { eventually } from '../support/eventually.js'
@@ -26,10 +27,10 @@ const fill = async (queue: string, from: number, to: number) => {
   const { body, text } = await gateway.post(`/queues/${queue}/messages/batch`).send({ messages })
   assert.equal(body.published, messages.length, text)
 }
-/** Tries as long as it takes. */
+/** Retries without giving up. */
 const PATIENT = { max_attempts: 1000, backoff: QUICK }
 
-/** An endpoint without a word of HTTP of its own: each connection is handed over once a request has come. */
+/** An endpoint that does not speak HTTP by itself: `answer` gets the socket once it has received data. */
 async function rawEndpoint(answer: (socket: Socket) => void) {
   const sockets = new Set<Socket>()
   const server = createServer((socket) => {
@@ -56,20 +57,20 @@ const drip = (socket: Socket, text: string) => {
     text = text.slice(1)
   }, 20)
 }
-const MISBEHAVIOURS: Record<string, (socket: Socket) => void> = {
-  'takes too long over its answer': (socket) => drip(socket, OK),
-  hangs: () => undefined,
+const FAULTS: Record<string, (socket: Socket) => void> = {
+  'responds too slowly': (socket) => drip(socket, OK),
+  'does not respond': () => undefined,
   'resets the connection': (socket) => socket.resetAndDestroy(),
-  'hangs up': (socket) => socket.end(),
-  'answers garbage': (socket) => socket.end('\u0000\u0001garbage\r\n\r\n'),
-  'answers half a body': (socket) => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf'),
-  'answers with headers without end': (socket) => socket.write(`HTTP/1.1 200 OK\r\nx: ${'x'.repeat(100_000)}`),
-  'ends in the middle of a status': (socket) => socket.end('HTTP/1.1 20'),
+  'closes the connection': (socket) => socket.end(),
+  'responds with garbage': (socket) => socket.end('\u0000\u0001garbage\r\n\r\n'),
+  'responds with half a body': (socket) => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf'),
+  'responds with endless headers': (socket) => socket.write(`HTTP/1.1 200 OK\r\nx: ${'x'.repeat(100_000)}`),
+  'ends its response in the middle of the status line': (socket) => socket.end('HTTP/1.1 20'),
 }
 
-describe('an endpoint that', () => {
-  for (const [what, answer] of Object.entries(MISBEHAVIOURS)) {
-    it(`${what} costs an attempt, and no message`, async () => {
+describe('faulty endpoint', () => {
+  for (const [what, answer] of Object.entries(FAULTS)) {
+    it(`an endpoint that ${what} costs an attempt and no message`, async () => {
       const endpoint = await rawEndpoint(answer)
       const queue = await freshQueue(gateway, { type: 'quorum' })
       const name = freshName('subscription')
@@ -83,7 +84,7 @@ describe('an endpoint that', () => {
     })
   }
 
-  it('answers without end is read to a bound, and its 200 holds', async () => {
+  it('an endless response with status 200 is read up to a limit and counts as delivered', async () => {
     const endpoint = await rawEndpoint((socket) => {
       socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n')
       const pump = (): void => {
@@ -100,31 +101,30 @@ describe('an endpoint that', () => {
     await isEmpty(gateway, queue)
   })
 
-  it('is gone for a while gets everything when it is back', { timeout: 120_000 }, async () => {
+  it('an endpoint that was down for a while gets every message', { timeout: 120_000 }, async () => {
     const { receiver, queue, status } = await subscribed(gateway, { retry: PATIENT })
     await fill(queue, 0, 20)
     await receiver.many(20)
     await receiver.close()
     await fill(queue, 20, 60)
     await eventually(async () => assert.equal((await status()).state, 'failing'))
-    await new Promise((resolve) => setTimeout(resolve, 5000)) // how long it is gone
-    assert.ok((await status()).failed < 15, 'it is only probed')
+    await sleep(5000) // attempts without a pause would be hundreds by then
+    assert.ok((await status()).failed < 15, 'an endpoint that is down gets more than probes')
     await receiver.listen()
     await eventually(() => assert.equal(new Set(receiver.bodies()).size, 60), 60_000)
     await isEmpty(gateway, queue)
-    assert.equal(receiver.got.length, 60, 'no attempt that failed had reached it')
+    assert.equal(receiver.got.length, 60, 'a failed attempt reached the endpoint')
   })
 })
 
-describe('of ten subscriptions a dead one', () => {
-  it('does not keep the others from delivering', async () => {
+describe('ten subscriptions', () => {
+  it('an endpoint that does not respond does not delay other subscriptions', async () => {
     const sets = await Promise.all(Array.from({ length: 10 }, () => subscribed(gateway, { retry: PATIENT, timeout: '30s' })))
     const [dead, ...others] = sets
     dead!.receiver.reply = () => undefined
     for (const { queue } of sets) await fill(queue, 0, 100)
-    const from = performance.now()
-    await Promise.all(others.map(({ receiver }) => receiver.many(100, 30_000)))
-    assert.ok(performance.now() - from < 20_000)
+    // Less than the timeout of the endpoint that does not respond.
+    await Promise.all(others.map(({ receiver }) => receiver.many(100, 25_000)))
     for (const { receiver, queue } of others) {
       await isEmpty(gateway, queue)
       assert.equal(receiver.got.length, 100)
@@ -136,8 +136,8 @@ describe('of ten subscriptions a dead one', () => {
   })
 })
 
-describe('a memory alarm', () => {
-  it('keeps what fails in its place, neither lost nor tried without end, and acknowledges what succeeds', {
+describe('subscriptions during a memory alarm', () => {
+  it('during a memory alarm failed deliveries keep their message and slow down, and successful ones are acknowledged', {
     timeout: 120_000,
   }, async () => {
     const failing = await subscribed(gateway, { retry: PATIENT, concurrency: 2 })
@@ -152,8 +152,8 @@ describe('a memory alarm', () => {
     await broker.ctl('set_vm_memory_high_watermark', '0.00001')
     await fine.receiver.many(5)
     await isEmpty(gateway, fine.queue)
-    await eventually(async () => assert.match((await gateway.get('/health/ready')).text, /blocked/))
-    await new Promise((resolve) => setTimeout(resolve, 4000)) // while it lasts
+    await eventually(() => assert.equal(gateway.app.services.vhosts.default.publisher.connection.state, 'blocked'))
+    await sleep(4000) // attempts without a pause would be hundreds by then
     assert.ok(failing.receiver.got.length <= 15, `${failing.receiver.got.length} attempts`)
     await broker.ctl('set_vm_memory_high_watermark', '0.4')
     await ready()
@@ -163,11 +163,12 @@ describe('a memory alarm', () => {
   })
 })
 
-describe('a broker that crashes and starts again', () => {
-  it('has the subscriptions and the messages as before', { timeout: 180_000 }, async () => {
+describe('broker crash with subscriptions', () => {
+  it('subscriptions and their messages survive a crash of the broker', { timeout: 180_000 }, async () => {
     const { receiver, queue, name } = await subscribed(gateway, { retry: PATIENT })
-    // A quorum queue, or a stream, that RabbitMQ 3.10 has had for less than a second does not survive a crash.
-    await new Promise((resolve) => setTimeout(resolve, 3000))
+    // In RabbitMQ 3.10 a quorum queue or a stream that is less than a second old does not survive a crash. There is no event to
+    // wait for.
+    await sleep(3000)
     await fill(queue, 0, 50)
     await receiver.many(10)
     await broker.kill()
@@ -176,14 +177,16 @@ describe('a broker that crashes and starts again', () => {
     await eventually(() => fill(queue, 50, 60), 60_000)
     await eventually(() => assert.equal(new Set(receiver.bodies()).size, 60), 90_000)
     await eventually(() => isEmpty(gateway, queue), 30_000)
-    const anew = await startGateway(env)
-    await eventually(() => anew.get(`/subscriptions/${name}`).expect(200))
-    await anew.close()
+    const other = await startGateway(env)
+    await eventually(() => other.get(`/subscriptions/${name}`).expect(200))
+    await other.close()
   })
 })
 
-describe('a gateway that is killed while it delivers', () => {
-  it('loses no message, and of what was acknowledged nothing comes again', { timeout: 120_000 }, async () => {
+describe('killed gateway with subscriptions', () => {
+  it('a gateway that is killed while it delivers loses no message, and repeats only deliveries in progress', {
+    timeout: 120_000,
+  }, async () => {
     const vhost = freshName('killed')
     await broker.ctl('add_vhost', vhost)
     await broker.ctl('set_permissions', '-p', vhost, 'guest', '.*', '.*', '.*')
@@ -191,7 +194,7 @@ describe('a gateway that is killed while it delivers', () => {
     const here = await startGateway({ AMQP_URL: own.AMQP_URL, PUSH_ALLOWED_NETWORKS: '127.0.0.0/8' })
     const processes = [await readyGateway(own), await readyGateway(own)]
     const receiver = await startReceiver()
-    /** When each message's 204 had been written out. */
+    /** When the 204 of each message was written, by its body. */
     const answered = new Map<string, number>()
     receiver.reply = (response, { body }) =>
       setTimeout(() => response.writeHead(204).end(() => answered.set(body.toString(), performance.now())), 5)
@@ -207,11 +210,11 @@ describe('a gateway that is killed while it delivers', () => {
     await eventually(() => assert.equal(new Set(receiver.bodies()).size, 3000), 60_000)
     await isEmpty(here, queue)
     const twice = receiver.bodies().filter((body, index, all) => all.indexOf(body) !== index)
-    assert.ok(twice.length <= 2 * 10 * 2, `${twice.length} came twice`)
-    // What comes again was under way when they were killed: its answer was not older than a moment.
+    assert.ok(twice.length <= 2 * 10 * 2, `${twice.length} were delivered twice`)
+    // A message is repeated only if its first delivery was less than a second before the kill.
     for (const body of twice) {
       const [first] = receiver.got.filter((one) => one.body.toString() === body)
-      assert.ok(first!.at > killed - 1000, `${body} had come ${killed - first!.at} ms before`)
+      assert.ok(first!.at > killed - 1000, `${body} was delivered ${killed - first!.at} ms before`)
     }
     await here.close()
     await broker.ctl('delete_vhost', vhost)

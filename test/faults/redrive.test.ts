@@ -1,11 +1,11 @@
-// What happens to a redrive when its instance is killed, or its connection to RabbitMQ is cut, in the middle.
+// A redrive whose instance is killed, whose connection to RabbitMQ is cut, or whose publishes are blocked.
 
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { startBroker } from '../../scripts/broker.mjs'
+import { type Broker, startBroker } from '../../scripts/broker.mjs'
 import { eventually } from '../support/eventually.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
 import { readyGateway } from '../support/process.js'
@@ -17,7 +17,7 @@ const vhost = await freshVhost('redrive')
 const gateway = await startGateway(vhost.env)
 deleteWith(gateway, vhost)
 
-/** How often each text is there; all of them are, at least once. */
+/** Expects all texts in the queue `to` and none in `from`. @returns the number of messages, which counts duplicates */
 async function arrived(from: string, to: string, all: string[]): Promise<number> {
   assert.equal(await count(gateway, from), 0)
   const there = texts(await takeAll(gateway, to, all.length))
@@ -26,8 +26,8 @@ async function arrived(from: string, to: string, all: string[]): Promise<number>
 }
 
 for (const type of ['classic', 'quorum']) {
-  describe(`a redrive of a ${type} queue`, () => {
-    it('is gone on with by another instance when its own is killed', { timeout: 90_000 }, async () => {
+  describe(`redrive of a ${type} queue`, () => {
+    it(`a redrive of a ${type} queue continues at another instance when its own is killed`, { timeout: 90_000 }, async () => {
       const doomed = await readyGateway(vhost.env)
       const [from, to] = [await freshQueue(gateway, { type }), await freshQueue(gateway, { type })]
       const all = numbers(500)
@@ -49,11 +49,11 @@ for (const type of ['classic', 'quorum']) {
       }, 30_000)
       assert.equal(task.state, 'running')
       assert.equal((await ended(gateway, id, 60_000)).state, 'done')
-      // What was on its way when it died may be there twice: no more than a rate of 40 has in hand.
+      // Messages in progress at the kill may be duplicated, up to the number that a rate of 40/s has in progress.
       assert.ok((await arrived(from, to, all)) <= all.length + 20)
     })
 
-    it('goes on after its connection was cut', { timeout: 60_000 }, async () => {
+    it(`a redrive of a ${type} queue continues after its connection was cut`, { timeout: 60_000 }, async () => {
       const { proxy, url } = await proxied(vhost.env.AMQP_URL)
       const cut = await startGateway({ AMQP_URL: url })
       const [from, to] = [await freshQueue(gateway, { type }), await freshQueue(gateway, { type })]
@@ -66,15 +66,26 @@ for (const type of ['classic', 'quorum']) {
       }
       const task = await ended(cut, id)
       assert.equal(task.state, 'done')
-      // A message whose confirm or whose acknowledgement was cut off comes again: those in hand at each cut.
+      // A message whose confirm or ack was cut off is moved again, up to the number in progress at each cut.
       assert.ok((await arrived(from, to, all)) <= all.length + 3 * 50)
       await cut.close()
     })
   })
 }
 
-describe('a redrive', () => {
-  it('that nobody runs is taken up by the next that starts', { timeout: 60_000 }, async () => {
+/**
+ * Has the broker raise a memory alarm as soon as a file exists. A call of rabbitmqctl takes seconds on a busy machine, in which
+ * the redrive may end.
+ */
+async function prepareAlarm({ ctl }: Broker, file: string): Promise<() => Promise<void>> {
+  const raise = 'vm_memory_monitor:set_vm_memory_high_watermark(0.00001)'
+  const wait = `fun Wait() -> case filelib:is_file("${file}") of true -> ${raise}; false -> timer:sleep(20), Wait() end end`
+  await ctl('eval', `spawn(${wait}).`)
+  return () => writeFile(file, '')
+}
+
+describe('redrive', () => {
+  it('a redrive without an instance is continued by the next instance that starts', { timeout: 60_000 }, async () => {
     const alone = await freshVhost('redrive')
     const first = await startGateway(alone.env)
     const [from, to] = [await freshQueue(first), await freshQueue(first)]
@@ -94,13 +105,14 @@ describe('a redrive', () => {
     assert.deepEqual(texts(await takeAll(next, to, 100)), numbers(100))
   })
 
-  it('waits while an alarm blocks publishing, and says so', { timeout: 90_000 }, async () => {
+  it('a redrive waits during a memory alarm and shows the reason', { timeout: 90_000 }, async () => {
     const dir = await mkdtemp(join(tmpdir(), 'gateway-redrive-'))
     const broker = await startBroker({ dir })
     after(async () => {
       await broker.stop()
       await rm(dir, { recursive: true, force: true })
     })
+    const raiseAlarm = await prepareAlarm(broker, join(dir, 'raise-alarm'))
     const blocked = await startGateway({ AMQP_URL: broker.url, PUBLISH_TIMEOUT: '2s' })
     const [from, to] = [await freshQueue(blocked), await freshQueue(blocked)]
     const all = numbers(300)
@@ -108,7 +120,7 @@ describe('a redrive', () => {
     const { id } = await begin(blocked, from, { to, rate: 50 })
     const task = async () => (await blocked.get(`/redrives/${id}`).expect(200)).body
     await eventually(async () => assert.ok((await task()).moved > 20))
-    await broker.ctl('set_vm_memory_high_watermark', '0.00001')
+    await raiseAlarm()
     await eventually(async () => {
       const { state, last_error: error } = await task()
       assert.equal(state, 'running')
@@ -117,7 +129,7 @@ describe('a redrive', () => {
     await broker.ctl('set_vm_memory_high_watermark', '0.4')
     const { state, moved, failed } = await ended(blocked, id)
     assert.equal(state, 'done')
-    // Those that were on their way when it began are not known to be there, so they stay too.
+    // Messages in progress when the alarm began have an unknown outcome, so the originals stay in their queue.
     assert.equal(moved + failed, all.length)
     const stayed = texts(await takeAll(blocked, from, failed))
     assert.equal(stayed.length, failed)

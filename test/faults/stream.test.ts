@@ -1,4 +1,4 @@
-// A stream ends in order, with the reason, whatever ends it; and what it held is not lost.
+// A stream ends with the reason, whatever ends it, and its unsettled messages are not lost.
 
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -23,7 +23,7 @@ const NDJSON = { accept: 'application/x-ndjson' }
 const publish = (queue: string, text: string) =>
   gateway.post(`/queues/${queue}/messages`).type('text/plain').send(text).expect(201)
 
-/** The problem that a stream of events ended with. */
+/** The problem in the last event of a stream, once it has ended. */
 async function reason(stream: Reader): Promise<{ code: string; status: number; retryable: boolean; instance: string }> {
   await stream.ended
   const last = stream.events().at(-1)
@@ -31,8 +31,8 @@ async function reason(stream: Reader): Promise<{ code: string; status: number; r
   return JSON.parse(last.data)
 }
 
-describe('a stream', () => {
-  it('ends with its queue, and says so', async () => {
+describe('end of a stream', () => {
+  it('a stream ends with queue_not_found when its queue is deleted', async () => {
     const queue = await freshQueue(gateway)
     await publish(queue, 'held')
     const stream = await openStream(`${gateway.url}/queues/${queue}/stream`)
@@ -47,7 +47,7 @@ describe('a stream', () => {
     await eventually(() => assert.equal(gateway.app.services.leases.open, 0))
   })
 
-  it('ends with its gateway’s SIGTERM, and another gateway has what was not settled within a second', async () => {
+  it('a stream ends with shutting_down on SIGTERM, and its unsettled messages go to another gateway', async () => {
     const queue = await freshQueue(gateway)
     const other = await readyGateway({ AMQP_URL: broker.url })
     for (const text of ['done', 'not done', 'not seen']) await publish(queue, text)
@@ -71,7 +71,7 @@ describe('a stream', () => {
     successor.leave()
   })
 
-  it('ends at once when its gateway is killed, and another has the messages within a second', async () => {
+  it('a stream of a killed gateway ends, and its messages go to another gateway', async () => {
     const queue = await freshQueue(gateway)
     const other = await readyGateway({ AMQP_URL: broker.url })
     await publish(queue, 'kept')
@@ -85,7 +85,7 @@ describe('a stream', () => {
     successor.leave()
   })
 
-  it('ends with the broker, and takes up again where it left once that is back', async () => {
+  it('a stream ends with broker_unavailable when the broker stops, and can be opened again when it is back', async () => {
     const queue = freshName()
     await gateway.put(`/queues/${queue}`).expect(201)
     await publish(queue, 'survives')

@@ -1,4 +1,4 @@
-// Uploads and batches while the broker stands still: what waits is bounded, and given up with its client.
+// Uploads and batches while the broker does not answer: the unsent messages are limited, and dropped with their client.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -12,7 +12,7 @@ import { openUpload } from '../support/upload.js'
 
 const { proxy, url } = await proxied(AMQP_URL)
 const gateway = await startGateway({ AMQP_URL: url, PUBLISH_BUFFER: '1MiB', MAX_MESSAGE_SIZE: '1MiB' })
-// One that nothing happens to, to look at the broker with.
+// A gateway without faults, to check the state of the broker.
 const witness = await startGateway()
 
 const KiB = 1024
@@ -26,31 +26,31 @@ afterEach(async () => {
   await eventually(() => assert.equal(gateway.app.services.notReady(), undefined), 30_000)
 })
 
-/** After what was on its way has come through: the gateway's own next publish stands behind it. */
+/** The number of messages in the queue after all publishes in progress: the gateway's next publish is confirmed after them. */
 async function stored(queue: string): Promise<number> {
   await eventually(() => gateway.post(`/queues/${queue}/messages`).type('text/plain').send('the last').expect(201), 30_000)
   await eventually(() => assert.equal(unconfirmed(), 0))
   return (await count(queue)) - 1
 }
 
-describe('a client that goes away while the broker is slow', () => {
+describe('client that disconnects while the broker is slow', () => {
   const payload = 'x'.repeat(100 * KiB)
 
-  // Ten of 100 KiB fit into 1 MiB. Of an upload that it has stopped reading the gateway hears only when it goes on.
+  // Ten messages of 100 KiB fit into 1 MiB. The gateway notices the end of an upload only when it reads again.
   for (const [what, most, type, body] of [
     ['an upload', 12, 'application/x-ndjson', `${JSON.stringify({ payload })}\n`.repeat(50)],
     ['a batch', 10, 'application/json', JSON.stringify({ messages: Array.from({ length: 50 }, () => ({ payload })) })],
   ] as const) {
-    it(`has no more of ${what} published than was on its way`, async () => {
+    it(`after the client of ${what} disconnects only the messages that were already sent are published`, async () => {
       const queue = await freshQueue(gateway)
       const connected = once(gateway.app.http.server, 'connection')
       const outgoing = request(batchPath(queue), { method: 'POST', headers: { 'content-type': type }, agent: false })
       outgoing.on('error', () => undefined)
-      // So slow that no message is through before the client has gone, and finding the queue takes no time.
+      // Too slow for a message to pass before the client disconnects, and fast enough to look up the queue.
       proxy.slow(50_000)
       outgoing.end(body)
       const [socket] = (await connected) as [Socket]
-      await eventually(() => assert.ok(unconfirmed() > 900 * KiB, `${unconfirmed()} bytes on their way`))
+      await eventually(() => assert.ok(unconfirmed() > 900 * KiB, `${unconfirmed()} unconfirmed bytes`))
       outgoing.destroy()
       await eventually(() => assert.ok(socket.destroyed), 30_000)
       proxy.thaw()
@@ -60,7 +60,7 @@ describe('a client that goes away while the broker is slow', () => {
     })
   }
 
-  it('before its queue was found has nothing published', async () => {
+  it('after the client of an upload disconnects before its queue is found nothing is published', async () => {
     const queue = await freshQueue(gateway)
     proxy.freeze()
     const connected = once(gateway.app.http.server, 'connection')
@@ -76,8 +76,10 @@ describe('a client that goes away while the broker is slow', () => {
   })
 })
 
-describe('an upload while the broker stands still', () => {
-  it('is read no further than what may be on its way, of messages too that travel apart', { timeout: 60_000 }, async () => {
+describe('upload while the broker does not answer', () => {
+  it('an upload is read only up to PUBLISH_BUFFER, also if its messages use the isolated publisher', {
+    timeout: 60_000,
+  }, async () => {
     const queue = await freshQueue(gateway)
     const decimal = { amqp_type: 'decimal', value: { places: 2, digits: 314 } }
     for (const headers of [{}, { decimal }]) {
@@ -89,7 +91,7 @@ describe('an upload while the broker stands still', () => {
       const large = line('x'.repeat(500 * KiB))
       let written = 0
       for (let stalled = false; !stalled; written++) {
-        assert.ok(written < 100, 'it reads on and on')
+        assert.ok(written < 100, 'the gateway does not stop reading')
         if (outgoing.write(large)) continue
         const drained = once(outgoing, 'drain').then(() => false)
         stalled = await Promise.race([drained, new Promise<true>((resolve) => setTimeout(resolve, 2000, true))])

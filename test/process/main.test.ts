@@ -1,4 +1,4 @@
-// The process: its configuration, its logs, its end.
+// The process: its configuration, its logs and its shutdown.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -27,8 +27,8 @@ async function receive(url: string, queue: string, query = ''): Promise<Message[
   return ((await response.json()) as { messages: Message[] }).messages
 }
 
-describe('the process', () => {
-  it('lists everything wrong with its environment and does not start', async () => {
+describe('process', () => {
+  it('a process with mistakes in its environment lists all of them and exits with 78', async () => {
     const gateway = spawnGateway({
       PORT: 'eighty',
       MAX_MESSAGE_SIZE: 'big',
@@ -37,19 +37,18 @@ describe('the process', () => {
       HOST: '0.0.0.0',
     })
     assert.equal(await gateway.exited, 78)
-    for (const name of ['PORT must be', 'MAX_MESSAGE_SIZE is not', 'AMQP_URLS is not', 'GATEWAY_PORT is not']) {
-      assert.ok(gateway.output().includes(name), `${name} in ${gateway.output()}`)
-    }
+    for (const name of ['PORT', 'MAX_MESSAGE_SIZE', 'AMQP_URLS', 'GATEWAY_PORT', 'HOST'])
+      assert.match(gateway.output(), new RegExp(`^\\s*${name}\\b`, 'm'))
   })
 
-  it('does not let other machines in unless AUTH is written out', async () => {
+  it('a process with a public HOST starts only if AUTH is set', async () => {
     const refused = spawnGateway({ HOST: '0.0.0.0', PORT: '0' })
     assert.equal(await refused.exited, 78)
     assert.match(refused.output(), /AUTH=none/)
     await listeningGateway({ HOST: '0.0.0.0', AUTH: 'none', AMQP_URL })
   })
 
-  it('serves without a broker, and says that it is not ready', async () => {
+  it('a process without a broker is live but not ready, and refuses publishes', async () => {
     const gateway = await listeningGateway({ AMQP_URL: 'amqp://user:s3cret@127.0.0.1:1/' })
     assert.equal((await fetch(`${gateway.url}/health/live`)).status, 200)
     assert.equal((await fetch(`${gateway.url}/health/ready`)).status, 503)
@@ -60,7 +59,7 @@ describe('the process', () => {
     assert.ok(!gateway.output().includes('s3cret'))
   })
 
-  it('logs requests that fail, and every one where asked to, as JSON', async () => {
+  it('the log is JSON without credentials, and has ordinary requests only with LOG_REQUESTS=all', async () => {
     const quiet = await readyGateway({ AMQP_URL })
     await fetch(`${quiet.url}/queues/nowhere`)
     const loud = await readyGateway({ AMQP_URL, LOG_REQUESTS: 'all' })
@@ -71,7 +70,7 @@ describe('the process', () => {
     for (const line of loud.output().trim().split('\n')) JSON.parse(line)
   })
 
-  it('lets leases be settled after SIGTERM, gives the rest back, and exits 0', async () => {
+  it('after SIGTERM leases can be settled until the drain time is over, the others return, and the process exits with 0', async () => {
     const gateway = await readyGateway({ AMQP_URL, SHUTDOWN_DRAIN: '2s' })
     const other = await readyGateway({ AMQP_URL })
     const queue = await declareAndPublish(gateway.url, 3)
@@ -96,7 +95,7 @@ describe('the process', () => {
     await fetch(`${other.url}/queues/${queue}`, { method: 'DELETE' })
   })
 
-  it('exits at once on SIGTERM when it holds nothing', async () => {
+  it('a process without leases exits on SIGTERM without waiting for the drain time', async () => {
     const gateway = await readyGateway({ AMQP_URL })
     const from = Date.now()
     gateway.child.kill('SIGTERM')

@@ -1,4 +1,4 @@
-// What an upload costs does not depend on how long it is, and a client that doesn't read its answer stops itself.
+// The memory of an upload does not depend on its length, and an upload whose client does not read the response stops.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -12,11 +12,11 @@ import { type GatewayProcess, readyGateway } from '../support/process.js'
 const MiB = 1024 * 1024
 const helper = await startGateway()
 
-/** The most memory that the process ever had, in MiB. */
+/** The peak resident memory of the process, in MiB. */
 const peak = ({ child }: GatewayProcess): number =>
   Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))![1]) / 1024
 
-/** Sends NDJSON of so many MiB, and resolves with the totals, reading results all the while. */
+/** Sends NDJSON of that size while it reads the results, and resolves with the totals. */
 async function upload(url: string, queue: string, mebibytes: number): Promise<{ published: number; failed: number }> {
   const outgoing = request(`${url}/queues/${queue}/messages/batch`, {
     method: 'POST',
@@ -34,19 +34,19 @@ async function upload(url: string, queue: string, mebibytes: number): Promise<{ 
   return JSON.parse(tail.trimEnd().split('\n').at(-1)!)
 }
 
-describe('an upload', () => {
-  it('of 300 MiB takes no more memory than one of 30 MiB', { timeout: 120_000 }, async () => {
-    // The messages are dropped as they come, so that it is not the broker's memory that is tried.
+describe('memory of an upload', () => {
+  it('an upload of 300 MiB takes no more memory than one of 30 MiB', { timeout: 120_000 }, async () => {
+    // RabbitMQ drops the messages at once, so that the test does not fill its memory.
     const queue = await freshQueue(helper, { arguments: { 'x-max-length': 10 } })
     const gateway = await readyGateway({ AMQP_URL })
     assert.deepEqual(await upload(gateway.url, queue, 30), { published: 30 * 64, failed: 0 })
     const short = peak(gateway)
     assert.deepEqual(await upload(gateway.url, queue, 300), { published: 300 * 64, failed: 0 })
     const long = peak(gateway)
-    assert.ok(long < short + 100, `${short} MiB after 30, ${long} MiB after 300`)
+    assert.ok(long < short + 100, `${short} MiB after an upload of 30 MiB, ${long} MiB after 300 MiB`)
   })
 
-  it('whose results nobody reads stops at a bound', { timeout: 60_000 }, async () => {
+  it('an upload whose client does not read the results stops at a limit', { timeout: 60_000 }, async () => {
     const queue = await freshQueue(helper, { arguments: { 'x-max-length': 10 } })
     const gateway = await readyGateway({ AMQP_URL })
     const outgoing = request(`${gateway.url}/queues/${queue}/messages/batch`, {
@@ -55,11 +55,11 @@ describe('an upload', () => {
     })
     outgoing.on('error', () => undefined)
     outgoing.on('response', (response) => response.pause().on('error', () => undefined))
-    // Short lines, whose results are longer than they are.
+    // Lines that are shorter than their results.
     const piece = Buffer.from('{"payload":1}\n'.repeat(10_000))
     let written = 0
     for (let stalled = false; !stalled; written += piece.length) {
-      assert.ok(written < 200 * MiB, 'it never stops')
+      assert.ok(written < 200 * MiB, 'the upload does not stop')
       if (outgoing.write(piece)) continue
       const drained = once(outgoing, 'drain').then(() => false)
       stalled = await Promise.race([drained, new Promise<true>((resolve) => setTimeout(resolve, 3000, true))])

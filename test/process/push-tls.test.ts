@@ -1,4 +1,4 @@
-// Subscriptions whose endpoint speaks HTTPS, with a certificate from an authority that only the operator knows.
+// Subscriptions to an HTTPS endpoint whose certificate comes from a private authority.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -29,7 +29,7 @@ after(() => endpoint.close())
 const vhost = await freshVhost('push-tls')
 after(vhost.delete)
 
-it('are delivered to where NODE_EXTRA_CA_CERTS names the authority, and to no other', async () => {
+it('a subscription delivers to an HTTPS endpoint only if NODE_EXTRA_CA_CERTS has its authority', async () => {
   const env = { ...vhost.env, PUSH_ALLOWED_NETWORKS: '127.0.0.0/8' }
   const knowing = await readyGateway({ ...env, NODE_EXTRA_CA_CERTS: authority.cert })
   const url = `https://127.0.0.1:${(endpoint.address() as AddressInfo).port}/hook`

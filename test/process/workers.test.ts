@@ -1,4 +1,4 @@
-// WORKERS=n: one port, n processes, each an instance of its own.
+// WORKERS=n: n processes on one port, each an instance of its own.
 
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { AMQP_URL, freshQueue, startGateway } from '../support/gateway.js'
 import { type GatewayProcess, readyGateway, spawnGateway } from '../support/process.js'
 
 const witness = await startGateway()
-/** On a port that stays the same when all of them die; each of the workers is ready. */
+/** Starts three workers on a fixed port, which stays the same if all of them die. Resolves when every worker is ready. */
 async function start(env: Record<string, string> = {}): Promise<GatewayProcess> {
   const port = String(await freePort())
   const gateway = await readyGateway({ AMQP_URL, PORT: port, WORKERS: '3', SHUTDOWN_DRAIN: '5s', ...env })
@@ -21,7 +21,7 @@ async function start(env: Record<string, string> = {}): Promise<GatewayProcess> 
   return gateway
 }
 
-/** Each request on a connection of its own, so that the workers take turns. */
+/** Sends a request on a new connection, so that the workers take turns. */
 const ask = (gateway: GatewayProcess, method: string, path: string, body?: string) =>
   fetch(gateway.url + path, { method, headers: { connection: 'close' }, ...(body !== undefined && { body }) })
 
@@ -48,8 +48,8 @@ const total = async (gateway: GatewayProcess, name: string): Promise<number> => 
   return Number(value)
 }
 
-describe('several workers', { timeout: 300_000 }, () => {
-  it('serve one port, settle each other’s leases, and sum their metrics', async () => {
+describe('process with several workers', { timeout: 300_000 }, () => {
+  it('workers share a port, settle each other’s leases, and add up their metrics', async () => {
     const gateway = await start()
     assert.equal(workersOf(gateway).length, 3)
     const queue = await freshQueue(witness)
@@ -70,7 +70,7 @@ describe('several workers', { timeout: 300_000 }, () => {
     assert.equal(await gateway.exited, 0)
   })
 
-  it('are replaced when they die, and their messages go to others', { timeout: 120_000 }, async () => {
+  it('workers that are killed are replaced, and their messages return', { timeout: 120_000 }, async () => {
     const gateway = await start()
     const queue = await freshQueue(witness)
     await witness.post(`/queues/${queue}/messages`).type('text/plain').send('kept').expect(201)
@@ -88,7 +88,7 @@ describe('several workers', { timeout: 300_000 }, () => {
     assert.equal(await gateway.exited, 0)
   })
 
-  it('let leases be settled after SIGTERM, and give the rest back', async () => {
+  it('after SIGTERM workers let leases be settled and return the rest', async () => {
     const gateway = await start()
     const queue = await freshQueue(witness)
     for (const text of ['a', 'b']) await witness.post(`/queues/${queue}/messages`).type('text/plain').send(text).expect(201)
@@ -102,7 +102,7 @@ describe('several workers', { timeout: 300_000 }, () => {
     assert.equal((await witness.get(`/queues/${queue}`)).body.message_count, 1)
   })
 
-  it('end when their primary is killed', async () => {
+  it('workers end when their primary is killed', async () => {
     const gateway = await start({ SHUTDOWN_DRAIN: '0s' })
     const workers = workersOf(gateway)
     assert.equal(workers.length, 3)
@@ -113,7 +113,7 @@ describe('several workers', { timeout: 300_000 }, () => {
     })
   })
 
-  it('that can not start end the whole', async () => {
+  it('a process whose workers cannot listen exits with an error', async () => {
     const gateway = await start()
     const { port } = new URL(gateway.url)
     const second = spawnGateway({ AMQP_URL, WORKERS: '2', PORT: port })

@@ -1,4 +1,4 @@
-// Gateways as processes, each behind a cutting proxy of its own to the broker, that are started again when they die.
+// Gateways as processes that are restarted when they end, each behind its own cutting proxy to the broker.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { Agent, request } from 'node:http'
@@ -6,21 +6,22 @@ import { freePort } from '../../scripts/broker.mjs'
 import { eventually } from '../support/eventually.js'
 import { CuttingProxy } from '../support/proxy.js'
 
-export interface Answer {
+export interface HttpResponse {
   status: number
   headers: Record<string, string | string[] | undefined>
   text: string
 }
 
-/** What is between a gateway and its brokers. */
-export type Line = Pick<CuttingProxy, 'reset' | 'finish' | 'freeze' | 'thaw' | 'refuse' | 'close' | 'slow' | 'accept'>
+/** The proxies between a gateway and its brokers. */
+export type BrokerLink = Pick<CuttingProxy, 'reset' | 'finish' | 'freeze' | 'thaw' | 'refuse' | 'close' | 'slow' | 'accept'>
 
+/** A gateway process. It is started again whenever it ends, until stop(). */
 export class Instance {
   readonly port: number
-  readonly proxy: Line
-  /** Between the other gateways and this one, where it advertises an address. */
-  readonly door: CuttingProxy | undefined
-  /** RabbitMQ's user for it. */
+  readonly proxy: BrokerLink
+  /** Between the other gateways and this one, if it advertises an address. */
+  readonly httpProxy: CuttingProxy | undefined
+  /** Its user at RabbitMQ. */
   readonly user: string
   readonly #env: Record<string, string>
   readonly #program: string
@@ -28,15 +29,18 @@ export class Instance {
   #child: ChildProcess | undefined
   #ending = false
   #output = ''
+  /** How often it was started. */
   starts = 0
-  /** Ends that nobody asked for: exit codes, signals, and the last that was printed. */
+  /** Its unrequested ends: exit code or signal, and the end of its output. */
   readonly crashes: string[] = []
 
-  constructor(options: Pick<Instance, 'port' | 'proxy' | 'door' | 'user'> & { program: string; env: Record<string, string> }) {
+  constructor(
+    options: Pick<Instance, 'port' | 'proxy' | 'httpProxy' | 'user'> & { program: string; env: Record<string, string> },
+  ) {
     this.#program = options.program
     this.port = options.port
     this.proxy = options.proxy
-    this.door = options.door
+    this.httpProxy = options.httpProxy
     this.user = options.user
     this.#env = options.env
   }
@@ -45,18 +49,20 @@ export class Instance {
     return `http://127.0.0.1:${this.port}`
   }
 
+  /** The id of the current process, or 0 before the first start. */
   get pid(): number {
     return this.#child?.pid ?? 0
   }
 
+  /** Starts the process, without waiting for anything. */
   start(): void {
     this.starts++
     const child = spawn(process.execPath, [this.#program], { env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child = child
-    let asked = false
+    let requested = false
     const kill = child.kill.bind(child)
     child.kill = (signal) => {
-      asked = true
+      requested = true
       return kill(signal)
     }
     for (const stream of [child.stdout, child.stderr]) {
@@ -65,28 +71,30 @@ export class Instance {
       })
     }
     child.once('exit', (code, signal) => {
-      if (!asked) this.crashes.push(`${code ?? signal}: ${this.#output.slice(-1500)}`)
+      if (!requested) this.crashes.push(`${code ?? signal}: ${this.#output.slice(-1500)}`)
       if (!this.#ending) this.start()
     })
   }
 
-  async ready(): Promise<void> {
+  /** Resolves when /health/ready answers 200. @throws Error with the reason after 60 s */
+  async untilReady(): Promise<void> {
     await eventually(async () => {
-      const { status, text } = await this.ask('GET', '/health/ready')
+      const { status, text } = await this.request('GET', '/health/ready')
       if (status !== 200) throw new Error(`${this.url}: ${text}`)
     }, 60_000)
   }
 
+  /** Sends a signal to the process. An end that follows is not a crash. */
   signal(name: NodeJS.Signals): void {
     this.#child?.kill(name)
   }
 
-  /** @throws the socket's error where no whole answer came */
-  ask(
+  /** Sends a request and resolves with its response, whatever the status. @throws Error of the socket without a full response */
+  request(
     method: string,
     path: string,
     { headers = {}, body, signal }: { headers?: Record<string, string>; body?: string; signal?: AbortSignal } = {},
-  ): Promise<Answer> {
+  ): Promise<HttpResponse> {
     return new Promise((resolve, reject) => {
       const options = { agent: this.#agent, method, headers, ...(signal && { signal }) }
       const outgoing = request(this.url + path, options, (response) => {
@@ -104,6 +112,7 @@ export class Instance {
     })
   }
 
+  /** Terminates the process and resolves when it has ended. */
   async stop(): Promise<void> {
     this.#ending = true
     const child = this.#child
@@ -114,22 +123,22 @@ export class Instance {
     }
     this.#agent.destroy()
     this.proxy.close()
-    this.door?.close()
+    this.httpProxy?.close()
   }
 }
 
 export interface FleetOptions {
-  /** The brokers' AMQP URLs; each gateway has a proxy to each. */
+  /** AMQP URLs. Each gateway has a proxy to each of them. */
   brokers: string[]
-  /** A gateway for each, with that user. */
+  /** One gateway is started for each user. */
   users: string[]
-  /** The program to run as a gateway. */
+  /** The program to run as a gateway; dist/src/main.js by default. */
   program?: string
 }
 
 /**
- * Starts gateways and waits until all are ready. Every other one is reached by the others over HTTP, the rest through RabbitMQ
- * alone.
+ * Starts gateways and resolves when all are ready. The other gateways reach every second one over HTTP, the rest only through
+ * RabbitMQ.
  */
 export async function startFleet({ brokers, users, program = 'dist/src/main.js' }: FleetOptions): Promise<Instance[]> {
   const instances = await Promise.all(
@@ -143,7 +152,7 @@ export async function startFleet({ brokers, users, program = 'dist/src/main.js' 
         return one.href
       })
       const port = await freePort()
-      const door = n % 2 === 0 ? await CuttingProxy.start(port) : undefined
+      const httpProxy = n % 2 === 0 ? await CuttingProxy.start(port) : undefined
       const env = {
         PATH: process.env['PATH'] ?? '',
         PORT: String(port),
@@ -153,19 +162,19 @@ export async function startFleet({ brokers, users, program = 'dist/src/main.js' 
         PUBLISH_TIMEOUT: '5s',
         SHUTDOWN_DRAIN: '1s',
         LOG_LEVEL: 'error',
-        LEASE_SECRET: 'storm',
-        ...(door && { ADVERTISE_URL: `http://127.0.0.1:${door.port}`, ADVERTISE_SECRET: 'storm' }),
+        LEASE_SECRET: 'soak',
+        ...(httpProxy && { ADVERTISE_URL: `http://127.0.0.1:${httpProxy.port}`, ADVERTISE_SECRET: 'soak' }),
       }
-      return new Instance({ program, port, proxy: joined(proxies), door, user, env })
+      return new Instance({ program, port, proxy: combined(proxies), httpProxy, user, env })
     }),
   )
   for (const instance of instances) instance.start()
-  await Promise.all(instances.map((instance) => instance.ready()))
+  await Promise.all(instances.map((instance) => instance.untilReady()))
   return instances
 }
 
-/** Proxies to the nodes of a cluster, which are cut together. */
-function joined(proxies: CuttingProxy[]): Line {
+/** The proxies to all nodes of a cluster as one. */
+function combined(proxies: CuttingProxy[]): BrokerLink {
   const all = (act: (proxy: CuttingProxy) => void) => () => {
     for (const proxy of proxies) act(proxy)
   }

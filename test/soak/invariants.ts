@@ -1,14 +1,14 @@
-// The proof: from what was written down, and from what was left, whether every promise was kept.
+// The invariants of a soak test: whether the journal and the final state of the broker keep every promise of the gateway.
 
 import type { Journal, Publish } from './journal.js'
 
-/** What was there when the storm was over and everything had come to rest. */
-export interface Remains {
-  /** Ids of the messages still in each queue. */
+/** The messages and objects on the broker after the load has stopped and all queues were drained. */
+export interface FinalState {
+  /** Ids of the messages that were left in each queue. */
   queued: Map<string, string[]>
   /** Ids of dead-lettered messages. */
   dead: string[]
-  /** Connections, channels, consumers and control queues of gateways that had all ended. */
+  /** Connections, consumers and control queues after all gateways have ended. */
   leftovers: string[]
 }
 
@@ -17,54 +17,61 @@ export interface Report {
   faults: number
   confirmed: number
   settled: number
+  /** Messages whose settle has no known outcome. */
   unknown: number
-  /** Published or given back with a delay: these may come twice, and none may be lost. */
+  /** Messages published or nacked with a delay: they may arrive twice, but none may be lost. */
   delayed: number
-  /** Confirmed, and deleted with their queue. */
-  excused: number
-  /** Taken back by RabbitMQ's consumer timeout. */
+  /** Messages that were confirmed and deleted with their queue. */
+  deletedWithQueue: number
+  /** Leases ended by RabbitMQ's consumer timeout. */
   takenBack: number
+  /** Messages that were confirmed and are gone without a settle. */
   lost: string[]
-  /** Called not stored, and seen. */
-  appeared: string[]
-  /** Delivered by a receive that began after the message's ack or reject was answered with success. */
-  cameBack: string[]
+  /** Messages that exist although their publish was answered as not stored. */
+  storedAfterRefusal: string[]
+  /** Messages delivered by a receive that began after their ack or reject succeeded, or still in a queue. */
+  redeliveredAfterSettle: string[]
+  /** Messages with successful acks or rejects under two leases. */
   settledTwice: string[]
   overFetched: number
-  longestRequest: number
+  longestRequestMs: number
   leftovers: string[]
-  surprises: string[]
+  unexpected: string[]
 }
 
 export interface CheckOptions {
-  /** Of a crash of the broker's own node: acks that a classic queue had not written yet come back. */
+  /** When the broker's only node crashed: messages return whose acks a classic queue had not written yet. */
   crashes?: number[]
-  /** How long before a crash such an ack may have been answered, in milliseconds. */
+  /** The time before a crash in which such an ack may have been answered, in milliseconds. */
   crashWindow?: number
 }
 
-/** Weighs the journal against what is left. Every list that should be empty names the messages that break the promise. */
-export function check(journal: Journal, remains: Remains, { crashes = [], crashWindow = 2000 }: CheckOptions = {}): Report {
+/** Compares the journal with the final state. The lists of the report have the ids of the messages that break a promise. */
+export function checkInvariants(
+  journal: Journal,
+  finalState: FinalState,
+  { crashes = [], crashWindow = 2000 }: CheckOptions = {},
+): Report {
   const undone = (answered: number) => crashes.some((at) => answered <= at && at - answered < crashWindow)
   const final = journal.settles.filter(({ verdict, result }) => (verdict === 'ack' || verdict === 'reject') && result === 'done')
   const once = (id: string) => !journal.delayed.has(id)
   const settledAt = new Map<string, number>()
   const leasesOf = new Map<string, Set<string>>()
-  for (const { id, lease, answered } of final) {
-    if (undone(answered)) continue
-    settledAt.set(id, Math.min(settledAt.get(id) ?? Number.POSITIVE_INFINITY, answered))
+  for (const { id, lease, answeredAt } of final) {
+    if (undone(answeredAt)) continue
+    settledAt.set(id, Math.min(settledAt.get(id) ?? Number.POSITIVE_INFINITY, answeredAt))
     const leases = leasesOf.get(id) ?? new Set()
     leasesOf.set(id, leases.add(lease))
   }
   const settled = new Set(final.map(({ id }) => id))
   const unknown = new Set(journal.settles.filter(({ result }) => result === 'unknown').map(({ id }) => id))
-  const left = new Set([...[...remains.queued.values()].flat(), ...remains.dead])
+  const left = new Set([...[...finalState.queued.values()].flat(), ...finalState.dead])
   const seen = new Set([...left, ...journal.deliveries.map(({ id }) => id)])
 
   const confirmed = journal.publishes.filter(({ outcome }) => outcome === 'confirmed')
   const missing = confirmed.filter(({ id }) => !settled.has(id) && !unknown.has(id) && !left.has(id))
-  const excused = ({ queue, asked }: Publish) =>
-    journal.deletions.some((deletion) => deletion.queue === queue && asked <= deletion.until)
+  const excused = ({ queue, requestedAt }: Publish) =>
+    journal.deletions.some((deletion) => deletion.queue === queue && requestedAt <= deletion.recreatedAt)
   return {
     requests: journal.requests,
     faults: journal.faults.length,
@@ -72,33 +79,42 @@ export function check(journal: Journal, remains: Remains, { crashes = [], crashW
     settled: settled.size,
     delayed: journal.delayed.size,
     unknown: [...unknown].filter((id) => !settled.has(id)).length,
-    excused: missing.filter(excused).length,
+    deletedWithQueue: missing.filter(excused).length,
     takenBack: journal.takenBack,
     lost: missing.filter((publish) => !excused(publish)).map(({ id }) => id),
-    appeared: journal.publishes.filter(({ id, outcome }) => outcome === 'not_stored' && seen.has(id)).map(({ id }) => id),
-    cameBack: [
+    storedAfterRefusal: journal.publishes
+      .filter(({ id, outcome }) => outcome === 'not_stored' && seen.has(id))
+      .map(({ id }) => id),
+    redeliveredAfterSettle: [
       ...journal.deliveries
-        .filter(({ id, asked }) => once(id) && asked > (settledAt.get(id) ?? Number.POSITIVE_INFINITY))
+        .filter(({ id, requestedAt }) => once(id) && requestedAt > (settledAt.get(id) ?? Number.POSITIVE_INFINITY))
         .map(({ id }) => id),
-      // What was acked is in no queue; what was rejected may be among the dead.
-      ...[...remains.queued.values()].flat().filter((id) => once(id) && settledAt.has(id)),
+      // An acked message is in no queue. A rejected one may be dead-lettered.
+      ...[...finalState.queued.values()].flat().filter((id) => once(id) && settledAt.has(id)),
     ],
     settledTwice: [...leasesOf].filter(([id, leases]) => once(id) && leases.size > 1).map(([id]) => id),
     overFetched: journal.overFetched,
-    longestRequest: Math.round(journal.longestRequest),
-    leftovers: remains.leftovers,
-    surprises: journal.surprises,
+    longestRequestMs: Math.round(journal.longestRequestMs),
+    leftovers: finalState.leftovers,
+    unexpected: journal.unexpected,
   }
 }
 
-/** What was not kept, a line each; empty when all was. @param longest milliseconds that a request may take at most */
+/** One line for each broken promise. @param longest the time that a request may take, in milliseconds */
 export function violations(report: Report, longest: number): string[] {
   const broken: string[] = []
-  for (const name of ['lost', 'appeared', 'cameBack', 'settledTwice', 'leftovers', 'surprises'] as const) {
+  for (const name of [
+    'lost',
+    'storedAfterRefusal',
+    'redeliveredAfterSettle',
+    'settledTwice',
+    'leftovers',
+    'unexpected',
+  ] as const) {
     if (report[name].length > 0) broken.push(`${name}: ${report[name].slice(0, 5).join(', ')} (${report[name].length})`)
   }
   if (report.overFetched > 0) broken.push(`over-fetched: ${report.overFetched}`)
-  if (report.longestRequest > longest) broken.push(`a request took ${report.longestRequest} ms`)
+  if (report.longestRequestMs > longest) broken.push(`a request took ${report.longestRequestMs} ms`)
   return broken
 }
 
@@ -109,20 +125,20 @@ const ROWS: [heading: string, value: (report: Report) => string | number][] = [
   ['settled', ({ settled }) => settled],
   ['delayed', ({ delayed }) => delayed],
   ['unknown', ({ unknown }) => unknown],
-  ['deleted with their queue', ({ excused }) => excused],
-  ['taken back by RabbitMQ', ({ takenBack }) => takenBack],
+  ['deleted with their queue', ({ deletedWithQueue }) => deletedWithQueue],
+  ['ended by consumer timeout', ({ takenBack }) => takenBack],
   ['lost', ({ lost }) => lost.length],
-  ['"not stored" and there', ({ appeared }) => appeared.length],
-  ['came back after 204', ({ cameBack }) => cameBack.length],
+  ['stored after a refusal', ({ storedAfterRefusal }) => storedAfterRefusal.length],
+  ['redelivered after a settle', ({ redeliveredAfterSettle }) => redeliveredAfterSettle.length],
   ['settled twice', ({ settledTwice }) => settledTwice.length],
   ['over-fetched', ({ overFetched }) => overFetched],
-  ['longest request, ms', ({ longestRequest }) => longestRequest],
+  ['longest request, ms', ({ longestRequestMs }) => longestRequestMs],
   ['leftovers on the broker', ({ leftovers }) => leftovers.length],
-  ['unexplained answers', ({ surprises }) => surprises.length],
+  ['unexpected responses', ({ unexpected }) => unexpected.length],
 ]
 
-/** The table that people read, a column for each storm. */
-export function table(reports: Map<string, Report>): string {
+/** The reports as a text table, with one column per run. */
+export function formatReports(reports: Map<string, Report>): string {
   const columns = [['', ...ROWS.map(([heading]) => heading)]]
   for (const [name, report] of reports) columns.push([name, ...ROWS.map(([, value]) => String(value(report)))])
   const widths = columns.map((cells) => Math.max(...cells.map((cell) => cell.length)))

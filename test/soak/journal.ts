@@ -1,23 +1,24 @@
-// What producers and workers write down while a storm goes on: every answer, and when it was asked for and had.
+// The record that producers and workers keep during a soak test: every response, and the times of requests and responses.
 
 export type Outcome = 'confirmed' | 'not_stored' | 'unknown'
-export type Verdict = 'ack' | 'requeue' | 'later' | 'reject'
+/** `delay` is a nack with a delay, `reject` a nack without requeue. */
+export type Verdict = 'ack' | 'requeue' | 'delay' | 'reject'
 export type SettleResult = 'done' | 'gone' | 'conflict' | 'unknown'
 
 export interface Publish {
   id: string
   queue: string
   outcome: Outcome
-  /** When it was asked for. */
-  asked: number
+  /** When the request was sent. */
+  requestedAt: number
 }
 
 export interface Delivery {
   id: string
   queue: string
   lease: string
-  /** When the receive was asked for; a stream's is when its connection was. */
-  asked: number
+  /** When the request of the receive, or of the stream, was sent. */
+  requestedAt: number
 }
 
 export interface Settle {
@@ -25,15 +26,15 @@ export interface Settle {
   lease: string
   verdict: Verdict
   result: SettleResult
-  /** When the answer came. */
-  answered: number
+  /** When the response arrived. */
+  answeredAt: number
 }
 
-/** A queue that was deleted and declared again, with all that was in it. */
+/** A queue that was deleted with its messages, and declared again. */
 export interface Deletion {
   queue: string
-  /** From then on it was there again. */
-  until: number
+  /** When it existed again. */
+  recreatedAt: number
 }
 
 export interface Fault {
@@ -41,27 +42,32 @@ export interface Fault {
   name: string
 }
 
-/** Times are milliseconds of one clock, that of the process which runs the storm. */
+/** The record of one run. Times are milliseconds of Date.now() in the process of the soak test. */
 export class Journal {
   readonly publishes: Publish[] = []
   readonly deliveries: Delivery[] = []
   readonly settles: Settle[] = []
   readonly faults: Fault[] = []
   readonly deletions: Deletion[] = []
-  /** Leases that were held for longer than RabbitMQ waits, and were over by then. */
+  /** Leases that ended because they were held for longer than RabbitMQ's consumer timeout. */
   takenBack = 0
-  /** Messages of which a copy was made, since they were to come later: after a fault there may be two of them. */
+  /** Messages that were delayed, which the gateway does with a copy: after a fault there may be two of them. */
   readonly delayed = new Set<string>()
-  /** Receives that answered with more than was asked for. */
+  /** The number of messages beyond the `max` of their receives. */
   overFetched = 0
-  /** Answers that nothing explains, such as a 500 or a 400. */
-  readonly surprises: string[] = []
+  /** Responses that no fault explains, such as a 500 or a 400. */
+  readonly unexpected: string[] = []
   requests = 0
-  /** Of requests that were answered, in milliseconds, beyond what they were to wait for on purpose. */
-  longestRequest = 0
+  /** The longest time to a response, without the time that the request asked to wait. */
+  longestRequestMs = 0
 
-  answered(from: number, waited: number): void {
+  /**
+   * Counts a request that has its response now.
+   * @param from when it was sent
+   * @param waited the milliseconds that it asked to wait
+   */
+  countRequest(from: number, waited: number): void {
     this.requests++
-    this.longestRequest = Math.max(this.longestRequest, Date.now() - from - waited)
+    this.longestRequestMs = Math.max(this.longestRequestMs, Date.now() - from - waited)
   }
 }

@@ -1,7 +1,8 @@
-// Producers and workers over HTTP, through whichever instance chance picks, that behave as well and as badly as real ones.
+// Producers and workers over HTTP, each request to a random instance, that behave as well and as badly as real clients.
 
-import { request } from 'node:http'
-import type { Answer, Instance } from './fleet.js'
+import { setMaxListeners } from 'node:events'
+import { type ClientRequest, request } from 'node:http'
+import type { HttpResponse, Instance } from './fleet.js'
 import type { Journal, SettleResult, Verdict } from './journal.js'
 
 interface Leased {
@@ -9,125 +10,142 @@ interface Leased {
   lease: string
 }
 
+/** A random item of a list. */
 export const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)]!
 const chance = (share: number): boolean => Math.random() < share
-const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
-/** What a settle asks for. */
-const BODIES = { ack: undefined, requeue: { requeue: true }, later: { delay: '500ms' }, reject: { requeue: false } }
-/** What one may be told of a queue that was deleted just now. */
+const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
+/** The bodies of settles. */
+const BODIES = { ack: undefined, requeue: { requeue: true }, delay: { delay: '500ms' }, reject: { requeue: false } }
+/** Problem codes for a queue that a fault has deleted. */
 const ABSENT = ['queue_not_found', 'unroutable']
-/** And by a gateway whose user was deleted, and may nothing yet though he is there again. */
+/** Problem codes from a gateway whose user was deleted, and after the user is added again until it has its permissions. */
 const FORBIDDEN = ['access_refused', 'vhost_not_found']
-/** Whatever else there was: the message is not stored. */
+/** Problem codes with which a message is not stored. */
 const NOT_STORED = [
   'broker_unavailable',
   'broker_blocked',
-  'broker_timeout', // Declaring or looking up what a delay needs takes calls of its own.
+  'broker_timeout', // a delay needs calls to look up and declare queues
   'overloaded',
   'shutting_down',
   ...ABSENT,
   ...FORBIDDEN,
 ]
-/** Why no copy could be made of a message that is to come later: its lease goes on. */
+/** Problem codes of a nack with a delay whose copy was not stored: the lease continues. */
 const NO_COPY = [...NOT_STORED, 'publish_rejected', 'publish_outcome_unknown']
-/** Longer than RabbitMQ waits in a storm, and its look at its consumers comes late. */
-const TOO_LONG = 8000
+/** Longer than the consumer timeout of the soak test's broker and the interval at which it checks its consumers. */
+const SLOW_WORKER_MS = 8000
 const JSON_BODY = { 'content-type': 'application/json' }
 
-/** How many of each. */
-export interface Crowd {
+/** The number of clients of each kind. */
+export interface ClientCounts {
   producers: number
   workers: number
-  /** Those who work on streams. */
-  readers: number
-  /** Workers that hold on to what they have for longer than RabbitMQ waits. */
-  sluggards: number
-  /** Clients that don't read what they asked for. */
-  deaf: number
+  /** Workers that read streams. */
+  streamReaders: number
+  /** Workers that hold their leases for longer than RabbitMQ's consumer timeout. */
+  slowWorkers: number
+  /** Clients that open a stream and do not read it. */
+  stalledReaders: number
 }
 
+/** The clients of a soak test. They record every response in the journal. */
 export class Load {
   readonly #fleet: Instance[]
   readonly #journal: Journal
   readonly #queues: string[]
   readonly #running: Promise<void>[] = []
+  readonly #stopping = new AbortController()
   #published = 0
-  #stopped = false
 
   constructor(fleet: Instance[], queues: string[], journal: Journal) {
     this.#fleet = fleet
     this.#queues = queues
     this.#journal = journal
+    setMaxListeners(0, this.#stopping.signal)
   }
 
-  /** Starts them. Each works until stop(). */
-  start(crowd: Crowd): void {
-    const tasks: Record<keyof Crowd, () => Promise<void>> = {
+  /** Starts the clients. Each works until stop(). */
+  start(counts: ClientCounts): void {
+    const tasks: Record<keyof ClientCounts, () => Promise<void>> = {
       producers: () => this.#produce(),
       workers: () => this.#work(),
-      readers: () => this.#read(),
-      sluggards: () => this.#sleep(),
-      deaf: () => this.#ignore(),
+      streamReaders: () => this.#readStream(),
+      slowWorkers: () => this.#workSlowly(),
+      stalledReaders: () => this.#stallStream(),
     }
-    for (const [who, task] of Object.entries(tasks) as [keyof Crowd, () => Promise<void>][])
-      for (let n = 0; n < crowd[who]; n++) this.#running.push(this.#repeat(task))
+    for (const [kind, task] of Object.entries(tasks) as [keyof ClientCounts, () => Promise<void>][])
+      for (let n = 0; n < counts[kind]; n++) this.#running.push(this.#repeat(task))
   }
 
+  /** Resolves when every client has finished its present task. Streams are closed at once. */
   async stop(): Promise<void> {
-    this.#stopped = true
+    this.#stopping.abort()
     await Promise.all(this.#running)
+  }
+
+  get #stopped(): boolean {
+    return this.#stopping.signal.aborted
   }
 
   async #repeat(task: () => Promise<void>): Promise<void> {
     while (!this.#stopped) await task()
   }
 
-  /** undefined: no answer came, because an instance died or a connection broke. @param waits milliseconds it may wait on purpose */
-  async #ask(method: string, path: string, body?: unknown, waits = 0, signal?: AbortSignal): Promise<Answer | undefined> {
+  /**
+   * Resolves with undefined without a response, because an instance died or a connection broke.
+   * @param waits the milliseconds that the request asks to wait
+   */
+  async #request(
+    method: string,
+    path: string,
+    body?: unknown,
+    waits = 0,
+    signal?: AbortSignal,
+  ): Promise<HttpResponse | undefined> {
     const from = Date.now()
     try {
       const text = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body)
-      const answer = await pick(this.#fleet).ask(method, path, {
+      const answer = await pick(this.#fleet).request(method, path, {
         ...(typeof body === 'object' && { headers: JSON_BODY }),
         ...(text !== undefined && { body: text }),
         ...(signal && { signal }),
       })
-      this.#journal.answered(from, waits)
+      this.#journal.countRequest(from, waits)
       return answer
     } catch {
-      await pause(20)
+      await sleep(20)
       return undefined
     }
   }
 
-  #surprise(what: string, { status, text }: Answer): void {
-    this.#journal.surprises.push(`${what}: ${status} ${text.slice(0, 300)}`)
+  #recordUnexpected(what: string, { status, text }: HttpResponse): void {
+    this.#journal.unexpected.push(`${what}: ${status} ${text.slice(0, 300)}`)
   }
 
   async #produce(): Promise<void> {
     const id = `m${++this.#published}`
     const queue = pick(this.#queues)
     const from = Date.now()
-    let answer: Answer | undefined
+    let answer: HttpResponse | undefined
     const delay = chance(0.05) ? `?delay=${100 + Math.round(900 * Math.random())}ms` : ''
     if (delay) this.#journal.delayed.add(id)
     try {
       const headers = { 'content-type': 'text/plain', 'amqp-message-id': id }
-      answer = await pick(this.#fleet).ask('POST', `/queues/${queue}/messages${delay}`, { headers, body: id })
-      this.#journal.answered(from, 0)
+      answer = await pick(this.#fleet).request('POST', `/queues/${queue}/messages${delay}`, { headers, body: id })
+      this.#journal.countRequest(from, 0)
     } catch {
-      // nobody knows
+      // the outcome is unknown
     }
-    this.#journal.publishes.push({ id, queue, outcome: this.#outcome(answer), asked: from })
-    await pause(answer?.status === 201 ? 5 * Math.random() : 50)
+    this.#journal.publishes.push({ id, queue, outcome: this.#outcome(answer), requestedAt: from })
+    await sleep(answer?.status === 201 ? 5 * Math.random() : 50)
   }
 
-  #outcome(answer: Answer | undefined) {
+  #outcome(answer: HttpResponse | undefined) {
     if (!answer) return 'unknown'
     if (answer.status === 201) return 'confirmed'
     const { code } = JSON.parse(answer.text) as { code: string }
     if (NOT_STORED.includes(code)) return 'not_stored'
-    if (code !== 'publish_outcome_unknown' && code !== 'publish_rejected') this.#surprise('publish', answer)
+    if (code !== 'publish_outcome_unknown' && code !== 'publish_rejected') this.#recordUnexpected('publish', answer)
     return 'unknown'
   }
 
@@ -139,55 +157,55 @@ export class Load {
   /** @param lease seconds */
   async #receive(max: number, lease: number): Promise<Leased[]> {
     const queue = pick(this.#queues)
-    const leaves = chance(0.05) ? AbortSignal.timeout(Math.ceil(Math.random() * 200)) : undefined
-    const asked = Date.now()
+    const abort = chance(0.05) ? AbortSignal.timeout(Math.ceil(Math.random() * 200)) : undefined
+    const requestedAt = Date.now()
     const path = `/queues/${queue}/messages?max=${max}&wait=1s&lease=${lease}s`
-    const answer = await this.#ask('GET', path, undefined, 1000, leaves)
+    const answer = await this.#request('GET', path, undefined, 1000, abort)
     if (!answer) return []
     if (answer.status !== 200) {
       const { code } = JSON.parse(answer.text) as { code: string }
       if (answer.status !== 503 && answer.status !== 504 && ![...ABSENT, ...FORBIDDEN].includes(code))
-        this.#surprise('receive', answer)
-      await pause(50)
+        this.#recordUnexpected('receive', answer)
+      await sleep(50)
       return []
     }
     const { messages } = JSON.parse(answer.text) as { messages: { payload: string; lease: { id: string } }[] }
     if (messages.length > max) this.#journal.overFetched += messages.length - max
     const leased = messages.map(({ payload, lease }) => ({ id: payload, lease: lease.id }))
-    for (const { id, lease } of leased) this.#journal.deliveries.push({ id, queue, lease, asked })
+    for (const { id, lease } of leased) this.#journal.deliveries.push({ id, queue, lease, requestedAt })
     return leased
   }
 
   async #finish(leased: Leased[], lease: number): Promise<void> {
     if (leased.length === 0) return
-    const mood = Math.random()
-    if (mood < 0.06) return // dies with it
-    if (mood < 0.1) await pause(lease + 300) // too late
-    if (mood < 0.2) return this.#settleAll(leased)
+    const dice = Math.random()
+    if (dice < 0.06) return // the worker dies with its leases
+    if (dice < 0.1) await sleep(lease + 300) // the worker settles too late
+    if (dice < 0.2) return this.#settleAll(leased)
     for (const one of leased) {
-      await pause(Math.random() * 10)
-      if (mood < 0.25) await this.#ask('POST', `/leases/${one.lease}/extend`, {})
+      await sleep(Math.random() * 10)
+      if (dice < 0.25) await this.#request('POST', `/leases/${one.lease}/extend`, {})
       const verdict = this.#verdict()
-      if (mood < 0.35) await Promise.all([this.#settle(one, verdict), this.#settle(one, chance(0.5) ? verdict : this.#verdict())])
+      if (dice < 0.35) await Promise.all([this.#settle(one, verdict), this.#settle(one, chance(0.5) ? verdict : this.#verdict())])
       else await this.#settle(one, verdict)
     }
   }
 
   #verdict(): Verdict {
-    const mood = Math.random()
-    return mood < 0.85 ? 'ack' : mood < 0.92 ? 'requeue' : mood < 0.95 ? 'later' : 'reject'
+    const dice = Math.random()
+    return dice < 0.85 ? 'ack' : dice < 0.92 ? 'requeue' : dice < 0.95 ? 'delay' : 'reject'
   }
 
-  /** The leases last long enough; RabbitMQ's patience does not. */
-  async #sleep(): Promise<void> {
+  /** Holds leases that outlast RabbitMQ's consumer timeout. */
+  async #workSlowly(): Promise<void> {
     const leased = await this.#receive(3, 30)
-    const end = Date.now() + TOO_LONG
-    while (leased.length > 0 && Date.now() < end && !this.#stopped) await pause(100)
+    const end = Date.now() + SLOW_WORKER_MS
+    while (leased.length > 0 && Date.now() < end && !this.#stopped) await sleep(100)
     for (const one of leased) if ((await this.#settle(one, 'ack')) === 'gone') this.#journal.takenBack++
   }
 
-  /** Asks for a stream, never reads it, and leaves after a while. */
-  async #ignore(): Promise<void> {
+  /** Opens a stream, never reads it, and closes it after a few seconds. */
+  async #stallStream(): Promise<void> {
     const url = `${pick(this.#fleet).url}/queues/${pick(this.#queues)}/stream?prefetch=50&lease=2s`
     await new Promise<void>((resolve) => {
       const outgoing = request(url, { agent: false }, (response) => {
@@ -197,55 +215,68 @@ export class Load {
       outgoing.on('error', () => undefined)
       outgoing.on('close', resolve)
       outgoing.end()
-      setTimeout(() => outgoing.destroy(), 1000 + Math.random() * 3000)
+      this.#destroyLater(outgoing)
     })
-    await pause(1000)
+    if (!this.#stopped) await sleep(1000)
+  }
+
+  /** After 1 to 4 s, or when the load stops. */
+  #destroyLater(outgoing: ClientRequest): void {
+    const timer = setTimeout(() => outgoing.destroy(), 1000 + Math.random() * 3000)
+    const onStop = () => outgoing.destroy()
+    this.#stopping.signal.addEventListener('abort', onStop, { once: true })
+    outgoing.once('close', () => {
+      clearTimeout(timer)
+      this.#stopping.signal.removeEventListener('abort', onStop)
+    })
+    if (this.#stopped) outgoing.destroy()
   }
 
   async #settle({ id, lease }: Leased, verdict: Verdict): Promise<SettleResult> {
     const path = `/leases/${lease}/${verdict === 'ack' ? 'ack' : 'nack'}`
-    if (verdict === 'later') this.#journal.delayed.add(id)
-    const answer = await this.#ask('POST', path, BODIES[verdict])
+    if (verdict === 'delay') this.#journal.delayed.add(id)
+    const answer = await this.#request('POST', path, BODIES[verdict])
     const result = this.#result(answer, verdict)
-    this.#note({ id, lease }, verdict, result)
+    this.#recordSettle({ id, lease }, verdict, result)
     return result
   }
 
-  #result(answer: Answer | undefined, verdict: Verdict): SettleResult {
+  #result(answer: HttpResponse | undefined, verdict: Verdict): SettleResult {
     if (!answer) return 'unknown'
     if (answer.status === 204) return 'done'
     if (answer.status === 410) return 'gone'
     if (answer.status === 409) return 'conflict'
     const { code } = JSON.parse(answer.text) as { code: string }
-    const expected = ['settle_outcome_unknown', 'lease_unreachable', ...(verdict === 'later' ? NO_COPY : [])]
-    if (!expected.includes(code)) this.#surprise('settle', answer)
+    const expected = ['settle_outcome_unknown', 'lease_unreachable', ...(verdict === 'delay' ? NO_COPY : [])]
+    if (!expected.includes(code)) this.#recordUnexpected('settle', answer)
     return 'unknown'
   }
 
   async #settleAll(leased: Leased[]): Promise<void> {
     const nack = leased.slice(0, 1)
     const ack = leased.slice(1)
-    const answer = await this.#ask('POST', '/leases/settle', {
+    const answer = await this.#request('POST', '/leases/settle', {
       ack: ack.map(({ lease }) => lease),
       nack: nack.map(({ lease: id }) => ({ id })),
     })
-    if (answer && answer.status !== 200) this.#surprise('settle many', answer)
+    if (answer && answer.status !== 200) this.#recordUnexpected('settle many', answer)
     const results = answer?.status === 200 ? (JSON.parse(answer.text) as { results: { status: string }[] }).results : []
     for (const [n, one] of [...ack, ...nack].entries()) {
       const status = results[n]?.status ?? 'unknown'
       const done = status === 'acked' || status === 'nacked'
-      this.#note(one, n < ack.length ? 'ack' : 'requeue', done ? 'done' : (status as SettleResult))
+      this.#recordSettle(one, n < ack.length ? 'ack' : 'requeue', done ? 'done' : (status as SettleResult))
     }
   }
 
-  #note({ id, lease }: Leased, verdict: Verdict, result: SettleResult): void {
-    this.#journal.settles.push({ id, lease, verdict, result, answered: Date.now() })
+  #recordSettle({ id, lease }: Leased, verdict: Verdict, result: SettleResult): void {
+    this.#journal.settles.push({ id, lease, verdict, result, answeredAt: Date.now() })
   }
 
-  /** Reads a stream for a while, settles what comes, and leaves without a word. */
-  async #read(): Promise<void> {
+  /** Reads a stream for a few seconds, settles most of its messages, and closes the connection. */
+  async #readStream(): Promise<void> {
     const queue = pick(this.#queues)
-    const asked = Date.now()
+    const requestedAt = Date.now()
+    const settles: Promise<void>[] = []
     await new Promise<void>((resolve) => {
       const url = `${pick(this.#fleet).url}/queues/${queue}/stream?prefetch=5&lease=3s`
       const outgoing = request(url, { agent: false, headers: { accept: 'application/x-ndjson' } }, (response) => {
@@ -254,21 +285,22 @@ export class Load {
         response.on('data', (chunk) => {
           const lines = (text + chunk).split('\n')
           text = lines.pop()!
-          for (const line of lines) if (line.includes('"lease"')) void this.#readOne(line, queue, asked)
+          for (const line of lines) if (line.includes('"lease"')) settles.push(this.#settleLine(line, queue, requestedAt))
         })
         response.on('error', () => undefined)
         response.on('close', resolve)
       })
       outgoing.on('error', () => resolve())
       outgoing.end()
-      setTimeout(() => outgoing.destroy(), 1000 + Math.random() * 3000)
+      this.#destroyLater(outgoing)
     })
-    await pause(50)
+    await Promise.all(settles)
+    await sleep(50)
   }
 
-  async #readOne(line: string, queue: string, asked: number): Promise<void> {
+  async #settleLine(line: string, queue: string, requestedAt: number): Promise<void> {
     const { payload, lease } = JSON.parse(line) as { payload: string; lease: { id: string } }
-    this.#journal.deliveries.push({ id: payload, queue, lease: lease.id, asked })
+    this.#journal.deliveries.push({ id: payload, queue, lease: lease.id, requestedAt })
     if (chance(0.95)) await this.#settle({ id: payload, lease: lease.id }, this.#verdict())
   }
 }

@@ -1,10 +1,11 @@
-// What an operator does to the broker of a storm, over its management API.
+// An administrator's calls to the management API of the broker.
 
 import type { Broker } from '../../scripts/broker.mjs'
 
-export const VHOST = 'storm'
+/** The vhost of the soak test. */
+export const VHOST = 'soak'
 
-/** A call of a path below /api/. @throws Error where it does not succeed */
+/** Calls a path below /api/. @throws Error if the status is not a success */
 export async function manage({ managementUrl }: Broker, method: string, path: string, body?: object): Promise<void> {
   const url = new URL(managementUrl)
   const authorization = `Basic ${btoa(`${url.username}:${url.password}`)}`
@@ -17,10 +18,11 @@ export async function manage({ managementUrl }: Broker, method: string, path: st
   if (!response.ok) throw new Error(`${method} ${path}: ${response.status}`)
 }
 
-/** A user who may do everything in the storm's vhost. */
+/** Adds a user with all permissions in the vhost of the soak test. The password is the name. */
 export async function addUser(broker: Broker, name: string): Promise<void> {
   await manage(broker, 'PUT', `users/${name}`, { password: name, tags: '' })
   await manage(broker, 'PUT', `permissions/${VHOST}/${name}`, { configure: '.*', write: '.*', read: '.*' })
 }
 
+/** Deletes a user. RabbitMQ closes their connections. */
 export const deleteUser = (broker: Broker, name: string): Promise<void> => manage(broker, 'DELETE', `users/${name}`)

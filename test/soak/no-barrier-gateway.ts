@@ -1,4 +1,4 @@
-// A gateway whose settles wait for no barrier: it says 204 before RabbitMQ has read the ack. The checker has to catch it.
+// A gateway without the barrier of settles: it answers 204 before RabbitMQ has read the ack. The invariants have to catch it.
 
 import { DeliveryChannel } from '../../src/amqp/consume/delivery-channel.js'
 

@@ -1,4 +1,4 @@
-// A gateway that asks who calls, and clients with keys of their own for it.
+// A gateway with API keys, and clients that each have their own key.
 
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -8,6 +8,7 @@ import { after } from 'node:test'
 import type supertest from 'supertest'
 import { type Gateway, startGateway } from './gateway.js'
 
+/** An entry of a key file. */
 export interface KeyEntry {
   name: string
   sha256: string
@@ -17,7 +18,7 @@ export interface KeyEntry {
   user_id?: boolean
 }
 
-/** A file in a folder of its own, taken away after the tests. */
+/** Writes a file into a new folder, which is deleted after the tests. @returns its path */
 export function freshFile(name: string, content: string | Buffer): string {
   const folder = mkdtempSync(join(tmpdir(), 'gateway-access-'))
   after(() => rmSync(folder, { recursive: true, force: true }))
@@ -26,18 +27,18 @@ export function freshFile(name: string, content: string | Buffer): string {
   return path
 }
 
-/** Replaces a file in one step, as those do who change it while it is read. */
+/** Replaces a file atomically, as programs do that change a file while others read it. */
 export function replaceFile(path: string, content: string): void {
   writeFileSync(`${path}.new`, content)
   renameSync(`${path}.new`, path)
 }
 
-/** A file of keys that grows. */
+/** A key file that tests add keys to. */
 export class KeyFile {
   readonly path = freshFile('keys.json', '{"keys": []}')
   readonly entries: KeyEntry[] = []
 
-  /** A new key with these rights, in the file from now on. */
+  /** Adds a new key with these rights to the file. @returns the key */
   add(rights: string[], more: Partial<KeyEntry> = {}): string {
     const key = randomBytes(24).toString('base64url')
     const sha256 = createHash('sha256').update(key).digest('hex')
@@ -46,14 +47,16 @@ export class KeyFile {
     return key
   }
 
+  /** Writes the entries to the file. */
   write(): void {
     replaceFile(this.path, JSON.stringify({ keys: this.entries }))
   }
 }
 
+/** The methods of a gateway that send requests. */
 export type Client = Pick<Gateway, 'get' | 'post' | 'put' | 'delete' | 'call'>
 
-/** The same client, with this Authorization on every request. */
+/** A client that sends this Authorization header with every request. */
 export function withAuthorization(gateway: Gateway, authorization: string): Client {
   const call: Gateway['call'] = (method, path) => gateway.call(method, path).set('authorization', authorization) as supertest.Test
   return {
@@ -65,7 +68,10 @@ export function withAuthorization(gateway: Gateway, authorization: string): Clie
   }
 }
 
-/** A gateway with API keys. `client` makes one with a key of its own for these rights, known from then on. */
+/**
+ * Starts a gateway with API keys. `client` returns a client with a new key for the given rights, `clientOf` one with an existing
+ * key; `admin` has all rights.
+ */
 export async function startWithKeys(env: Record<string, string> = {}, file = new KeyFile()) {
   const gateway = await startGateway({ AUTH: 'keys', API_KEYS_FILE: file.path, ...env })
   const client = (...rights: string[]): Client => clientOf(file.add(rights))

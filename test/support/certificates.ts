@@ -1,4 +1,4 @@
-// Certificates for a day, made by openssl: an authority, and what it issues.
+// Certificates that are valid for a day, made by openssl: an authority, and the certificates that it issues.
 
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -14,13 +14,13 @@ export interface Certificate {
 
 export interface Authority extends Certificate {
   pem: string
-  /** A certificate for this machine, in files of their own, for servers and clients. */
+  /** Issues a certificate for localhost and 127.0.0.1, for servers and clients. @param name its common name */
   issue: (name: string) => Certificate
 }
 
 const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
 
-/** A new authority that nobody knows. */
+/** Creates an authority that no system trusts. Its files are deleted after the tests. */
 export function createAuthority(name = 'Test authority'): Authority {
   const folder = mkdtempSync(join(tmpdir(), 'gateway-tls-'))
   after(() => rmSync(folder, { recursive: true, force: true }))

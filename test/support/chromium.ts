@@ -1,4 +1,4 @@
-// A real Chromium, Debian's, with nothing in it and nobody to call, and a record of all that its pages did.
+// The system's Chromium with an empty profile, and a record of the requests and errors of its pages.
 
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -19,16 +19,16 @@ FLAGS.push('--disable-component-update', '--disable-sync')
 
 export interface Browser {
   page: Page
-  /** Every URL that a page asked for. */
+  /** Every URL that a page requested. */
   requests: string[]
-  /** Errors on the console, violations of the content security policy among them, and uncaught ones. */
+  /** Console errors, violations of the content security policy and uncaught errors. */
   errors: string[]
 }
 
-/** Starts the browser; it is closed after the tests of the file. CHROMIUM names another one than the system's. */
+/** Starts Chromium, or the browser that CHROMIUM names. It is closed after the tests. @throws Error if it is not installed */
 export async function openBrowser(): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? PLACES.find(existsSync)
-  if (!executablePath) throw new Error('there is no Chromium: npm test installs it')
+  if (!executablePath) throw new Error('Chromium is not installed: npm test installs it')
   const profile = mkdtempSync(join(tmpdir(), 'gateway-chromium-'))
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,

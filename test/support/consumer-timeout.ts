@@ -1,6 +1,6 @@
-// A RabbitMQ that takes messages back after seconds.
+// A RabbitMQ with a short consumer timeout.
 
-/** Options for a broker. It looks at its consumers at every tick of a channel, which is a minute apart unless told otherwise. */
+/** Options for startBroker(). RabbitMQ checks the timeout at each tick of a channel, so the tick is 1 s instead of 60 s. */
 export const consumerTimeout = (seconds: number): { config: string; advanced: string } => ({
   config: `consumer_timeout = ${seconds * 1000}`,
   advanced: '[{rabbit, [{channel_tick_interval, 1000}]}].',

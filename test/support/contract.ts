@@ -1,5 +1,5 @@
-// Holds a response against openapi/openapi.json: its status is declared for the route, its body is as the schema says, and it
-// has the headers that every response has.
+// Checks a response against openapi/openapi.json: the route declares its status, its body matches the schema, and it has the
+// headers of every response.
 
 import { readFileSync } from 'node:fs'
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
@@ -10,6 +10,7 @@ interface Operation {
   responses: Record<string, { content?: Record<string, unknown> }>
 }
 
+/** The committed OpenAPI document. */
 export const openapi = JSON.parse(readFileSync('openapi/openapi.json', 'utf8')) as {
   paths: Record<string, Record<string, Operation>>
   components: { schemas: Record<string, unknown> }
@@ -34,7 +35,7 @@ const templates = Object.keys(openapi.paths).map((path) => ({
   path,
   pattern: new RegExp(`^${path.replace(/\{[^}]+\}/g, '[^/]*')}$`),
 }))
-// A literal path before one with a parameter: /leases/settle is no lease.
+// Literal paths come before those with a parameter: /leases/settle is not the path of a lease.
 templates.sort((a, b) => Number(a.path.includes('{')) - Number(b.path.includes('{')))
 
 export interface Answer {
@@ -45,11 +46,12 @@ export interface Answer {
   body: unknown
 }
 
-/** What is wrong with the answer; empty where it keeps the contract. */
+/** The ways in which a response breaks the contract. Empty if it keeps it. */
 export function violations({ method, path, status, contentType, body }: Answer): string[] {
   const bare = path.split('?', 1)[0]!.replace(/^\/vhosts\/[^/]*(?=\/)/, '')
   const problem = contentType.startsWith('application/problem+json')
-  if (status >= 400 && !problem && bare !== '/health/ready') return [`${status} is no problem+json but ${contentType}`]
+  if (status >= 400 && !problem && bare !== '/health/ready')
+    return [`${status} is ${contentType} instead of application/problem+json`]
   if (problem) {
     const wrong = check('/components/schemas/Problem', body)
     if (wrong.length > 0) return wrong
@@ -69,7 +71,7 @@ export function violations({ method, path, status, contentType, body }: Answer):
   return check(`/paths/${inPointer(template.path)}/${method}/responses/${status}/content/${inPointer(type)}/schema`, body)
 }
 
-/** What is wrong with a value that is to be one of the document's schemas, for answers that are lines of them. */
+/** The ways in which a value differs from a schema of the document, for responses that are lines of such values. */
 export const checkSchema = (name: string, value: unknown): string[] => check(`/components/schemas/${name}`, value)
 
 function check(pointer: string, body: unknown): string[] {
@@ -77,10 +79,10 @@ function check(pointer: string, body: unknown): string[] {
   return validate(body) ? [] : (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`)
 }
 
-/** For supertest's expect(): throws where the response breaks the contract. */
+/** For supertest's expect(). @throws Error if the response breaks the contract */
 export function checkResponse(response: Response): void {
   const { method, path } = (response as unknown as { req: { method: string; path: string } }).req
-  if (method === 'HEAD') return // there is no body to hold against anything
+  if (method === 'HEAD') return // it has no body to check
   const raw = !/json/.test(response.headers['content-type'] ?? '')
   const wrong = violations({
     method: method.toLowerCase(),
@@ -89,7 +91,7 @@ export function checkResponse(response: Response): void {
     contentType: response.headers['content-type'] ?? '',
     body: raw ? response.text || undefined : response.body,
   })
-  if (!response.headers['x-request-id']) wrong.push('there is no x-request-id')
+  if (!response.headers['x-request-id']) wrong.push('x-request-id is missing')
   if (response.headers['cache-control'] !== 'no-store') wrong.push(`cache-control is ${response.headers['cache-control']}`)
   if (wrong.length > 0) throw new Error(`${method} ${path} broke the contract: ${wrong.join('; ')}`)
 }

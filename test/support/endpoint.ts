@@ -1,4 +1,4 @@
-// An endpoint that subscriptions deliver to: a real HTTP server that remembers what came, and answers as it is told.
+// An endpoint that subscriptions deliver to: an HTTP server that records its requests and sends the configured response.
 
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -7,35 +7,39 @@ import { eventually } from './eventually.js'
 import { freshName, freshQueue, type Gateway, startGateway } from './gateway.js'
 import { freshVhost } from './vhost.js'
 
+/** A request of the endpoint. */
 export interface Got {
   path: string
   headers: IncomingHttpHeaders
   body: Buffer
-  /** performance.now() when it had come in full. */
+  /** performance.now() when it was complete. */
   at: number
 }
 
-/** A status, with its headers, or a function that sees to the response itself. */
+/** A status, a status with headers and body, or a function that writes the response. */
 type Reply = number | { status: number; headers?: Record<string, string>; body?: string } | Handler
 type Handler = (response: ServerResponse, got: Got) => void
 
 export interface Receiver {
   url: string
   got: Got[]
-  /** How many requests wait for their answer, and the most that ever did. */
+  /** The number of requests without a complete response. */
   open: number
+  /** The maximum of `open` so far. */
   mostOpen: number
-  /** What it answers from now on. */
+  /** The response to all further requests. */
   reply: Reply
-  /** Resolves with everything once so many have come. */
+  /** Resolves with all requests once there are `count`. @param timeout in milliseconds */
   many: (count: number, timeout?: number) => Promise<Got[]>
+  /** The bodies of all requests as text. */
   bodies: () => string[]
+  /** Closes all connections and stops listening. */
   close: () => Promise<void>
-  /** Listens on the port that it had. */
+  /** Listens again on the same port. */
   listen: () => Promise<void>
 }
 
-/** Starts one on a free port of loopback; it is closed after the tests. */
+/** Starts an endpoint on a free port of loopback. It is closed after the tests. */
 export async function startReceiver(reply: Reply = 204): Promise<Receiver> {
   let port = 0
   const server = createServer((request, response) => {
@@ -81,7 +85,7 @@ export async function startReceiver(reply: Reply = 204): Promise<Receiver> {
   return receiver
 }
 
-/** Gateways that may deliver to loopback, in a vhost of their own: every instance that shares one delivers. */
+/** Starts gateways that may deliver to loopback, in a new vhost, as every instance of a vhost delivers its subscriptions. */
 export async function startPushing(count = 1, env: Record<string, string> = {}): Promise<Gateway[]> {
   const vhost = await freshVhost('push')
   const gateways: Gateway[] = []
@@ -91,17 +95,17 @@ export async function startPushing(count = 1, env: Record<string, string> = {}):
   return gateways
 }
 
-/** Defines a subscription, deleted when the gateway is closed. @returns what was answered */
+/** Defines a subscription, which is deleted when the gateway is closed. @returns the body of the response */
 export async function subscribe(gateway: Gateway, name: string, definition: object): Promise<Record<string, unknown>> {
   const { body } = await gateway.put(`/subscriptions/${name}`).send(definition).expect(201)
   gateway.cleanups.unshift(async () => gateway.delete(`/subscriptions/${name}`))
   return body
 }
 
-/** Every attempt a moment after the last. */
+/** A backoff of 100 ms after every attempt. */
 export const QUICK = { initial: '100ms', factor: 1, jitter: 0 }
 
-/** A queue with a subscription to an endpoint of its own. */
+/** Declares a queue and a subscription that delivers it to a new endpoint. `status` gets the subscription. */
 export async function subscribed(gateway: Gateway, definition: object = {}, declaration: object = { type: 'quorum' }) {
   const receiver = await startReceiver()
   const queue = await freshQueue(gateway, declaration)
@@ -111,7 +115,7 @@ export async function subscribed(gateway: Gateway, definition: object = {}, decl
   return { receiver, queue, name, status, secret: answer['secret'] as string }
 }
 
-/** Resolves when nothing is left in a queue, neither ready nor under a lease. */
+/** Resolves when a queue has no ready message and none that a receive returns. @throws Error after 10 s */
 export const isEmpty = (gateway: Gateway, queue: string): Promise<void> =>
   eventually(async () => {
     const { body } = await gateway.get(`/queues/${queue}/messages?ack=requeue`).expect(200)
@@ -119,6 +123,7 @@ export const isEmpty = (gateway: Gateway, queue: string): Promise<void> =>
     if (count + body.messages.length > 0) throw new Error(`${count} messages are in ${queue}`)
   })
 
+/** Publishes a message to a queue. @returns its message id */
 export const publish = async (
   gateway: Gateway,
   queue: string,
@@ -126,6 +131,6 @@ export const publish = async (
   headers: Record<string, string> = {},
 ): Promise<string> => (await gateway.post(`/queues/${queue}/messages`).set(headers).send(body).expect(201)).body.message_id
 
-/** How many messages wait in a queue. */
+/** The number of ready messages in a queue. */
 export const waiting = async (gateway: Gateway, queue: string): Promise<number> =>
   (await gateway.get(`/queues/${queue}`).expect(200)).body.message_count

@@ -1,6 +1,10 @@
-// Waiting for what becomes true, instead of sleeping and hoping.
+// Waits for a condition instead of a fixed time.
 
-/** Calls `check` until it does not throw and returns its value; fails with its last error after `timeout` milliseconds. */
+/**
+ * Calls `check` every 25 ms until it does not throw, and resolves with its value.
+ * @param timeout in milliseconds
+ * @throws the last error of `check` after the timeout
+ */
 export async function eventually<T>(check: () => T | Promise<T>, timeout = 10_000): Promise<T> {
   const end = Date.now() + timeout
   for (;;) {

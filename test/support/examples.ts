@@ -6,12 +6,13 @@ import { after } from 'node:test'
 
 export interface Program {
   child: ChildProcess
-  /** Everything on its standard output and error. */
+  /** Its standard output and error so far. */
   printed: () => string
+  /** Resolves with the exit code, or null after a signal. */
   exited: Promise<number | null>
 }
 
-/** Starts an example. It is killed after the test. */
+/** Starts a program of examples/ with `input` as its standard input. It is killed after the test. */
 export function runExample(file: string, args: string[], env: Record<string, string>, input = ''): Program {
   const child = spawn(join('examples', file), args, { env: { PATH: process.env['PATH'], ...env } })
   let text = ''

@@ -1,10 +1,11 @@
-// Messages with header types that RabbitMQ passes on and client libraries may not know: L is one that amqplib's own decoder
-// breaks down over, and with it every channel of the connection.
+// Messages with header types that RabbitMQ passes on and client libraries may not know. amqplib's own decoder throws at type L,
+// which closes the connection with all of its channels.
 
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
-export const ODD_TAGS = 'LliusbBfd'
+/** The type tags of AMQP field values to publish, one per letter. */
+export const EXOTIC_TAGS = 'LliusbBfd'
 
 const PUBLISH = `
 import os, struct, sys, json, pika, pika.data
@@ -29,8 +30,8 @@ for message in json.loads(sys.argv[2]):
 connection.close()
 `
 
-/** Publishes messages with a header of that type each, with Debian's pika. Resolves with the bodies that were confirmed. */
-export async function publishOddTypes(
+/** Publishes messages with a header of type `tag` each, with Debian's pika. Resolves with the bodies that were confirmed. */
+export async function publishExoticHeaders(
   amqpUrl: string,
   queue: string,
   messages: { tag: string; body: string }[],

@@ -1,4 +1,4 @@
-// Requests that are to be refused, for the tests of bad input, and the witness that nothing broke over them.
+// Requests that the gateway has to refuse, for the tests of bad input, and a check that they broke no connection.
 
 import assert from 'node:assert/strict'
 import { after } from 'node:test'
@@ -9,6 +9,7 @@ import type { Gateway } from './gateway.js'
 import { type RawRequest, rawClient } from './http.js'
 import { management } from './management.js'
 
+/** The body of a problem response. */
 export interface ProblemBody {
   status: number
   code: keyof typeof catalogue
@@ -18,7 +19,7 @@ export interface ProblemBody {
   errors?: { pointer: string; detail: string }[]
 }
 
-/** The connections of this process as the broker names them: others stand there once one has died. */
+/** The broker's names of this process's connections. They change if a connection is lost and replaced. */
 export async function brokerConnections(): Promise<string[]> {
   const all = await management<{ name: string; user_provided_name?: string }[]>('connections')
   return all
@@ -27,7 +28,7 @@ export async function brokerConnections(): Promise<string[]> {
     .sort()
 }
 
-/** As brokerConnections(), once the broker knows of all that one gateway opens for one vhost. */
+/** Resolves with brokerConnections() once the broker lists all four connections that a gateway opens for a vhost. */
 export const allConnections = (): Promise<string[]> =>
   eventually(async () => {
     const found = await brokerConnections()
@@ -35,12 +36,15 @@ export const allConnections = (): Promise<string[]> =>
     return found
   })
 
-/** A client whose `refused` sends a request and expects a problem. */
+/** A client of raw requests. `refused` sends a request and expects a problem, `send` expects nothing. */
 export function refusals(gateway: Gateway) {
   const client = rawClient(gateway.url)
   after(client.close)
 
-  /** The problem has this status and code and is as the document declares; `pointer` is one of the places that it names. */
+  /**
+   * Expects a problem with this status and code that matches the OpenAPI document.
+   * @param pointer one of the places that the problem has to name
+   */
   async function refused(request: RawRequest, status: number, code: string, pointer?: string): Promise<ProblemBody> {
     const { method, path } = request
     const response = await client.send(request)
@@ -48,7 +52,7 @@ export function refusals(gateway: Gateway) {
     assert.equal(response.status, status, what)
     const contentType = response.headers['content-type'] ?? ''
     assert.equal(contentType, 'application/problem+json', what)
-    // What is refused before there is a route is declared by none.
+    // A 431 is sent before there is a route, so no route declares it.
     if (status !== 431) assert.deepEqual(violations({ method, path, status, contentType, body: response.body }), [], what)
     assert.equal(response.headers['cache-control'], 'no-store')
     const problem = response.body as ProblemBody
@@ -67,17 +71,22 @@ export function refusals(gateway: Gateway) {
   return { refused, send: client.send }
 }
 
+/** A GET request. */
 export const get = (path: string): RawRequest => ({ method: 'get', path })
+/** A DELETE request. */
 export const remove = (path: string): RawRequest => ({ method: 'delete', path })
+/** A PUT request, as JSON if it has a body. */
 export const put = (
   path: string,
   body?: string,
   headers: Record<string, string> = { 'content-type': 'application/json' },
 ): RawRequest => (body === undefined ? { method: 'put', path } : { method: 'put', path, headers, body })
+/** A POST request, without a content type unless `headers` has one. */
 export const post = (path: string, body: string | Buffer = '', headers: Record<string, string> = {}): RawRequest => ({
   method: 'post',
   path,
   headers,
   body,
 })
+/** A POST request with a JSON body. */
 export const postJson = (path: string, body: string): RawRequest => post(path, body, { 'content-type': 'application/json' })

@@ -1,5 +1,5 @@
-// A gateway in the test's own process, against the broker that the test run started, and a client that holds every answer
-// against the OpenAPI document.
+// A gateway in the process of the test, with the broker of the test run, and a client that checks every response against the
+// OpenAPI document.
 
 import type { AddressInfo } from 'node:net'
 import { after } from 'node:test'
@@ -9,12 +9,13 @@ import { loadConfig } from '../../src/config/index.js'
 import { checkResponse } from './contract.js'
 import { eventually } from './eventually.js'
 
+/** The broker of the test run. */
 export const AMQP_URL = required('AMQP_URL')
 
 export interface Gateway {
   app: App
   url: string
-  /** Supertest for a method and path; the answer is held against the OpenAPI document. */
+  /** A supertest request that checks its response against the OpenAPI document. */
   get: (path: string) => supertest.Test
   post: (path: string) => supertest.Test
   put: (path: string) => supertest.Test
@@ -25,7 +26,10 @@ export interface Gateway {
   close: () => Promise<void>
 }
 
-/** Starts a gateway on a port of its own, or on PORT where that is given, ready to serve; it is closed after the tests of the file, or the test it is started in. */
+/**
+ * Starts a gateway on a free port, or on PORT if that is set, and resolves when it is ready. It is closed after the test or the
+ * file in which it was started.
+ */
 export async function startGateway(env: Record<string, string> = {}): Promise<Gateway> {
   const app = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env }))
   await app.http.listen({ host: '127.0.0.1', port: Number(env['PORT'] ?? 0), backlog: LISTEN_BACKLOG })
@@ -60,10 +64,10 @@ export async function startGateway(env: Record<string, string> = {}): Promise<Ga
 let names = 0
 const prefix = `t${process.pid}`
 
-/** A name that no other test uses. */
+/** A name that is unique in the test run. */
 export const freshName = (what = 'q'): string => `${prefix}.${what}.${++names}`
 
-/** A queue of its own for a test, deleted when the gateway is closed. */
+/** Declares a queue with a new name. It is deleted when the gateway is closed. @returns its name */
 export async function freshQueue(gateway: Gateway, declaration: object = {}): Promise<string> {
   const name = freshName('queue')
   await gateway.put(`/queues/${name}`).send(declaration).expect(201)
@@ -71,6 +75,7 @@ export async function freshQueue(gateway: Gateway, declaration: object = {}): Pr
   return name
 }
 
+/** The value of an environment variable that the test run sets. @throws Error if it is not set */
 export function required(name: string): string {
   const value = process.env[name]
   if (!value) throw new Error(`${name} is not set: run the tests with npm test`)

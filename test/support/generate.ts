@@ -1,10 +1,10 @@
-// Arbitrary values for property tests: AMQP headers as the JSON form writes them, names, and whatever a JSON schema allows.
+// Arbitrary values for property tests: AMQP headers in their JSON form, names, and values of a JSON schema.
 
 import fc from 'fast-check'
 
 const MAX_INT64 = 2n ** 63n - 1n
 
-/** A header key that the gateway takes: not the reserved one, and none that would make its table a tagged value. */
+/** A header key that the gateway accepts: neither "!" nor `amqp_type`, which would make its table a tagged value. */
 export const headerName = fc
   .oneof(
     fc.string({ maxLength: 40 }),
@@ -19,12 +19,12 @@ const text = fc.oneof(
   fc.constantFrom('', '\u0000', '🐇'),
 )
 
-/** Header values in the form that the gateway itself writes, so that what comes back is what went in. */
+/** Header values as the gateway itself writes them, so that they are unchanged after a round trip. */
 const leaf: fc.Arbitrary<unknown> = fc.oneof(
   text,
   fc.boolean(),
   fc.constant(null),
-  fc.maxSafeInteger().map((value) => value + 0), // no -0, which AMQP's integers don't have
+  fc.maxSafeInteger().map((value) => value + 0), // not -0, which AMQP's integers do not have
   fc.double({ noNaN: true, noDefaultInfinity: true, noInteger: true }),
   fc
     .bigInt({ min: -MAX_INT64 - 1n, max: MAX_INT64 })
@@ -44,21 +44,22 @@ const { table } = fc.letrec<{ table: Record<string, unknown>; value: unknown }>(
     leaf,
     fc.array(tie('value'), { maxLength: 4 }),
     tie('table'),
-    // A table of somebody's own that has the name of the tag in it.
+    // A table that has a key with the name of the tag.
     tie('table').map((value) => ({ amqp_type: 'table', value: { ...value, amqp_type: 'mine' } })),
   ),
   table: fc.dictionary(headerName, tie('value'), { maxKeys: 5 }) as fc.Arbitrary<Record<string, unknown>>,
 }))
 
-/** AMQP headers in their JSON form, every type that it can say. */
+/** AMQP headers in their JSON form, of every type that it has. */
 export const headers: fc.Arbitrary<Record<string, unknown>> = table
 
-/** Names of queues, exchanges and vhosts that are fine: 1 to 255 bytes of UTF-8 without control characters. */
+/** Valid names of queues, exchanges and vhosts: 1 to 255 bytes of UTF-8 without control characters. */
 export const name = fc
   .oneof(fc.string({ minLength: 1, maxLength: 200 }), fc.string({ unit: 'grapheme', minLength: 1, maxLength: 60 }))
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a name must not contain them
   .filter((name) => Buffer.byteLength(name) <= 255 && !/[\u0000-\u001f\u007f]/.test(name))
 
+/** The keywords of JSON Schema that fromSchema() knows. */
 export interface JsonSchema {
   $ref?: string
   type?: string
@@ -76,7 +77,7 @@ export interface JsonSchema {
   examples?: unknown[]
 }
 
-/** Values that keep a schema of the OpenAPI document, as far as it says. */
+/** Values that match a schema of the OpenAPI document. @param schemas the document's schemas by name, for `$ref` */
 export function fromSchema(schema: JsonSchema, schemas: Record<string, unknown>): fc.Arbitrary<unknown> {
   if (schema.$ref) return fromSchema(schemas[schema.$ref.split('/').pop()!] as JsonSchema, schemas)
   if (schema.enum) return fc.constantFrom(...schema.enum)
@@ -114,7 +115,7 @@ const deep = (depth: number): unknown => {
   return value
 }
 
-/** Text that somebody would try: control characters, half of a surrogate pair, very long, of another language than meant. */
+/** Text that is likely to break a parser: control characters, half of a surrogate pair, long text, other syntaxes. */
 export const oddText = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 30 }),
   fc.constantFrom(
@@ -162,7 +163,7 @@ export const oddText = fc.oneof(
   ),
 )
 
-/** Values that are probably not what was asked for. */
+/** Values that are probably not valid, whatever is expected. */
 export const odd: fc.Arbitrary<unknown> = fc.oneof(
   oddText,
   fc.constantFrom(

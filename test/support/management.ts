@@ -1,14 +1,14 @@
-// What the broker itself says, over its management API: the witness that is not the gateway.
+// RabbitMQ's management API, to check the state of the broker without the gateway.
 
 import { required } from './gateway.js'
 
-/** A call of a path below /api/, GET unless `init` says otherwise. */
+/** Calls a path below /api/, with GET unless `init` has a method. @returns the parsed body @throws Error without a success */
 export async function management<T = unknown>(path: string, init: RequestInit = {}): Promise<T> {
   const text = await ask(path, init)
   return (text === '' ? undefined : JSON.parse(text)) as T
 }
 
-/** POST to a path below /api/, and the answer as it was written: JavaScript would change its numbers. */
+/** Posts to a path below /api/. @returns the body as text, as parsing would round its numbers */
 export function managementText(path: string, body: object): Promise<string> {
   return ask(path, { method: 'POST', body: JSON.stringify(body) })
 }

@@ -1,4 +1,4 @@
-// Clients that nobody here wrote, as processes: Debian's python3-pika and amqp-tools.
+// Other AMQP clients as processes: Debian's python3-pika and amqp-tools.
 
 import { execFile, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
@@ -24,15 +24,18 @@ interface PikaPublish {
   headers?: Record<string, unknown>
 }
 
+/** A pika client. Each method resolves when RabbitMQ has answered. */
 export interface Pika {
   publish: (message: PikaPublish) => Promise<void>
+  /** Gets a message without acknowledging it; null if the queue is empty. */
   get: (queue: string) => Promise<PikaMessage | null>
   ack: (message: PikaMessage) => Promise<void>
   nack: (message: PikaMessage, requeue: boolean) => Promise<void>
+  /** The number of ready messages. */
   count: (queue: string) => Promise<number>
 }
 
-/** Starts pika_peer.py with the system's Python, which has Debian's pika. */
+/** Starts pika_peer.py with the system's Python, which has Debian's pika. It ends after the tests. */
 export function startPika(): Pika {
   const child = spawn('/usr/bin/python3', ['test/interop/pika_peer.py'], {
     env: { AMQP_URL },
@@ -66,10 +69,10 @@ export function startPika(): Pika {
   }
 }
 
-// rabbitmq-c takes the slash at the end for an empty vhost, and none for the vhost "/".
+// rabbitmq-c reads a trailing slash as the vhost "", and a URL without a path as the vhost "/".
 const toolUrl = AMQP_URL.replace(/\/$/, '')
 
-/** Runs one of amqp-tools against the broker and resolves with what it prints. */
+/** Runs a program of amqp-tools. Resolves with its standard output. @throws Error with its standard error if it fails */
 export function amqpTool(name: string, args: string[], input?: Buffer | string): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const child = execFile(

@@ -1,4 +1,4 @@
-// The gateway as a process of its own, as an operator runs it.
+// The gateway as a process, as an operator runs it.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { after } from 'node:test'
@@ -7,13 +7,13 @@ import { eventually } from './eventually.js'
 export interface GatewayProcess {
   child: ChildProcess
   url: string
-  /** Everything it has printed. */
+  /** Its standard output and error so far. */
   output: () => string
-  /** Its exit code, or the signal that ended it. */
+  /** Resolves with its exit code, or the name of the signal that ended it. */
   exited: Promise<number | string>
 }
 
-/** Starts `dist/src/main.js`, without waiting for anything. It is killed after the test. */
+/** Starts dist/src/main.js without waiting for anything; `url` is empty. It is killed after the test. */
 export function spawnGateway(env: Record<string, string>): GatewayProcess {
   const child = spawn(process.execPath, ['dist/src/main.js'], {
     env: { PATH: process.env['PATH'], ...env },
@@ -33,18 +33,18 @@ export function spawnGateway(env: Record<string, string>): GatewayProcess {
   return { child, url: '', output: () => output, exited }
 }
 
-/** Starts it on a free port and waits until it listens. */
+/** Starts it on a free port, or on PORT if that is set, and resolves when it listens. @throws Error with its output after 30 s */
 export async function listeningGateway(env: Record<string, string>): Promise<GatewayProcess> {
   const gateway = spawnGateway({ PORT: '0', ...env })
   await eventually(() => {
     const url = /Server listening at (http:\/\/[\d.:]+)/.exec(gateway.output())
-    if (!url) throw new Error(`it does not listen: ${gateway.output()}`)
+    if (!url) throw new Error(`the gateway does not listen: ${gateway.output()}`)
     gateway.url = url[1]!
   }, 30_000)
   return gateway
 }
 
-/** Starts it and waits until it is ready. */
+/** Starts it and resolves when /health/ready answers 200. @throws Error with the reason after 30 s */
 export async function readyGateway(env: Record<string, string>): Promise<GatewayProcess> {
   const gateway = await listeningGateway(env)
   await eventually(async () => {

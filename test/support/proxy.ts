@@ -1,4 +1,4 @@
-// A TCP proxy between a gateway and its broker that does to connections what networks do to them.
+// A TCP proxy between a gateway and its broker that disturbs connections as networks do.
 
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { after } from 'node:test'
@@ -8,32 +8,33 @@ interface Pair {
   server: Socket
 }
 
-/** How long a chunk takes: nothing, for ever, or as slow as a bad line. */
+/** How fast chunks pass: at once, not at all, or at a rate for each direction of a connection. */
 type Pace = 'fast' | 'frozen' | { bytesPerSecond: number }
 
+/** A proxy to one port. Every disturbance affects all of its connections. */
 export class CuttingProxy {
   readonly #target: number
   readonly #pairs = new Set<Pair>()
   #server: Server | undefined
   #pace: Pace = 'fast'
-  /** Chunks that a frozen line holds back. */
+  /** Writes that a frozen proxy holds back. */
   #held: (() => void)[] = []
   port = 0
-  /** Connections made through it, ever. */
+  /** The number of connections that it has accepted so far. */
   accepted = 0
 
   private constructor(target: number) {
     this.#target = target
   }
 
-  /** A proxy to a port of this machine, listening on a free one. */
+  /** Starts a proxy to a port of this machine on a free port. */
   static async start(target: number): Promise<CuttingProxy> {
     const proxy = new CuttingProxy(target)
     await proxy.accept()
     return proxy
   }
 
-  /** Listens again after refuse(). */
+  /** Listens on its port, again after refuse(). */
   async accept(): Promise<void> {
     const server = createServer((client) => this.#open(client))
     this.#server = server
@@ -42,7 +43,7 @@ export class CuttingProxy {
     this.port = typeof address === 'object' && address ? address.port : 0
   }
 
-  /** From now on connections are refused; those that stand go on. */
+  /** Refuses new connections. Existing ones continue. */
   refuse(): void {
     this.#server?.close()
   }
@@ -55,7 +56,7 @@ export class CuttingProxy {
     }
   }
 
-  /** Ends every connection with a FIN, in the middle of whatever was being said. */
+  /** Ends every connection with a FIN, also in the middle of a frame. */
   finish(): void {
     for (const { client, server } of this.#pairs) {
       client.end()
@@ -63,21 +64,23 @@ export class CuttingProxy {
     }
   }
 
-  /** Holds everything back, as a line that is down and nobody knows. */
+  /** Holds all data back while the connections stay open, as a network does that drops packets. */
   freeze(): void {
     this.#pace = 'frozen'
   }
 
+  /** Limits the rate of each direction of each connection. */
   slow(bytesPerSecond: number): void {
     this.#pace = { bytesPerSecond }
   }
 
-  /** Lets everything through again, what was held back first. */
+  /** Ends freeze() and slow(). The data that was held back passes first. */
   thaw(): void {
     this.#pace = 'fast'
     for (const go of this.#held.splice(0)) go()
   }
 
+  /** Stops listening and ends all connections. */
   close(): void {
     this.refuse()
     this.reset()
@@ -124,7 +127,7 @@ export class CuttingProxy {
   }
 }
 
-/** A proxy to the broker of an AMQP URL, closed after the test, and the URL through it. */
+/** Starts a proxy to the broker of an AMQP URL, which is closed after the test. @returns it and the AMQP URL through it */
 export async function proxied(amqpUrl: string): Promise<{ proxy: CuttingProxy; url: string }> {
   const url = new URL(amqpUrl)
   const proxy = await CuttingProxy.start(Number(url.port || 5672))

@@ -1,9 +1,10 @@
-// Redriving, as a client does it.
+// Redrives through the HTTP API.
 
 import assert from 'node:assert/strict'
 import { eventually } from './eventually.js'
 import { freshName, type Gateway } from './gateway.js'
 
+/** The representation of a redrive. */
 export interface Task {
   id: string
   state: string
@@ -15,6 +16,8 @@ export interface Task {
   last_error?: string
   instance?: string
 }
+
+/** The representation of a received message. */
 export interface Received {
   payload: string
   routing_key: string
@@ -23,9 +26,10 @@ export interface Received {
   properties: { message_id: string; headers?: Record<string, unknown>; [name: string]: unknown }
   lease: { id: string }
 }
+
 type Client = Pick<Gateway, 'get' | 'post' | 'put' | 'delete'>
 
-/** Publishes texts, many at once. */
+/** Publishes texts in batches of up to 1000. Fails if one of them is not confirmed. */
 export async function publishAll(gateway: Client, queue: string, texts: string[], headers?: Record<string, unknown>) {
   for (let from = 0; from < texts.length; from += 1000) {
     const messages = texts.slice(from, from + 1000).map((payload) => ({ payload, ...(headers && { properties: { headers } }) }))
@@ -34,14 +38,14 @@ export async function publishAll(gateway: Client, queue: string, texts: string[]
   }
 }
 
-/** A queue and its `.dead` one. */
+/** Declares a queue with a dead-letter queue. @returns the names of both */
 export async function pair(gateway: Client, type = 'classic'): Promise<{ queue: string; dead: string }> {
   const queue = freshName('queue')
   await gateway.put(`/queues/${queue}`).send({ type, dead_letter: true }).expect(201)
   return { queue, dead: `${queue}.dead` }
 }
 
-/** Publishes texts to the queue and rejects them all. */
+/** Publishes texts to the queue, rejects all of them, and resolves when they are in the dead-letter queue. */
 export async function kill(gateway: Client, { queue, dead }: { queue: string; dead: string }, texts: string[], headers = {}) {
   const before = await count(gateway, dead)
   await publishAll(gateway, queue, texts, headers)
@@ -54,17 +58,18 @@ export async function kill(gateway: Client, { queue, dead }: { queue: string; de
   await eventually(async () => assert.equal(await count(gateway, dead), before + texts.length))
 }
 
+/** The number of ready messages in a queue. */
 export const count = async (gateway: Client, queue: string): Promise<number> =>
   (await gateway.get(`/queues/${queue}`).expect(200)).body.message_count
 
-/** Begins a redrive. */
+/** Starts a redrive. @returns its task as in the 202 response */
 export async function begin(gateway: Client, queue: string, body: object = {}): Promise<Task> {
   const response = await gateway.post(`/queues/${queue}/redrive`).send(body).expect(202)
   assert.equal(response.headers['location'], `/redrives/${response.body.id}`)
   return response.body
 }
 
-/** The redrive once it runs no more. */
+/** Resolves with the task of a redrive once it no longer runs. @param timeout in milliseconds */
 export const ended = (gateway: Client, id: string, timeout = 30_000): Promise<Task> =>
   eventually(async () => {
     const { body } = await gateway.get(`/redrives/${id}`).expect(200)
@@ -72,10 +77,11 @@ export const ended = (gateway: Client, id: string, timeout = 30_000): Promise<Ta
     return body
   }, timeout)
 
+/** Starts a redrive and resolves with its task once it has ended. */
 export const redriven = async (gateway: Client, queue: string, body: object = {}): Promise<Task> =>
   ended(gateway, (await begin(gateway, queue, body)).id)
 
-/** Takes everything out of a queue. */
+/** Receives messages with ack=auto until there are at least `expected`. */
 export async function takeAll(gateway: Client, queue: string, expected: number): Promise<Received[]> {
   const all: Received[] = []
   await eventually(async () => {
@@ -85,5 +91,9 @@ export async function takeAll(gateway: Client, queue: string, expected: number):
   })
   return all
 }
+
+/** The payloads of messages. */
 export const texts = (messages: Received[]): string[] => messages.map(({ payload }) => payload)
+
+/** The texts "0" to `n - 1`. */
 export const numbers = (n: number): string[] => Array.from({ length: n }, (_, index) => `${index}`)

@@ -1,5 +1,5 @@
-// Requests made from the operations of the OpenAPI document: half of them careful, with nothing wrong on purpose, and half
-// with something wrong in any of their parts.
+// Requests generated from the operations of the OpenAPI document: half of them careful, with nothing wrong on purpose, and half
+// with a mistake in any part.
 
 import fc from 'fast-check'
 import { openapi } from './contract.js'
@@ -24,7 +24,7 @@ const { schemas } = openapi.components
 const operations = Object.entries(openapi.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => ({ ...operation, path, method }) as unknown as Operation),
 )
-/** Enough is published to be received and settled, and not all of it is deleted before. */
+/** Weights: enough messages are published to be received and settled, and not all are deleted before. */
 const OFTEN: Record<string, number> = {
   publishToQueue: 10,
   receive: 10,
@@ -35,10 +35,10 @@ const OFTEN: Record<string, number> = {
   metrics: 1,
 }
 
-/** Stands for a lease that was really given out; whoever sends the request puts one there. */
+/** A placeholder for the id of a lease that the gateway has given out. The sender of the request replaces it. */
 export const A_LEASE = 'a-lease-of-this-run'
 
-// What brokers look for in arguments. Some break down over x-queue-master-locator, which is tried elsewhere.
+// The arguments that brokers know, without x-queue-master-locator, which crashes some versions and has tests of its own.
 const ARGUMENTS = `x-max-length x-max-length-bytes x-message-ttl x-expires x-dead-letter-exchange x-dead-letter-routing-key
   x-max-priority x-queue-mode x-queue-type x-single-active-consumer x-queue-leader-locator x-delivery-limit x-max-age
   x-queue-version x-overflow x-dead-letter-strategy x-max-in-memory-length alternate-exchange x-match CC BCC`.split(/\s+/)
@@ -52,7 +52,7 @@ const table = fc.oneof(headerTable, wellKnown)
 const json = (value: unknown): string => JSON.stringify(value) ?? 'null'
 const percent = (text: string): string => encodeURIComponent(text.toWellFormed())
 const rawPath = (text: string): string => text.replace(/[^\x21-\x7e]|[?#]/g, percent)
-/** Nothing that no HTTP client could send. */
+/** The text as a header value, without characters that no HTTP client can send. */
 const headerValue = (text: string): string =>
   Buffer.from(text)
     .toString('latin1')
@@ -62,7 +62,7 @@ const oneOf = <T>(...choices: [weight: number, arbitrary: fc.Arbitrary<T>][]): f
   fc.oneof(...choices.map(([weight, arbitrary]) => ({ weight, arbitrary })))
 const none = fc.constant<string[]>([])
 
-/** Names of an owner's own, so that no one deletes what another one reads. */
+/** Names with the owner as prefix, so that no owner deletes the queue of another. */
 function names(owner: string, careful: boolean): Text {
   const right = oneOf(
     [12, fc.constantFrom('a', 'b', 'c', 'ü/ß').map((name) => percent(`${owner}.${name}`))],
@@ -89,7 +89,7 @@ const vhosts = (own: string, careful: boolean): Text =>
     [careful ? 0 : 2, oddText.map((text) => `/vhosts/${percent(`${own}.${text}`)}`)],
   )
 
-/** Values that fit, where the schema does not tell all. Nothing here waits for long: a wait that is right is none. */
+/** Valid values of parameters whose schema does not describe them fully. None of them waits for long. */
 const FITTING: Record<string, Text> = {
   wait: fc.constantFrom('0', '0s', '0ms'),
   timeout: fc.constantFrom('100ms', '200ms'),
@@ -137,7 +137,7 @@ const GARBAGE = [
 ]
 GARBAGE.push('['.repeat(5000), `${'['.repeat(5000)}${']'.repeat(5000)}`, '{"type":"direct","type":1}', 'a=b')
 
-/** A body of the schema, or one with a member wrong or too many, or anything. */
+/** A body that matches the schema or, unless careful, one with a wrong or an unknown member, or any text. */
 function jsonBody(schema: JsonSchema, careful: boolean): Text {
   const resolved = (schema.$ref ? schemas[schema.$ref.split('/').pop()!] : schema) as JsonSchema
   const members = Object.keys(resolved.properties ?? {})
@@ -165,7 +165,7 @@ interface Content {
 
 const EVENT = { specversion: '1.0', id: '1', source: '/fuzz', type: 'a.b', data: { a: 1 } }
 
-/** A body with its content type: one of those that the operation takes, or where it is not careful sometimes another one. */
+/** A body with a content type of the operation or, unless careful, sometimes with another one. */
 function contents({ requestBody }: Operation, careful: boolean): fc.Arbitrary<Content> {
   if (!requestBody) return fc.constant({ type: '', body: undefined })
   const { content } = requestBody
@@ -215,7 +215,7 @@ function requests(operation: Operation, owner: string, vhost: string, careful: b
     })
 }
 
-/** Requests of every operation, on names that begin with the owner's, in the vhost. */
+/** Requests of all operations. @param owner the prefix of names @param vhost the vhost of some of the requests */
 export function anyRequest(owner: string, vhost: string): fc.Arbitrary<RawRequest> {
   return oneOf(
     ...operations.map((operation): [number, fc.Arbitrary<RawRequest>] => [

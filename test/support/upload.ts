@@ -1,4 +1,5 @@
-// An NDJSON upload under way: lines are written by hand, results read as they come, each held against the OpenAPI document.
+// An NDJSON upload in progress: tests write its lines and read the results as they arrive. The results are checked against the
+// OpenAPI document.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -7,6 +8,7 @@ import { after } from 'node:test'
 import { checkSchema } from './contract.js'
 import { eventually } from './eventually.js'
 
+/** A line of the response. */
 export interface Result {
   index: number
   id?: string
@@ -17,17 +19,17 @@ export interface Result {
 
 export interface Upload {
   outgoing: ClientRequest
-  /** Resolves when the answer begins. */
+  /** Resolves when the headers of the response arrive. */
   answered: Promise<IncomingMessage>
-  /** The results that have come. */
+  /** The results so far. */
   results: () => Result[]
-  /** Waits until so many results are there. */
+  /** Resolves with the results once there are `count`. @param timeout in milliseconds */
   until: (count: number, timeout?: number) => Promise<Result[]>
-  /** Resolves with the answer once it is whole. */
+  /** Resolves with the response once it is complete. Fails if it was cut off. */
   whole: () => Promise<{ status: number; results: Result[]; totals: { published: number; failed: number } }>
 }
 
-/** Opens an upload to a path that ends in /messages/batch. It is broken off after the test, if it still runs. */
+/** Opens an upload to a URL that ends in /messages/batch. It is aborted after the test if it still runs. */
 export function openUpload(url: string): Upload {
   const outgoing = request(url, { method: 'POST', headers: { 'content-type': 'application/x-ndjson' }, agent: false })
   after(() => outgoing.destroy())
@@ -59,7 +61,7 @@ export function openUpload(url: string): Upload {
     whole: async () => {
       const response = await answered
       await ended
-      assert.ok(response.complete, 'the answer was broken off')
+      assert.ok(response.complete, 'the response was cut off')
       assert.equal(response.headers['content-type'], 'application/x-ndjson; charset=utf-8')
       assert.ok(text.endsWith('\n'))
       const all = results()

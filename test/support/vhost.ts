@@ -1,15 +1,16 @@
-// A vhost with nothing in it, for tests that look at all there is, or whose definitions no other instance is to carry out.
+// An empty vhost, for tests that list everything in it or whose definitions no other instance should carry out.
 
 import { AMQP_URL, freshName, type Gateway } from './gateway.js'
 import { management } from './management.js'
 
 export interface FreshVhost {
   name: string
-  /** Of a gateway there. */
+  /** The settings of a gateway in it. */
   env: { AMQP_URL: string }
   delete: () => Promise<unknown>
 }
 
+/** Creates a vhost with a new name, in which the user guest has all permissions. */
 export async function freshVhost(what = 'vhost'): Promise<FreshVhost> {
   const name = freshName(what)
   await management(`vhosts/${name}`, { method: 'PUT' })
@@ -19,7 +20,7 @@ export async function freshVhost(what = 'vhost'): Promise<FreshVhost> {
   return { name, env, delete: () => management(`vhosts/${name}`, { method: 'DELETE' }) }
 }
 
-/** Deletes it when the gateway is closed. */
+/** Deletes the vhost when the gateway is closed. */
 export function deleteWith(gateway: Gateway, vhost: FreshVhost): void {
   gateway.cleanups.push(vhost.delete)
 }

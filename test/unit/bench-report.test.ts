@@ -1,48 +1,48 @@
-// What the benchmark prints and writes.
+// The output of the benchmark: numbers, tables, files and the command line.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { compare } from '../../bench/comparison.js'
+import { ratiosToFirst } from '../../bench/comparison.js'
 import { parseOptions } from '../../bench/options.js'
 import { chart } from '../../bench/report/chart.js'
 import { page, writeReport } from '../../bench/report/files.js'
-import { number, range, ratioInWords } from '../../bench/report/format.js'
+import { formatNumber, formatRange, formatRatio } from '../../bench/report/format.js'
 import { profileTables } from '../../bench/report/profile.js'
-import { aimsTable, printed, tableOf } from '../../bench/report/table.js'
-import type { ContestResult, FiguresResult, GrowthResult, Result } from '../../bench/result.js'
-import { cases, chosen } from '../../bench/scenarios/index.js'
+import { aimsTable, formatTable, tableOf } from '../../bench/report/table.js'
+import type { ComparisonResult, FiguresResult, GrowthResult, Result } from '../../bench/result.js'
+import { cases, selectCases } from '../../bench/scenarios/index.js'
 import { ratio, spread } from '../../bench/statistics.js'
 
-const contenders = [
+const candidates = [
   { name: 'gateway', rate: spread([5000, 5100, 5200]), p50: spread([10, 11, 12]), memory: spread([1024 ** 2 * 90]) },
   { name: 'amqplib', rate: spread([10_000, 10_000, 10_000]) },
   { name: 'management', rate: spread([100, 1000, 5000]) },
 ]
-const contest: ContestResult = {
-  kind: 'contest',
+const comparison: ComparisonResult = {
+  kind: 'comparison',
   name: 'publish <1 KiB>',
-  contenders,
-  comparisons: compare(contenders, [
-    { of: 'rate', against: 'amqplib', least: 0.5, goal: 0.85 },
-    { of: 'rate', against: 'management', least: 5, goal: 12 },
+  candidates,
+  ratios: ratiosToFirst(candidates, [
+    { metric: 'rate', against: 'amqplib', required: 0.5, goal: 0.85 },
+    { metric: 'rate', against: 'management', required: 5, goal: 12 },
   ]),
 }
 const figures: FiguresResult = {
   kind: 'figures',
   name: 'polls',
   figures: [
-    { label: 'memory', unit: 'KiB', value: spread([25, 25, 25]), most: 20, goal: 3 },
-    { label: 'buffers', unit: 'KiB', value: spread([2]), most: 20, goal: 3 },
+    { label: 'memory', unit: 'KiB', value: spread([25, 25, 25]), limit: 20, goal: 3 },
+    { label: 'buffers', unit: 'KiB', value: spread([2]), limit: 20, goal: 3 },
     { label: 'processor', unit: '%', value: spread([1]) },
   ],
 }
 const growth: GrowthResult = {
   kind: 'growth',
   name: 'growth',
-  of: 'leases',
+  quantity: 'leases',
   points: [
     {
       at: 100_000,
@@ -54,24 +54,24 @@ const growth: GrowthResult = {
   ],
   failure: 'no more',
 }
-const results: Result[] = [contest, figures, growth, { kind: 'failed', name: 'broken', reason: '503' }]
+const results: Result[] = [comparison, figures, growth, { kind: 'failed', name: 'broken', reason: '503' }]
 
-describe('numbers in words', () => {
-  it('have three digits, or all before the point', () => {
-    assert.deepEqual([0.1234, 1.239, 12.34, 123.4, 12_345.6].map(number), ['0.12', '1.24', '12.3', '123', '12,346'])
-    assert.equal(range(spread([1, 2, 3])), '2.00 (1.00..3.00)')
+describe('benchmark number format', () => {
+  it('a number has three significant digits, or all digits before the decimal point', () => {
+    assert.deepEqual([0.1234, 1.239, 12.34, 123.4, 12_345.6].map(formatNumber), ['0.12', '1.24', '12.3', '123', '12,346'])
+    assert.equal(formatRange(spread([1, 2, 3])), '2.00 (1.00..3.00)')
   })
 
-  it('show a ratio only where the rounds agree, and else say so', () => {
-    assert.equal(ratioInWords(ratio([1, 1, 1], [2, 2, 2])), '0.50 × (0.50..0.50)')
-    assert.equal(ratioInWords(ratio([1, 2, 9], [1, 1, 1])), 'no ratio: the rounds disagree (1.00..9.00)')
-    assert.equal(ratioInWords(ratio([1], [1])), 'no ratio of 1 rounds (1.00..1.00)')
+  it('a ratio is shown only if the rounds agree, and otherwise the reason', () => {
+    assert.equal(formatRatio(ratio([1, 1, 1], [2, 2, 2])), '0.50 × (0.50..0.50)')
+    assert.equal(formatRatio(ratio([1, 2, 9], [1, 1, 1])), 'no ratio: the rounds disagree (1.00..9.00)')
+    assert.equal(formatRatio(ratio([1], [1])), 'no ratio: too few rounds (1.00..1.00)')
   })
 })
 
-describe('the tables', () => {
-  it('have a row a contender, with how the first stands against it', () => {
-    const { rows, head } = tableOf(contest)
+describe('benchmark tables', () => {
+  it('a comparison table has a row per candidate with the ratio of the first to it', () => {
+    const { rows, head } = tableOf(comparison)
     assert.ok(rows.every((row) => row.length === head.length))
     assert.equal(rows[0]!.at(-1), '')
     assert.match(rows[1]!.at(-1)!, /^0\.51 ×/)
@@ -79,65 +79,65 @@ describe('the tables', () => {
     assert.equal(rows[0]![6], '90.0')
   })
 
-  it('say of every aim whether it is met', () => {
+  it('the table of aims has a verdict for every aim and limit', () => {
     const verdicts = aimsTable(results).rows.map((row) => row.at(-1)!)
     assert.deepEqual(verdicts, [
       '≥ 0.5, goal 0.85: reached',
-      '≥ 5, goal 12: not known',
+      '≥ 5, goal 12: unknown',
       '≤ 20, goal 3: NOT REACHED',
-      '≤ 20, goal 3: goal reached, of too few rounds',
+      '≤ 20, goal 3: goal reached (too few rounds)',
     ])
   })
 
-  it('show growth up to where it failed, and failures', () => {
+  it('a growth table ends at its failure, and a failed case shows its reason', () => {
     const { rows, head, note } = tableOf(growth)
     const cells = ['100,000', '101 (100..102)', '1.01 × (1.00..1.02)', '50.0 (50.0..50.0)', '2.00 × (2.00..2.00)', '']
     assert.deepEqual(rows, [cells])
     assert.equal(head.length, cells.length)
     assert.match(note!, /FAILED at no more/)
-    assert.match(printed(tableOf(results[3]!)), /broken\n {2}failed\n {2}503/)
+    assert.match(formatTable(tableOf(results[3]!)), /broken\n {2}failed\n {2}503/)
   })
 
-  it('are printed in columns', () => {
-    const [, head, first] = printed(tableOf(figures)).split('\n')
+  it('a printed table has aligned columns', () => {
+    const [, head, first] = formatTable(tableOf(figures)).split('\n')
     assert.equal(head!.indexOf('measured') + 'measured'.length, first!.indexOf('KiB') + 3)
   })
 })
 
-describe('the files', () => {
+describe('benchmark report files', () => {
   const folder = mkdtempSync(join(tmpdir(), 'bench-report-'))
   after(() => rmSync(folder, { recursive: true }))
 
-  it('are a page and its numbers', () => {
+  it('an .html report writes a page and its numbers', () => {
     const files = writeReport(join(folder, 'new', 'report.html'), results, { broker: 'RabbitMQ' })
     assert.deepEqual(files, [join(folder, 'new', 'report.html'), join(folder, 'new', 'report.json')])
     const written = JSON.parse(readFileSync(files[1]!, 'utf8'))
-    assert.deepEqual(written, { circumstances: { broker: 'RabbitMQ' }, results: JSON.parse(JSON.stringify(results)) })
+    assert.deepEqual(written, { environment: { broker: 'RabbitMQ' }, results: JSON.parse(JSON.stringify(results)) })
     assert.match(readFileSync(files[0]!, 'utf8'), /<svg[\s\S]*<table>/)
   })
 
-  it('may be the chart, or the numbers alone', () => {
+  it('an .svg report writes the chart and a .json report only the numbers', () => {
     assert.equal(writeReport(join(folder, 'chart.svg'), results, {}).length, 2)
     assert.match(readFileSync(join(folder, 'chart.svg'), 'utf8'), /^<svg /)
     assert.deepEqual(writeReport(join(folder, 'only.json'), results, {}), [join(folder, 'only.json')])
   })
 
-  it('escape what they show', () => {
+  it('the chart and the page escape their text', () => {
     for (const text of [chart(results), page(results, { a: '<b>' })]) {
       assert.ok(text.includes('publish &lt;1 KiB&gt;'))
       assert.ok(!/<1 KiB>|<b>/.test(text))
     }
   })
 
-  it('have a bar for each contender and each point, none longer than the longest', () => {
+  it('the chart has a bar per candidate and growth point, scaled to the longest of its group', () => {
     const bars = [...chart(results).matchAll(/<rect x="\d+" y="[\d.]+" width="([\d.]+)"/g)].map(([, width]) => Number(width))
     assert.equal(bars.length, 4)
     assert.equal(bars.indexOf(Math.max(...bars.slice(0, 3))), 1)
   })
 })
 
-describe('a processor profile', () => {
-  it('is told in shares of the time that was not idle, by part and by function, from a moment on', () => {
+describe('benchmark CPU profile', () => {
+  it('a profile is summarized from a start time on as percentages of busy time, by part and by function', () => {
     const frame = (id: number, functionName: string, url: string) => ({ id, callFrame: { functionName, url, lineNumber: 9 } })
     const profile = {
       nodes: [
@@ -160,21 +160,21 @@ describe('a processor profile', () => {
   })
 })
 
-describe('the command line', () => {
-  it('has sensible defaults, and others for a quick run', () => {
+describe('benchmark command line', () => {
+  it('the options have defaults, and other defaults with --quick', () => {
     const { rounds, seconds, only } = parseOptions([])
     assert.deepEqual({ rounds, seconds, only }, { rounds: 7, seconds: 1.5, only: [] })
     assert.ok(parseOptions(['--quick']).seconds < 1)
     assert.equal(parseOptions(['--quick', '--rounds', '7']).rounds, 7)
   })
 
-  it('refuses what it does not understand', () => {
+  it('an unknown option, a bad number and a bad file extension are errors', () => {
     for (const args of [['--fast'], ['--rounds', '0'], ['--rounds', '1.5'], ['--seconds', 'x'], ['--report', 'x.pdf'], ['word']])
       assert.throws(() => parseOptions(args), Error, args.join(' '))
   })
 
-  it('chooses cases by their names, and the hour only where it is named', () => {
-    const names = (args: string[]) => chosen(cases, parseOptions(args)).map(({ name }) => name)
+  it('--only selects cases by name, and the case of an hour runs only if it is named', () => {
+    const names = (args: string[]) => selectCases(cases, parseOptions(args)).map(({ name }) => name)
     assert.equal(new Set(names([])).size, cases.length - 1)
     assert.ok(names(['--quick']).length < names([]).length)
     assert.ok(names(['--only', 'QUORUM']).every((name) => name.includes('quorum')))

@@ -1,4 +1,4 @@
-// Messages as CloudEvents in structured mode, held against the cloudevents package.
+// Messages as CloudEvents in structured mode, checked with the cloudevents package.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -16,15 +16,15 @@ const message = (body: string | Buffer, properties: Properties = {}) => ({
   body: Buffer.from(body),
 })
 const event = (body: string | Buffer, properties?: Properties) => eventOf(message(body, properties), ORIGIN).toString()
-/** As a receiver reads it. */
+/** Parses an event as a receiver does. */
 const read = (text: string) => {
   const found = HTTP.toEvent({ headers: { 'content-type': STRUCTURED }, body: text })
   assert.ok(!Array.isArray(found))
   return found
 }
 
-describe('a message as an event', () => {
-  it('is named after its message, its queue and its type', () => {
+describe('CloudEvents in structured mode', () => {
+  it('an event gets its id, source and type from the message and its queue', () => {
     const text = event('{"order": 12345678901234567890}', {
       contentType: 'application/json',
       type: 'order.created',
@@ -45,7 +45,7 @@ describe('a message as an event', () => {
     )
   })
 
-  it('has text as text, bytes as base64, and no data where the message has none', () => {
+  it('an event has text as a string, bytes as base64, and no data if the message is empty', () => {
     assert.equal(read(event('grüße', { contentType: 'text/plain' })).data, 'grüße')
     assert.equal(read(event('plain')).type, 'rabbitmq.message')
     assert.match(event(Buffer.from([0xff, 0]), { contentType: 'image/png' }), /"data_base64":"\/wA="/)
@@ -53,7 +53,7 @@ describe('a message as an event', () => {
     assert.doesNotMatch(event(''), /"data/)
   })
 
-  it('that it was before keeps its attributes', () => {
+  it('a message in binary mode keeps the attributes of its event', () => {
     const headers = {
       'cloudEvents:id': 'e-7',
       'cloudEvents:source': '/shop',
@@ -79,12 +79,12 @@ describe('a message as an event', () => {
     read(JSON.stringify(found))
   })
 
-  it('in structured mode already is passed on as it is', () => {
+  it('a message in structured mode is passed on unchanged', () => {
     const body = '{"specversion":"1.0", "id":"1","source":"s","type":"t"}'
     assert.equal(event(body, { contentType: 'application/cloudevents+json; charset=utf-8' }), body)
   })
 
-  it('that lacks a required attribute becomes a new one', () => {
+  it('a message without a required attribute becomes a new event', () => {
     assert.equal(read(event('x', { headers: { 'cloudEvents:specversion': '1.0', 'cloudEvents:id': 'a' } })).id, 'm-1')
   })
 })

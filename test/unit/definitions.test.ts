@@ -1,4 +1,4 @@
-// The fold of the log: whoever reads it, from wherever it begins by now, has the same.
+// The state of the definitions log: every reader has the same, from wherever the log begins.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -27,14 +27,14 @@ const read = (log: LogRecord[], from = 0): DefinitionsState => {
 }
 const told = (state: DefinitionsState) => state.all().sort((a, b) => (a.key < b.key ? -1 : 1))
 
-describe('the state', () => {
-  it('has what was put last, and nothing that was deleted', () => {
+describe('state of the definitions log', () => {
+  it('the state has the last value of each key and no deleted key', () => {
     const state = read([put('a', 1), put('b', 2), put('a', 3), gone('b')])
     assert.deepEqual(told(state), [{ kind: 'k', key: 'a', value: 3, revision: 3 }])
     assert.equal(state.get('k', 'b'), undefined)
   })
 
-  it('takes a change that expects a revision only while that is the one', () => {
+  it('a change with an expected revision applies only at that revision', () => {
     const state = new DefinitionsState()
     assert.equal(state.apply(0, put('a', 'first', 0), 1), true)
     assert.equal(state.apply(1, put('a', 'late', 0), 1), false)
@@ -45,13 +45,13 @@ describe('the state', () => {
     assert.deepEqual(state.all(), [])
   })
 
-  it('is about as large as what is in it', () => {
+  it('the size of the state follows its content', () => {
     const state = read([put('a', 'x'.repeat(1000)), put('b', 1), put('a', 'y')])
     assert.ok(state.size < 200, `${state.size}`)
     assert.equal(read([put('a', 1), gone('a')]).size, 0)
   })
 
-  it('hears the last word of each instance, and forgets them with the log', () => {
+  it('the state has the last broadcast of each instance and does not keep them as entries', () => {
     const say = (instance: string, value: number): LogRecord => ({ id: 's', type: 'say', instance, topic: 't', value })
     const state = read([say('one', 1), say('two', 2), say('one', 3)])
     assert.deepEqual(
@@ -64,7 +64,7 @@ describe('the state', () => {
     assert.deepEqual(state.all(), [])
   })
 
-  it('has what was remembered when the log was lost, and what was put before that was read', () => {
+  it('a snapshot after a lost log adds to the entries that were put before it', () => {
     const entries = [{ kind: 'k', key: 'a', value: 'old', revision: 70 }]
     const state = read([put('b', 1), { id: 'm', type: 'snapshot', at: AT_RECOVERY, entries }, put('a', 'new', 70)])
     assert.deepEqual(
@@ -76,7 +76,7 @@ describe('the state', () => {
     )
   })
 
-  it('is the same for whoever reads from the beginning and for whoever comes after that was dropped', () => {
+  it('a reader of the whole log and a reader that starts at a snapshot have the same state', () => {
     const key = fc.constantFrom('a', 'b', 'c')
     const expected = fc.option(fc.integer({ min: 0, max: 30 }), { nil: undefined })
     const change = fc.oneof(
@@ -90,7 +90,7 @@ describe('the state', () => {
         fc.nat(10),
         fc.nat(29),
         (changes, at, delay, dropped) => {
-          // A snapshot is written a little after the state that it has: others write in between.
+          // A snapshot is written some time after its state was taken: other instances write in between.
           const taken = Math.min(at, changes.length - 2)
           const stands = Math.min(taken + 1 + delay, changes.length)
           const entries = read(changes.slice(0, taken + 1)).all()

@@ -1,4 +1,4 @@
-// JSON that keeps its numbers.
+// A JSON parser that keeps the exact value of numbers.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -8,8 +8,8 @@ import { parseExact } from '../../src/messages/exact-json.js'
 const int64 = (value: string) => ({ amqp_type: 'int64', value })
 const double = (value: number) => ({ amqp_type: 'double', value })
 
-describe('exact JSON', () => {
-  it('is JSON where no number is in danger', () => {
+describe('exact JSON parser', () => {
+  it('a text without large integers is parsed as JSON.parse does', () => {
     fc.assert(
       fc.property(
         fc.jsonValue().filter((value) => !/(?<![\d.])\d{16}/.test(JSON.stringify(value))),
@@ -23,7 +23,7 @@ describe('exact JSON', () => {
     assert.deepEqual(parseExact(precise), JSON.parse(precise))
   })
 
-  it('keeps every 64-bit integer', () => {
+  it('every 64-bit integer keeps its value', () => {
     fc.assert(
       fc.property(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), (value) => {
         const safe = value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER
@@ -33,18 +33,18 @@ describe('exact JSON', () => {
     )
   })
 
-  it('marks the first integer that JavaScript would round, and none before', () => {
+  it('an integer is tagged from the first one that JavaScript would round', () => {
     assert.deepEqual(parseExact('[9007199254740991, -9007199254740991]'), [9007199254740991, -9007199254740991])
     assert.deepEqual(parseExact('[9007199254740992, -9007199254740993]'), [int64('9007199254740992'), int64('-9007199254740993')])
     assert.deepEqual(parseExact('{"a": {"b": 18446744073709551616}}'), { a: { b: int64('18446744073709551616') } })
   })
 
-  it('tells a double with no fraction from an integer where that is asked for', () => {
+  it('a double without a fraction is told from an integer with the doubles option', () => {
     assert.deepEqual(parseExact('[1.0, 1e3, 1, -0.0, 1.5]', { doubles: true }), [double(1), double(1000), 1, double(-0), 1.5])
     assert.deepEqual(parseExact('[1.0, 1e3, 1, 1.5]'), [1, 1000, 1, 1.5])
   })
 
-  it('leaves what is written in strings alone', () => {
+  it('numbers inside strings stay as they are', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.integer(), (text, number) => {
         const value = { [`9007199254740993 ${text}`]: `${text} "9007199254740993" \\ 1.0`, number }
@@ -55,11 +55,11 @@ describe('exact JSON', () => {
     assert.deepEqual(parseExact('["\\\\", 9007199254740993]'), ['\\', int64('9007199254740993')])
   })
 
-  it('leaves the infinite for the validator', () => {
+  it('an infinite number is left to the validator', () => {
     assert.deepEqual(parseExact('[1e999, -1e999]', { doubles: true }), [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])
   })
 
-  it('throws a SyntaxError over anything that is no JSON', () => {
+  it('a text that is not JSON throws a SyntaxError', () => {
     for (const text of [
       '',
       ' ',
@@ -78,8 +78,8 @@ describe('exact JSON', () => {
     }
   })
 
-  // What takes more than linear time for these takes longer than anybody waits.
-  it('comes to an end with long text and with deep text', { timeout: 60_000 }, () => {
+  // A parser of more than linear time would exceed the timeout.
+  it('long texts and deep texts are parsed in linear time', { timeout: 60_000 }, () => {
     const deep = `${'['.repeat(100_000)}9007199254740993${']'.repeat(100_000)}`
     const long = `["${'\\"'.repeat(400_000)}", 1.0]`
     assert.doesNotThrow(() => parseExact(deep))

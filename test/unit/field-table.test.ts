@@ -1,4 +1,4 @@
-// Field tables: whatever bytes a broker hands over are decoded without loss, or shown as undecodable, and never throw.
+// Field tables: any bytes from a broker are decoded without loss or shown as undecodable, and never throw.
 
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
@@ -26,7 +26,7 @@ const read = (json: unknown): FieldTable => {
   assert.deepEqual(errors, [])
   return table
 }
-/** One field named `k` with this tag and these bytes. */
+/** An encoded table with one field named `k`. */
 const field = (tag: string, value: Buffer | number[]): Buffer =>
   Buffer.concat([Buffer.of(1), Buffer.from(`k${tag}`, 'latin1'), Buffer.from(value)])
 const decoded = (tag: string, value: Buffer | number[]) => decodeFields(field(tag, value))['k']
@@ -38,8 +38,8 @@ const bytes = (length: number, write: (buffer: Buffer) => void): Buffer => {
 const long = (length: number): Buffer => bytes(4, (b) => b.writeUInt32BE(length))
 const undecodable = (table: unknown): boolean => table instanceof TypedValue && table['!'] === 'undecodable'
 
-describe('a field table', () => {
-  it('comes back from the wire as its JSON said, every type and every name', () => {
+describe('field table', () => {
+  it('a table of any types and names survives encoding and decoding', () => {
     fc.assert(
       fc.property(headers, (json) => {
         const back = parseExact(tableToJson(decodeFields(encode(read(json)))))
@@ -49,7 +49,7 @@ describe('a field table', () => {
     )
   })
 
-  it('is the same when what was decoded is encoded again', () => {
+  it('a decoded table is encoded to the same table', () => {
     fc.assert(
       fc.property(headers, (json) => {
         const once = decodeFields(encode(read(json)))
@@ -58,7 +58,7 @@ describe('a field table', () => {
     )
   })
 
-  it('is never larger than was reckoned', () => {
+  it('an encoded table is never larger than its estimated size', () => {
     fc.assert(
       fc.property(headers, (json) => {
         const table = read(json)
@@ -67,7 +67,7 @@ describe('a field table', () => {
     )
   })
 
-  it('keeps a number of any size and kind', () => {
+  it('a number of any size and kind keeps its value', () => {
     const numbers = [1.5, 2 ** 50 + 0.5, -(2 ** 50) - 0.25, 4503599627370495.5, 1e300, -1e300, 5e-324, 1e21, -1e21]
     for (const value of numbers) {
       const table = decodeFields(encode(read({ value })))
@@ -76,7 +76,7 @@ describe('a field table', () => {
     }
   })
 
-  it('keeps the extremes of 64-bit integers', () => {
+  it('the largest and smallest 64-bit integers keep their value', () => {
     for (const value of ['9223372036854775807', '-9223372036854775808', '9007199254740993', '-9007199254740993']) {
       const table = decodeFields(encode(read({ value: { amqp_type: 'int64', value } })))
       assert.equal(tableToJson(table), `{"value":{"amqp_type":"int64","value":"${value}"}}`)
@@ -86,7 +86,7 @@ describe('a field table', () => {
     }
   })
 
-  it('knows every tag that a client library writes', () => {
+  it('every type tag that a client library writes is decoded', () => {
     assert.equal(decoded('b', [0x80]), -128)
     assert.equal(decoded('B', [0x80]), 128)
     assert.equal(decoded('s', [0x80, 0]), -32768)
@@ -141,11 +141,11 @@ describe('a field table', () => {
     assert.deepEqual(decoded('A', [...long(2), 0x56, 0x56]), [null, null])
   })
 
-  it('shows a string that is no UTF-8 as its bytes', () => {
+  it('a string that is not UTF-8 is shown as bytes', () => {
     assert.deepEqual(decoded('S', [...long(2), 0xff, 0xfe]), Buffer.of(0xff, 0xfe))
   })
 
-  it('shows numbers that JSON does not have', () => {
+  it('NaN and Infinity are shown as tagged values', () => {
     for (const [value, text] of [
       [Number.NaN, 'NaN'],
       [Number.POSITIVE_INFINITY, 'Infinity'],
@@ -160,20 +160,20 @@ describe('a field table', () => {
     }
   })
 
-  it('takes names like __proto__ for names', () => {
+  it('names such as __proto__ are ordinary names', () => {
     const table = decodeFields(encode(read(JSON.parse('{"__proto__": {"polluted": true}, "constructor": 1, "toString": 2}'))))
     assert.deepEqual(Object.keys(table), ['__proto__', 'constructor', 'toString'])
     assert.equal(({} as Record<string, unknown>)['polluted'], undefined)
   })
 
-  it('is undecodable with an unknown tag, and its bytes are kept', () => {
+  it('a table with an unknown tag is undecodable and keeps its bytes', () => {
     const unknown = field('?', [1, 2, 3])
     const table = decodeFields(unknown)
     assert.ok(undecodable(table))
     assert.equal(tableToJson(table), `{"amqp_type":"undecodable","value":"${unknown.toString('base64')}"}`)
   })
 
-  it('is undecodable where a length lies', () => {
+  it('a table with a wrong length is undecodable', () => {
     for (const tag of ['S', 'x', 'F', 'A']) {
       for (const length of [1, 5, 1000, 0x7fffffff, 0xffffffff]) {
         assert.ok(undecodable(decodeFields(field(tag, long(length)))), `${tag} ${length}`)
@@ -184,7 +184,7 @@ describe('a field table', () => {
     for (const tag of 'bBsuIilLfdTDt') assert.ok(undecodable(decodeFields(field(tag, []))), tag)
   })
 
-  it('is undecodable where it is deeper than anybody means', () => {
+  it('a table that is nested too deep is undecodable', () => {
     for (const tag of ['A', 'F']) {
       let value: Buffer = Buffer.alloc(0)
       for (let depth = 0; depth < 5000; depth++)
@@ -194,7 +194,7 @@ describe('a field table', () => {
     }
   })
 
-  it('never throws, whatever the bytes', () => {
+  it('decoding never throws, whatever the bytes are', () => {
     const near = headers.chain((json) =>
       fc.tuple(fc.constant(encode(read(json))), fc.nat(), fc.nat(255)).map(([buffer, at, byte]) => {
         const changed = Buffer.from(buffer)
@@ -217,12 +217,12 @@ describe('a field table', () => {
   })
 })
 
-describe('amqplib', () => {
-  /** A content header frame's payload with these encoded headers and nothing else. */
+describe('amqplib with the gateway’s decoder', () => {
+  /** Decodes a content header with these encoded headers and no other properties. */
   const decodeProperties = (fields: Buffer) =>
     defs.decode(defs.BasicProperties, Buffer.concat([Buffer.of(0x20, 0x00), long(fields.length), fields]))
 
-  it('reads the headers of a message with our decoder', () => {
+  it('amqplib reads the headers of a message with the gateway’s decoder', () => {
     const { headers } = decodeProperties(
       field(
         'l',
@@ -232,7 +232,7 @@ describe('amqplib', () => {
     assert.deepEqual(headers['k'], new TypedValue('int64', 9007199254740993n))
   })
 
-  it('does not end the connection over headers that nobody can read', () => {
+  it('undecodable headers do not end the connection', () => {
     assert.ok(undecodable(decodeProperties(field('?', [])).headers))
   })
 })

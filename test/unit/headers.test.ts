@@ -1,4 +1,4 @@
-// Headers and arguments from JSON: what can't be one is refused where it stands, before it comes near a channel.
+// Headers and arguments from JSON: an invalid value is refused with its place, before it reaches a channel.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -20,8 +20,8 @@ const nested = (levels: number, wrap: (inner: unknown) => unknown): unknown => {
   return value
 }
 
-describe('headers from JSON', () => {
-  it('say the same when they are read again as they were written', () => {
+describe('AMQP headers in JSON', () => {
+  it('headers that are written and read again are the same', () => {
     fc.assert(
       fc.property(headers, (json) => {
         const { table, errors } = read(json)
@@ -32,7 +32,7 @@ describe('headers from JSON', () => {
     )
   })
 
-  it('never throw, and are right or say where they are wrong', () => {
+  it('reading headers never throws and names the place of every mistake', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string({ maxLength: 10 }), odd, { maxKeys: 4 }), (json) => {
         const { table, errors } = read(json)
@@ -46,7 +46,7 @@ describe('headers from JSON', () => {
     )
   })
 
-  it('have the type that is tagged', () => {
+  it('a tagged value has the type of its tag', () => {
     const { table, errors } = read({
       time: { amqp_type: 'timestamp', value: 1_700_000_000 },
       big: { amqp_type: 'int64', value: '9007199254740993' },
@@ -64,7 +64,7 @@ describe('headers from JSON', () => {
     assert.deepEqual({ ...(table['theirs'] as FieldTable) }, { amqp_type: 'mine' })
   })
 
-  it('take a number beyond 2^53 as it stands in the text, in a tag as well', () => {
+  it('an integer beyond 2^53 keeps its digits, also in a tag', () => {
     for (const text of ['{"n":9007199254740993}', '{"n":{"amqp_type":"int64","value":9007199254740993}}']) {
       const { table, errors } = read(parseExact(text, { doubles: true }))
       assert.deepEqual(errors, [], text)
@@ -72,7 +72,7 @@ describe('headers from JSON', () => {
     }
   })
 
-  it('take a double with no fraction as it stands in the text, in a tag as well', () => {
+  it('a double without a fraction stays a double, also in a tag', () => {
     for (const text of ['{"n":1.0}', '{"n":{"amqp_type":"double","value":1.0}}', '{"n":{"amqp_type":"double","value":1}}']) {
       const { table, errors } = read(parseExact(text, { doubles: true }))
       assert.deepEqual(errors, [], text)
@@ -80,38 +80,38 @@ describe('headers from JSON', () => {
     }
   })
 
-  it('must be an object', () => {
+  it('headers that are not an object are refused', () => {
     for (const json of [null, 1, 'x', true, [], [{}]]) assert.deepEqual(pointers(json), ['/h'])
   })
 
-  it('have finite numbers', () => {
+  it('a number that is not finite is refused', () => {
     assert.deepEqual(pointers(JSON.parse('{"a": 1e999, "b": [0, -1e999]}')), ['/h/a', '/h/b/1'])
     assert.deepEqual(pointers({ a: Number.NaN }), ['/h/a'])
   })
 
-  it('have no key named !, which would pick a type behind our back', () => {
+  it('a key named "!" is refused, as amqplib would take it for a type tag', () => {
     assert.deepEqual(pointers({ '!': 'int8', value: 1000 }), ['/h/!'])
     assert.deepEqual(pointers({ a: { '!': 'int8', value: 1000 } }), ['/h/a/!'])
     assert.deepEqual(pointers({ a: [{ '!': 'nope' }] }), ['/h/a/0/!'])
     assert.deepEqual(pointers({ a: { amqp_type: 'table', value: { '!': 1 } } }), ['/h/a/!'])
   })
 
-  it('have keys of at most 128 bytes', () => {
+  it('a key of more than 128 bytes is refused', () => {
     assert.deepEqual(pointers({ ['k'.repeat(128)]: 1, ['ü'.repeat(64)]: 1 }), [])
     assert.deepEqual(pointers({ ['k'.repeat(129)]: 1 }), [`/h/${'k'.repeat(64)}`])
     assert.deepEqual(pointers({ ['ü'.repeat(65)]: 1 }), [`/h/${'ü'.repeat(64)}`])
   })
 
-  it('are pointed at as RFC 6901 says', () => {
+  it('a pointer to a header is escaped as in RFC 6901', () => {
     assert.deepEqual(pointers({ 'a/b~c': Number.NaN }), ['/h/a~1b~0c'])
   })
 
-  it('have text that is UTF-8', () => {
+  it('text that is not well-formed Unicode is refused', () => {
     assert.deepEqual(pointers({ a: '\ud800' }), ['/h/a'])
     assert.equal(pointers({ '\ud800': 1 }).length, 1)
   })
 
-  it('are at most 16 levels deep', () => {
+  it('headers of more than 16 levels are refused', () => {
     assert.deepEqual(pointers(nested(16, (a) => ({ a }))), [])
     assert.equal(pointers(nested(17, (a) => ({ a }))).length, 1)
     assert.deepEqual(pointers({ a: nested(15, (a) => [a]) }), [])
@@ -125,7 +125,7 @@ describe('headers from JSON', () => {
     }
   })
 
-  it('take at most 60 KiB as AMQP writes them', () => {
+  it('headers of more than 60 KiB in AMQP’s encoding are refused', () => {
     const overhead = 12 // two lengths, two type tags, the name and its length
     assert.deepEqual(pointers({ a: 'x'.repeat(60 * 1024 - overhead) }), [])
     assert.deepEqual(pointers({ a: 'x'.repeat(60 * 1024) }), ['/h'])
@@ -134,12 +134,12 @@ describe('headers from JSON', () => {
     assert.deepEqual(pointers({ a: { amqp_type: 'bytes', value: Buffer.alloc(62_000).toString('base64') } }), ['/h'])
   })
 
-  it('tell no more mistakes than somebody would read', () => {
+  it('headers with many mistakes report at most 20', () => {
     assert.equal(read(Object.fromEntries(Array.from({ length: 100 }, (_, i) => [i, Number.NaN]))).errors.length, 20)
     assert.ok(read({ a: Array.from({ length: 10_000 }, () => Number.NaN) }).errors.length <= 20)
   })
 
-  it('have no tag that is not what it says', () => {
+  it('a tagged value that does not fit its tag is refused', () => {
     const wrong: Record<string, unknown[]> = {
       int64: [
         '9223372036854775808',
@@ -186,7 +186,7 @@ describe('headers from JSON', () => {
     assert.deepEqual(pointers({ a: { amqp_type: 'int64', value: 1, more: 1 } }), ['/h/a'])
   })
 
-  it('may be a table with the name of the tag at the top, where none can stand', () => {
+  it('a top-level key named amqp_type is an ordinary header', () => {
     const { table, errors } = read({ amqp_type: 'mine', value: 1 })
     assert.deepEqual(errors, [])
     assert.equal(tableToJson(table), '{"amqp_type":"mine","value":1}')

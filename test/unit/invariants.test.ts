@@ -1,31 +1,31 @@
-// The checker of the storms sees each way to break a promise, and none where all were kept.
+// The invariants of the soak test: each kind of violation is found, and a journal without one passes.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { check, type Remains, table, violations } from '../soak/invariants.js'
+import { checkInvariants, type FinalState, formatReports, violations } from '../soak/invariants.js'
 import { Journal, type SettleResult, type Verdict } from '../soak/journal.js'
 
-const nothing: Remains = { queued: new Map(), dead: [], leftovers: [] }
-const left = (...ids: string[]): Remains => ({ ...nothing, queued: new Map([['q', ids]]) })
+const nothing: FinalState = { queued: new Map(), dead: [], leftovers: [] }
+const left = (...ids: string[]): FinalState => ({ ...nothing, queued: new Map([['q', ids]]) })
 
-/** A journal of one message, `m`, that was confirmed, and what became of it: leases with the time each was asked for. */
+/** A journal of one confirmed message, `m`: its deliveries by the time of their request, and the settles of their leases. */
 function story(
   ...events: ([asked: number] | [lease: string, verdict: Verdict, result: SettleResult, answered: number])[]
 ): Journal {
   const journal = new Journal()
-  journal.publishes.push({ id: 'm', queue: 'q', outcome: 'confirmed', asked: 0 })
+  journal.publishes.push({ id: 'm', queue: 'q', outcome: 'confirmed', requestedAt: 0 })
   for (const event of events) {
-    if (event.length === 1) journal.deliveries.push({ id: 'm', queue: 'q', lease: `l${event[0]}`, asked: event[0] })
-    else journal.settles.push({ id: 'm', lease: event[0], verdict: event[1], result: event[2], answered: event[3] })
+    if (event.length === 1) journal.deliveries.push({ id: 'm', queue: 'q', lease: `l${event[0]}`, requestedAt: event[0] })
+    else journal.settles.push({ id: 'm', lease: event[0], verdict: event[1], result: event[2], answeredAt: event[3] })
   }
   return journal
 }
 
-const broken = (journal: Journal, remains: Remains = nothing, options = {}) =>
-  violations(check(journal, remains, options), 1000).map((line) => line.split(':')[0])
+const broken = (journal: Journal, remains: FinalState = nothing, options = {}) =>
+  violations(checkInvariants(journal, remains, options), 1000).map((line) => line.split(':')[0])
 
-describe('the checker', () => {
-  it('finds nothing where every promise was kept', () => {
+describe('soak test invariants', () => {
+  it('a journal without violations reports none', () => {
     assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5])), [])
     assert.deepEqual(broken(story([1], ['l1', 'requeue', 'done', 5], [6], ['l6', 'ack', 'done', 9])), [])
     assert.deepEqual(broken(story([1], ['l1', 'ack', 'gone', 5]), left('m')), [])
@@ -36,14 +36,14 @@ describe('the checker', () => {
     assert.deepEqual(broken(story(), left('m')), [])
   })
 
-  it('sees a message that is lost', () => {
+  it('a lost message is a violation', () => {
     assert.deepEqual(broken(story()), ['lost'])
     assert.deepEqual(broken(story([1])), ['lost'])
     assert.deepEqual(broken(story([1], ['l1', 'ack', 'gone', 5])), ['lost'])
     assert.deepEqual(broken(story([1], ['l1', 'requeue', 'done', 5])), ['lost'])
   })
 
-  it('excuses what was deleted with its queue, and nothing that was published when that was there again', () => {
+  it('a message deleted with its queue is excused, one published after the queue was declared again is not', () => {
     for (const [queue, until, expected] of [
       ['q', 0, []],
       ['q', 10, []],
@@ -51,56 +51,56 @@ describe('the checker', () => {
       ['other', 10, ['lost']],
     ] as const) {
       const journal = story([1])
-      journal.deletions.push({ queue, until })
+      journal.deletions.push({ queue, recreatedAt: until })
       assert.deepEqual(broken(journal), expected)
     }
     const journal = story([1], ['l1', 'ack', 'done', 5], [6])
-    journal.deletions.push({ queue: 'q', until: 10 })
-    assert.deepEqual(broken(journal), ['cameBack'])
+    journal.deletions.push({ queue: 'q', recreatedAt: 10 })
+    assert.deepEqual(broken(journal), ['redeliveredAfterSettle'])
   })
 
-  it('sees a message that comes back after it was settled', () => {
-    assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5], [6])), ['cameBack'])
-    assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5]), left('m')), ['cameBack'])
-    assert.deepEqual(broken(story([1], ['l1', 'reject', 'done', 5], [6])), ['cameBack'])
-    // A receive that was under way before the answer may have been given it before.
+  it('a message that is delivered after its settle is a violation', () => {
+    assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5], [6])), ['redeliveredAfterSettle'])
+    assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5]), left('m')), ['redeliveredAfterSettle'])
+    assert.deepEqual(broken(story([1], ['l1', 'reject', 'done', 5], [6])), ['redeliveredAfterSettle'])
+    // A receive that began before the settle was answered may have delivered the message before.
     assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5], [4])), [])
   })
 
-  it('forgives what a crash of the broker undid, and nothing else', () => {
+  it('a settle that a broker crash undid is excused, an earlier or later one is not', () => {
     const journal = story([1], ['l1', 'ack', 'done', 5000], [6000])
     assert.deepEqual(broken(journal, left('m'), { crashes: [5500] }), [])
-    assert.deepEqual(broken(journal, left('m'), { crashes: [4000] }), ['cameBack'])
-    assert.deepEqual(broken(journal, left('m'), { crashes: [9000] }), ['cameBack'])
+    assert.deepEqual(broken(journal, left('m'), { crashes: [4000] }), ['redeliveredAfterSettle'])
+    assert.deepEqual(broken(journal, left('m'), { crashes: [9000] }), ['redeliveredAfterSettle'])
   })
 
-  it('sees a message that is settled twice', () => {
+  it('a message that is settled under two leases is a violation', () => {
     assert.deepEqual(broken(story([1], [2], ['l1', 'ack', 'done', 5], ['l2', 'ack', 'done', 6])), ['settledTwice'])
   })
 
-  it('sees a message that was called not stored', () => {
+  it('a message that was answered as not stored and exists is a violation', () => {
     const journal = new Journal()
-    journal.publishes.push({ id: 'm', queue: 'q', outcome: 'not_stored', asked: 0 })
+    journal.publishes.push({ id: 'm', queue: 'q', outcome: 'not_stored', requestedAt: 0 })
     assert.deepEqual(broken(journal), [])
-    assert.deepEqual(broken(journal, left('m')), ['appeared'])
+    assert.deepEqual(broken(journal, left('m')), ['storedAfterRefusal'])
   })
 
-  it('sees what is left over, what nothing explains, what took too long, and too much', () => {
+  it('leftovers, unexpected responses, over-fetching and slow requests are violations', () => {
     const journal = story([1], ['l1', 'ack', 'done', 5])
-    journal.surprises.push('a 500')
+    journal.unexpected.push('a 500')
     journal.overFetched = 1
-    journal.longestRequest = 1001
+    journal.longestRequestMs = 1001
     assert.deepEqual(broken(journal, { ...nothing, leftovers: ['queue gateway.control.x'] }), [
       'leftovers',
-      'surprises',
+      'unexpected',
       'over-fetched',
       'a request took 1001 ms',
     ])
   })
 
-  it('prints a table with a column for each storm', () => {
-    const report = check(story([1]), nothing)
-    const lines = table(new Map([['3.10 classic', report]])).split('\n')
+  it('the reports are formatted as a table with a column per run', () => {
+    const report = checkInvariants(story([1]), nothing)
+    const lines = formatReports(new Map([['3.10 classic', report]])).split('\n')
     assert.match(lines[0]!, /3\.10 classic$/)
     assert.match(lines.find((line) => line.startsWith('lost'))!, /1$/)
   })

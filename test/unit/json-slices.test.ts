@@ -1,4 +1,4 @@
-// Where the values stand in a JSON text.
+// The positions of values in a JSON text.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -8,8 +8,8 @@ import { arrayItems, objectMembers } from '../../src/messages/json-slices.js'
 const layout = fc.constantFrom(undefined, 1, '\t', '\n \r')
 const text = (value: unknown, space: number | string | undefined): string => JSON.stringify(value, null, space)
 
-describe('the slices of', () => {
-  it('an array are its items, as they were written', () => {
+describe('slices of a JSON text', () => {
+  it('the slices of an array are its items as they were written', () => {
     fc.assert(
       fc.property(fc.array(fc.jsonValue()), layout, (items, space) => {
         const json = ` ${text(items, space)}`
@@ -23,7 +23,7 @@ describe('the slices of', () => {
     )
   })
 
-  it('an object are its members, by any name', () => {
+  it('the slices of an object are its members, whatever their names', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string({ unit: 'grapheme' }), fc.jsonValue()), layout, (members, space) => {
         const json = text(members, space)
@@ -33,7 +33,7 @@ describe('the slices of', () => {
     )
   })
 
-  it('a number are all its digits, and of two members of a name the last counts', () => {
+  it('a sliced number has all its digits, and the last of two members with the same name counts', () => {
     const json = '{"a": 1.10e+400 , "b":[ 123456789012345678901234567890],"a":-0.0}'
     const members = objectMembers(json)
     const slice = (name: string) => json.slice(members.get(name)!.start, members.get(name)!.end)

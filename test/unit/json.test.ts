@@ -19,8 +19,8 @@ const message = (body: Buffer | string, properties: ReceivedMessage['properties'
 const shown = (body: Buffer | string, contentType?: string, encoding: Encoding = 'auto') =>
   JSON.parse(messageToJson(message(body, { contentType }), encoding))
 
-describe('a message in JSON', () => {
-  it('is one line of JSON with the whole body, whatever it is', () => {
+describe('JSON form of a message', () => {
+  it('a message is one line of JSON with the whole body, whatever its content', () => {
     const body = fc.oneof(
       fc.uint8Array({ maxLength: 100 }).map((bytes) => Buffer.from(bytes)),
       fc.string({ unit: 'binary' }).map((text) => Buffer.from(text)),
@@ -52,7 +52,7 @@ describe('a message in JSON', () => {
     )
   })
 
-  it('has a JSON payload byte for byte', () => {
+  it('a JSON payload is copied byte for byte', () => {
     for (const text of [
       '9007199254740993',
       '1.0',
@@ -70,7 +70,7 @@ describe('a message in JSON', () => {
     }
   })
 
-  it('has JSON where the content type says so and the bytes are JSON', () => {
+  it('a payload is JSON if its content type says so and its bytes are JSON', () => {
     for (const type of ['application/json', 'application/json; charset=utf-8', 'APPLICATION/JSON', 'application/vnd.a.b+json']) {
       assert.equal(shown('{"a":1}', type).payload_encoding, 'json', type)
     }
@@ -83,7 +83,7 @@ describe('a message in JSON', () => {
     }
   })
 
-  it('does not look into what is compressed', () => {
+  it('a compressed payload is not parsed', () => {
     const json = JSON.parse(
       messageToJson(message('{"a":1}', { contentType: 'application/json', contentEncoding: 'gzip' }), 'auto'),
     )
@@ -91,7 +91,7 @@ describe('a message in JSON', () => {
     assert.equal(shown(Buffer.of(0x1f, 0x8b, 0xff)).payload_encoding, 'base64')
   })
 
-  it('leaves out what is not set, and shows what is set to nothing', () => {
+  it('unset properties are omitted, and empty values are shown', () => {
     const bare = JSON.parse(messageToJson(message('x', { contentType: undefined, headers: {} }), 'auto'))
     assert.deepEqual(bare, {
       payload: 'x',
@@ -106,7 +106,7 @@ describe('a message in JSON', () => {
     assert.deepEqual(set.properties, { priority: 0, timestamp: 0, type: '' })
   })
 
-  it('names properties as AMQP does, and says when a lease ends', () => {
+  it('properties have AMQP’s names, and a lease has its expiry', () => {
     const all: ReceivedMessage['properties'] = {
       contentType: 'a/b',
       contentEncoding: 'gzip',

@@ -1,4 +1,4 @@
-// Lease ids: found again by every instance, made by none but ours.
+// Lease ids: every instance can read them, and only instances with the secret can make them.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -15,8 +15,8 @@ const LONGEST_URL = `https://${`${'a'.repeat(60)}.`.repeat(4)}x.y`
 const epoch = () => randomBytes(EPOCH_BYTES).toString('base64url')
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 
-describe('a lease id', () => {
-  it('says its epoch, its vhost, its queue and where its instance is reached, whatever their names', () => {
+describe('lease id', () => {
+  it('a lease id contains its epoch, vhost, queue, owner and instance URL, whatever their names', () => {
     const makers = [undefined, 'http://h:1', 'https://[2001:db8::1]', LONGEST_URL].map((url) => ({ url, made: advertising(url) }))
     fc.assert(
       fc.property(
@@ -43,19 +43,19 @@ describe('a lease id', () => {
     })
   })
 
-  it('is longer by the address alone where there is one', () => {
+  it('a lease id with an instance URL is longer by that URL only', () => {
     const [with_, without] = [advertising('http://10.0.0.5:8080'), ids()].map((made) => made.create(epoch(), '/', 'q').length)
     assert.equal(with_! - without!, Math.ceil((('http://10.0.0.5:8080'.length + 1) * 4) / 3))
   })
 
-  it('is shorter where the vhost is the connection’s own', () => {
+  it('a lease id omits the vhost of the connection', () => {
     const made = ids({ AMQP_URL: 'amqp://localhost/orders' })
     const id = made.create(epoch(), 'orders', 'q')
     assert.equal(made.read(id)?.vhost, undefined)
     assert.ok(id.length < made.create(epoch(), 'other', 'q').length)
   })
 
-  it('fits into a path and is never the same twice', () => {
+  it('a lease id fits into a path and is unique', () => {
     const made = ids()
     const of = epoch()
     const some = Array.from({ length: 1000 }, () => made.create(of, 'a/b ü', 'q'))
@@ -63,7 +63,7 @@ describe('a lease id', () => {
     for (const id of some) assert.match(id, /^[A-Za-z0-9_-]+$/)
   })
 
-  it('is refused after the change of any one character', () => {
+  it('a lease id with any one character changed or missing is refused', () => {
     for (const vhost of ['/', 'v', 'ü/ ']) {
       const made = vhost === '/' ? advertising('http://h') : ids()
       const id = made.create(epoch(), vhost, 'q', vhost === 'v' ? loginDigest('user a') : undefined)
@@ -79,7 +79,7 @@ describe('a lease id', () => {
     }
   })
 
-  it('is refused with something before or behind it', () => {
+  it('a lease id with text before or after it is refused', () => {
     const made = ids()
     const id = made.create(epoch(), '/', 'q')
     for (const changed of [
@@ -98,7 +98,7 @@ describe('a lease id', () => {
     }
   })
 
-  it('is never taken for one that somebody made up', () => {
+  it('an invented lease id is refused', () => {
     const made = ids()
     fc.assert(
       fc.property(
@@ -113,7 +113,7 @@ describe('a lease id', () => {
     )
   })
 
-  it('is understood by every instance with the same credentials or secret, and by no other', () => {
+  it('a lease id is read only by instances with the same credentials or secret', () => {
     const id = ids({ AMQP_URL: 'amqp://u:p@one' }).create(epoch(), 'v', 'q')
     assert.ok(ids({ AMQP_URL: 'amqp://u:p@two:5673' }).read(id))
     assert.equal(ids({ AMQP_URL: 'amqp://u:q@one' }).read(id), undefined)

@@ -1,4 +1,4 @@
-// Lines out of chunks, wherever the chunks are cut.
+// Splits chunks into lines, wherever the chunks are cut.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -22,8 +22,8 @@ async function read(bytes: Buffer, sizes: number[], maxBytes: number): Promise<(
 
 const sizes = fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 10 })
 
-describe('lines', () => {
-  it('are the same however the bytes come, and the last needs no end', async () => {
+describe('line splitter', () => {
+  it('lines do not depend on the chunks, and the last one needs no line break', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.string({ unit: 'grapheme' })), sizes, fc.boolean(), async (texts, sizes, ended) => {
         const expected = texts.map((text) => text.replaceAll('\n', ''))
@@ -34,7 +34,7 @@ describe('lines', () => {
     )
   })
 
-  it('that are longer than the bound are told apart, and the others are whole', async () => {
+  it('a line longer than the limit is reported, and the other lines are complete', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.nat(30)), sizes, fc.integer({ min: 1, max: 20 }), async (lengths, sizes, bound) => {
         const bytes = Buffer.from(lengths.map((length) => `${'x'.repeat(length)}\n`).join(''))

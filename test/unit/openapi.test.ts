@@ -1,4 +1,4 @@
-// The contract that is checked in is the one that the routes make.
+// The committed OpenAPI document is the one that the routes generate.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ interface Operation {
   responses: Record<string, { description: string; content?: Record<string, { schema: { $ref?: string } }> }>
 }
 
-// Nobody listens there: the document needs no broker.
+// No broker listens at this URL: the document does not need one.
 const app = await buildApp(loadConfig({ AMQP_URL: 'amqp://127.0.0.1:1', LOG_LEVEL: 'silent', METRICS: 'on', DOCS: 'on' }))
 after(app.closeApp)
 await app.http.ready()
@@ -26,18 +26,18 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
 )
 
-describe('openapi/openapi.json', () => {
-  it('is what the routes generate', () => {
+describe('OpenAPI document', () => {
+  it('openapi/openapi.json is what the routes generate', () => {
     assert.deepEqual(JSON.parse(readFileSync('openapi/openapi.json', 'utf8')), document)
   })
 
-  it('is what the gateway serves', async () => {
+  it('/openapi.json serves the document of the routes', async () => {
     const response = await app.http.inject('/openapi.json')
     assert.equal(response.statusCode, 200)
     assert.deepEqual(response.json(), document)
   })
 
-  it('is OpenAPI 3.1, each operation with an id of its own, a summary and a tag', () => {
+  it('the document is OpenAPI 3.1, and each operation has a unique id, a summary and a tag', () => {
     assert.match(document.openapi, /^3\.1\./)
     const ids = operations.map(({ operation }) => operation.operationId)
     assert.equal(new Set(ids).size, ids.length)
@@ -47,7 +47,7 @@ describe('openapi/openapi.json', () => {
     }
   })
 
-  it('answers every error with a problem', () => {
+  it('every error response of the document is a Problem', () => {
     for (const { name, operation } of operations) {
       for (const [status, { content }] of Object.entries(operation.responses)) {
         if (Number(status) < 400 || name === 'get /health/ready') continue
@@ -57,7 +57,7 @@ describe('openapi/openapi.json', () => {
     }
   })
 
-  it('names no schema that is not there, and has none that nobody names', () => {
+  it('the document references all of its schemas and no others', () => {
     const text = JSON.stringify(document)
     const named = new Set([...text.matchAll(/"#\/components\/schemas\/([^"]+)"/g)].map(([, name]) => name!))
     assert.deepEqual([...named].sort(), Object.keys(document.components.schemas).sort())

@@ -38,7 +38,7 @@ describe('docker-compose.yml', () => {
   })
 })
 
-describe('the Dockerfile', () => {
+describe('Dockerfile', () => {
   const lines = readFileSync('Dockerfile', 'utf8').replaceAll('\\\n', ' ').split('\n')
   const of = (instruction: string) => lines.filter((line) => line.startsWith(`${instruction} `))
 

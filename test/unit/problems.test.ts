@@ -13,7 +13,7 @@ import { postponesMove } from '../../src/redrive/sweep.js'
 const codes = Object.keys(catalogue) as ProblemCode[]
 
 describe('the catalogue of problems', () => {
-  it('has the same codes as docs/problems.md', () => {
+  it('the catalogue has the same codes as docs/problems.md', () => {
     const page = readFileSync('docs/problems.md', 'utf8')
     const explained = [...page.matchAll(/^## `?(\w+)`?$/gm)].map(([, code]) => code!)
     assert.deepEqual(
@@ -23,7 +23,7 @@ describe('the catalogue of problems', () => {
     assert.deepEqual([...explained].sort(), [...codes].sort())
   })
 
-  it('agrees with docs/problems.md about status and retryable', () => {
+  it('the catalogue agrees with docs/problems.md about status and retryable', () => {
     const page = readFileSync('docs/problems.md', 'utf8')
     const said = [...page.matchAll(/^## `?(\w+)`?\n\nStatus (\d+)\. (Retryable|Not retryable)\. /gm)]
     assert.deepEqual(
@@ -32,7 +32,7 @@ describe('the catalogue of problems', () => {
     )
   })
 
-  it('has snake_case codes, an error status and a title without a final period', () => {
+  it('the catalogue has snake_case codes, an error status and a title without a final period', () => {
     for (const code of codes) {
       const { status, title } = catalogue[code]
       assert.match(code, /^[a-z]+(_[a-z]+)*$/)
@@ -41,7 +41,7 @@ describe('the catalogue of problems', () => {
     }
   })
 
-  it('has a retry-after for every 429 and 503, and for no other status below 500', () => {
+  it('the catalogue has a retry-after for every 429 and 503, and for no other status below 500', () => {
     for (const code of codes) {
       const { status, retryAfter } = catalogue[code]
       if (status === 429 || status === 503) assert.ok(retryAfter! > 0, code)
@@ -126,7 +126,7 @@ describe('what the gateway derives from the catalogue', () => {
 })
 
 describe('the body of a problem', () => {
-  it('has every member of RFC 9457 and those of the gateway', () => {
+  it('the body of a problem has every member of RFC 9457 and those of the gateway', () => {
     const body = new Problem('broker_blocked', 'why').body('/queues/q', 'id')
     assert.deepEqual(body, {
       type: '/problems#broker_blocked',
@@ -140,14 +140,14 @@ describe('the body of a problem', () => {
     })
   })
 
-  it('lists at most 20 errors', () => {
+  it('the body of a problem lists at most 20 errors', () => {
     const errors = Array.from({ length: 30 }, (_, i) => ({ pointer: `/body/${i}`, detail: 'is wrong' }))
     const { errors: listed } = new Problem('invalid_request', 'x', { errors }).body('/', 'id') as { errors: object[] }
     assert.deepEqual(listed, errors.slice(0, 20))
     assert.deepEqual(invalidRequest('/query/max', 'is wrong').options.errors, [{ pointer: '/query/max', detail: 'is wrong' }])
   })
 
-  it('does not contain the cause of the problem', () => {
+  it('the body of a problem does not contain the cause of the problem', () => {
     const problem = new Problem('internal_error', 'x', { cause: new Error('secret') })
     assert.doesNotMatch(JSON.stringify(problem.body('/', 'id')), /secret/)
     assert.equal((problem.cause as Error).message, 'secret')

@@ -1,11 +1,11 @@
-// The parts of subscriptions that need no broker: signatures, addresses, answers, the flow.
+// The parts of subscriptions that need no broker: signatures, addresses, responses and the delivery window.
 
 import assert from 'node:assert/strict'
 import { createHmac, randomBytes } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { Webhook } from 'standardwebhooks'
 import { range } from '../../src/config/parsers.js'
-import { AddressPolicy } from '../../src/push/address-policy.js'
+import { AddressPolicy, AddressRefused } from '../../src/push/address-policy.js'
 import { classifyResponse, parseRetryAfter } from '../../src/push/response.js'
 import { newSecret, secretError, signatureHeaders, webhookId } from '../../src/push/signature.js'
 import { areAlike, type Subscription, shownHeaders } from '../../src/push/subscription.js'
@@ -13,10 +13,10 @@ import { DeliveryWindow } from '../../src/push/window.js'
 
 const secretOf = (bytes: number) => `whsec_${randomBytes(bytes).toString('base64')}`
 
-describe('a signature', () => {
+describe('webhook signature', () => {
   const body = Buffer.from('{"grüße": 1}\r\n')
 
-  it('is one that the standardwebhooks package verifies, with any of two secrets', () => {
+  it('a signature with two secrets is verified by the standardwebhooks package with either of them', () => {
     const secrets = [newSecret(), secretOf(64)]
     const headers = signatureHeaders(secrets, 'order-1', Date.now(), body)
     for (const secret of secrets) new Webhook(secret).verify(body, headers, { jsonParse: false })
@@ -24,7 +24,7 @@ describe('a signature', () => {
     assert.match(headers['webhook-timestamp']!, /^\d{10}$/)
   })
 
-  it('is over the very bytes, which need be no text', () => {
+  it('a signature covers the exact bytes of the body, even if they are not text', () => {
     const bytes = Buffer.from([0xff, 0x00, 0x0a])
     const headers = signatureHeaders(['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'], 'msg_1', 1_674_087_231_000, bytes)
     const key = Buffer.from('MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'base64')
@@ -32,7 +32,7 @@ describe('a signature', () => {
     assert.equal(headers['webhook-signature'], `v1,${createHmac('sha256', key).update(content).digest('base64')}`)
   })
 
-  it('is none for another secret, body, id or time', () => {
+  it('a signature is invalid for another secret, body, id or time', () => {
     const secret = newSecret()
     const headers = signatureHeaders([secret], 'order-1', Date.now(), body)
     const verify = (changed: object, of = body, by = secret) =>
@@ -44,20 +44,20 @@ describe('a signature', () => {
     assert.throws(() => verify({ 'webhook-timestamp': String(Number(headers['webhook-timestamp']) + 1) }))
   })
 
-  it('wants secrets of 24 to 64 bytes in base64', () => {
+  it('a secret that is not 24 to 64 bytes in base64 is refused', () => {
     for (const bytes of [24, 32, 64]) assert.equal(secretError(secretOf(bytes)), undefined)
     for (const wrong of [secretOf(23), secretOf(65), 'whsec_', 'geheim', secretOf(32).slice(6), 'whsec_***'])
       assert.ok(secretError(wrong), wrong)
     assert.equal(secretError(newSecret()), undefined)
   })
 
-  it('has the message id as it is, and percent-encoded where no header can have it', () => {
+  it('the webhook id is the message id, percent-encoded if a header cannot carry it', () => {
     assert.equal(webhookId('a.b:42%20'), 'a.b:42%20')
     assert.equal(webhookId('ü 1\n'), '%C3%BC%201%0A')
   })
 })
 
-describe('addresses', () => {
+describe('push address policy', () => {
   const REFUSED = [
     ...['127.0.0.1', '127.255.255.254', '10.0.0.1', '172.16.0.1', '172.31.255.255', '192.168.1.1', '169.254.169.254', '0.0.0.0'],
     ...['100.64.0.1', '192.0.0.1', '192.0.2.1', '198.18.0.1', '198.51.100.1', '203.0.113.1', '224.0.0.1', '255.255.255.255'],
@@ -67,20 +67,20 @@ describe('addresses', () => {
   ]
   const ALLOWED = ['8.8.8.8', '172.32.0.1', '1.1.1.1', '192.1.1.1', '2606:4700::1111', '2a00:1450:4001::1', '::ffff:8.8.8.8']
 
-  it('that are not public are refused', () => {
+  it('an address that is not public is refused', () => {
     const addresses = new AddressPolicy([])
     for (const one of REFUSED) assert.equal(addresses.allows(one), false, one)
     for (const one of ALLOWED) assert.equal(addresses.allows(one), true, one)
   })
 
-  it('that PUSH_ALLOWED_NETWORKS names are not, and no others', () => {
+  it('PUSH_ALLOWED_NETWORKS allows the addresses that it names and no others', () => {
     const addresses = new AddressPolicy(['10.1.0.0/16', '127.0.0.1', 'fd00::/8'].map(range))
     for (const one of ['10.1.2.3', '::ffff:10.1.2.3', '127.0.0.1', 'fd12::1', '8.8.8.8'])
       assert.equal(addresses.allows(one), true, one)
     for (const one of ['10.2.0.1', '127.0.0.2', 'fc00::1', '::1']) assert.equal(addresses.allows(one), false, one)
   })
 
-  it('in URLs are judged however they are written', () => {
+  it('an address in a URL is judged in every notation', () => {
     const addresses = new AddressPolicy([])
     for (const host of [
       '127.0.0.1',
@@ -92,11 +92,11 @@ describe('addresses', () => {
       '[::ffff:127.0.0.1]',
       '127.0.0.1.',
     ])
-      assert.throws(() => addresses.checkHost(new URL(`http://${host}/`)), /not public/, host)
+      assert.throws(() => addresses.checkHost(new URL(`http://${host}/`)), AddressRefused, host)
     addresses.checkHost(new URL('http://example.com/'))
   })
 
-  it('are what a name is resolved to: those that are refused are left out, and a name of no others leads nowhere', () => {
+  it('a resolved name loses its refused addresses, and fails if no other address is left', () => {
     const look = (...found: string[]) => {
       const addresses = new AddressPolicy([], (_name, _options, callback) =>
         callback(
@@ -111,12 +111,14 @@ describe('addresses', () => {
       return result
     }
     assert.deepEqual(look('10.0.0.1', '8.8.8.8', '::1'), [{ address: '8.8.8.8', family: 4 }])
-    assert.match(String(look('127.0.0.1')), /endpoint.example, which is 127.0.0.1, is not public/)
+    const refused = look('127.0.0.1')
+    assert.ok(refused instanceof AddressRefused)
+    assert.match(refused.message, /endpoint\.example.*127\.0\.0\.1/)
   })
 })
 
-describe('an answer', () => {
-  it('means what its status says', () => {
+describe('endpoint response', () => {
+  it('a response is classified by its status', () => {
     const kinds = Object.fromEntries(
       [200, 201, 202, 204, 299, 301, 308, 400, 404, 410, 429, 500, 503].map((s) => [s, classifyResponse(s, undefined).kind]),
     )
@@ -136,7 +138,7 @@ describe('an answer', () => {
     assert.deepEqual(classifyResponse(429, 'soon'), { kind: 'slowed', rest: undefined })
   })
 
-  it('says when to come again in seconds or by a date, an hour at most', () => {
+  it('a retry-after is read as seconds or as a date, and limited to an hour', () => {
     const now = Date.parse('2026-01-01T00:00:00Z')
     assert.equal(parseRetryAfter('0', now), 0)
     assert.equal(parseRetryAfter('120', now), 120_000)
@@ -148,13 +150,13 @@ describe('an answer', () => {
   })
 })
 
-describe('the flow', () => {
+describe('delivery window', () => {
   const flowAt = (limit: number) => {
     const clock = { now: 1_000_000 }
     return { clock, flow: new DeliveryWindow(limit, () => clock.now) }
   }
 
-  it('doubles after as many successes as it is wide, to its limit, and halves on failure', () => {
+  it('the window doubles after as many successes as it is wide, up to its limit, and halves on a failure', () => {
     const { flow } = flowAt(6)
     const windows = Array.from({ length: 10 }, () => {
       flow.succeeded()
@@ -167,7 +169,7 @@ describe('the flow', () => {
     assert.equal(flow.window, 2)
   })
 
-  it('opens after three failures in a row, one at a time, rests longer each time, and closes at the first success', () => {
+  it('the circuit opens after three failures in a row, rests longer after each probe, and closes on a success', () => {
     const { flow, clock } = flowAt(10)
     flow.failed()
     flow.failed()
@@ -176,7 +178,7 @@ describe('the flow', () => {
     for (const rest of [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
       assert.equal(flow.isOpen, true)
       assert.equal(flow.restUntil! - clock.now, rest)
-      flow.failed() // what was under way when it opened says nothing new
+      flow.failed() // a delivery that was in progress when the circuit opened does not count
       clock.now += rest
       assert.equal(flow.restUntil, undefined)
       flow.failed()
@@ -185,15 +187,15 @@ describe('the flow', () => {
     flow.succeeded()
     assert.equal(flow.isOpen, false)
     for (let n = 0; n < 20; n++) flow.failed()
-    assert.equal(flow.restUntil! - clock.now, 1000, 'a rest begins at a second again')
+    assert.equal(flow.restUntil! - clock.now, 1000, 'the first rest after a success is a second')
   })
 
-  it('rests as long as the endpoint asks, and where it does not say so longer each time', () => {
+  it('the window rests for as long as the endpoint asks, and otherwise longer each time', () => {
     const { flow, clock } = flowAt(10)
     for (let n = 0; n < 3; n++) flow.succeeded()
     assert.equal(flow.window, 4)
     assert.equal(flow.slowed(5000), 5000)
-    assert.equal(flow.slowed(undefined), 5000, 'the same moment')
+    assert.equal(flow.slowed(undefined), 5000, 'a second response at the same moment does not lengthen the rest')
     assert.equal(flow.window, 2)
     assert.equal(flow.isOpen, false)
     clock.now += 5000
@@ -203,13 +205,13 @@ describe('the flow', () => {
   })
 })
 
-describe('a definition', () => {
-  it('is shown without the values of headers that look like credentials', () => {
+describe('subscription definition', () => {
+  it('a definition is shown without the values of headers that look like credentials', () => {
     const headers = { Authorization: 'Bearer a', 'X-Api-Key': 'b', cookie: 'c', 'x-tenant': 'd', 'x-auth-token': 'e' }
     assert.deepEqual(Object.values(shownHeaders(headers)), ['********', '********', '********', 'd', '********'])
   })
 
-  it('is like another one whatever the order of its members', () => {
+  it('two definitions are equal whatever the order of their members', () => {
     const one = { queue: 'q', headers: { a: '1', b: '2' }, secrets: ['x'], paused: false } as unknown as Subscription
     const two = {
       paused: false,

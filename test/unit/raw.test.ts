@@ -1,4 +1,4 @@
-// The raw form: properties in HTTP headers, both ways.
+// The raw form of a message: properties in HTTP headers, in both directions.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -10,7 +10,7 @@ import { readProperties, writeProperties } from '../../src/messages/raw.js'
 import { Problem } from '../../src/problems.js'
 import { headers } from '../support/generate.js'
 
-/** What Node makes of headers on their way through a socket: lower-case names, bytes as Latin-1. */
+/** The headers as Node reads them from a socket: lower-case names, bytes as Latin-1. */
 const overTheWire = (http: Record<string, string>) =>
   Object.fromEntries(Object.entries(http).map(([name, value]) => [name.toLowerCase(), value]))
 const latin1 = (text: string): string => Buffer.from(text).toString('latin1')
@@ -34,7 +34,7 @@ function refusal(http: Record<string, string>): Problem {
 }
 const pointers = (http: Record<string, string>): string[] => refusal(http).options.errors!.map(({ pointer }) => pointer)
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: what HTTP can't carry
+// biome-ignore lint/suspicious/noControlCharactersInRegex: HTTP cannot carry these characters
 const carried = (text: string): boolean => !/[\u0000-\u0008\u000a-\u001f\u007f]|^[ \t]|[ \t]$/.test(text)
 const text = fc
   .oneof(fc.string({ minLength: 1, maxLength: 60 }), fc.string({ unit: 'grapheme', minLength: 1, maxLength: 30 }))
@@ -55,8 +55,8 @@ const someProperties: fc.Arbitrary<Properties> = fc.record({
   appId: optional(text),
 })
 
-describe('the properties of a raw message', () => {
-  it('come out in the headers that bring them in again', () => {
+describe('properties of a raw message', () => {
+  it('properties that are written to HTTP headers and read again are the same', () => {
     fc.assert(
       fc.property(someProperties, headers, (properties, json) => {
         const table = tableFromJson(json, '', [])
@@ -77,13 +77,13 @@ describe('the properties of a raw message', () => {
     )
   })
 
-  it('are persistent and have an id where nothing is said', () => {
+  it('a message without properties is persistent and gets an id', () => {
     const { messageId, ...others } = read({ host: 'localhost', accept: '*/*' })
     assert.match(messageId, /^[0-9a-f-]{36}$/)
     assert.deepEqual(others, { deliveryMode: 2 })
   })
 
-  it('take every value up to its limit', () => {
+  it('every property accepts values up to its limit', () => {
     read({ 'amqp-expiration': '0', 'amqp-priority': '0', 'amqp-delivery-mode': '1', 'amqp-timestamp': '0' })
     read({ 'amqp-expiration': '4294967295', 'amqp-priority': '255', 'amqp-timestamp': String(Number.MAX_SAFE_INTEGER) })
     assert.equal(read({ 'amqp-type': 'x'.repeat(255) }).type?.length, 255)
@@ -91,7 +91,7 @@ describe('the properties of a raw message', () => {
     assert.equal(read({ 'amqp-user-id': 'guest' }).userId, 'guest')
   })
 
-  it('name the header of every bad value', () => {
+  it('a bad value is refused with a pointer to its header', () => {
     const long = 'x'.repeat(256)
     const bad: Record<string, string[]> = {
       'content-type': [long],
@@ -119,7 +119,7 @@ describe('the properties of a raw message', () => {
     }
   })
 
-  it('tell every mistake at once', () => {
+  it('all mistakes are reported at once', () => {
     const wrong = { 'amqp-priority': '256', 'amqp-expiration': 'soon', 'amqp-headers': '{"a": 1e999}', 'amqp-user-id': 'other' }
     assert.deepEqual(pointers(wrong).sort(), [
       '/header/amqp-expiration',
@@ -129,31 +129,31 @@ describe('the properties of a raw message', () => {
     ])
   })
 
-  it('are read as UTF-8, and as Latin-1 where they are none', () => {
+  it('header values are read as UTF-8, and as Latin-1 if they are not UTF-8', () => {
     assert.equal(read({ 'amqp-type': latin1('Grüße 🐇') }).type, 'Grüße 🐇')
     assert.equal(read({ 'amqp-type': 'Gr\u00fc\u00dfe' }).type, 'Grüße')
   })
 })
 
-describe('the AMQP headers of a raw message', () => {
-  it('come one by one, or exactly and all together, and one may repeat what the others say', () => {
+describe('AMQP headers of a raw message', () => {
+  it('a single header may repeat a header of amqp-headers but not contradict it', () => {
     const table = read({ 'amqp-header-tenant': 'a', 'amqp-headers': '{"Size": 7, "Tenant": "a"}' }).headers!
     assert.deepEqual({ ...table }, { Size: new TypedValue('int32', 7), Tenant: 'a' })
     assert.deepEqual(pointers({ 'amqp-header-size': '7', 'amqp-headers': '{"Size": 7}' }), ['/header/amqp-header-size'])
   })
 
-  it('may differ in nothing but the case of their names', () => {
+  it('two headers whose names differ only in case are kept apart', () => {
     const http = writeProperties(message({ messageId: '1', headers: { A: '1', a: '2' } }))
     assert.deepEqual({ ...read({ 'amqp-headers': http['amqp-headers']!, 'amqp-header-a': '2' }).headers }, { A: '1', a: '2' })
   })
 
-  it('must be a JSON object in amqp-headers', () => {
+  it('an amqp-headers value that is not a JSON object is refused', () => {
     for (const value of ['', 'x', '[]', 'null', '1', '"x"', '{', '{"a":NaN}', '{"a":1}}', latin1('{"a":"ü}')]) {
       assert.deepEqual(pointers({ 'amqp-headers': value }), ['/header/amqp-headers'], value)
     }
   })
 
-  it('are at most 60 KiB, 16 levels, and no type behind our back', () => {
+  it('amqp-headers of more than 60 KiB or 16 levels, or with a "!" key, are refused', () => {
     const nested = (levels: number) => `{"a":${'['.repeat(levels)}${']'.repeat(levels)}}`
     assert.deepEqual(pointers({ 'amqp-headers': JSON.stringify({ a: 'x'.repeat(61 * 1024) }) }), ['/header/amqp-headers'])
     read({ 'amqp-headers': nested(15) })
@@ -162,7 +162,7 @@ describe('the AMQP headers of a raw message', () => {
     assert.deepEqual(pointers({ 'amqp-headers': '{"x": {"!": "int8", "value": 1000}}' }), ['/header/amqp-headers/x/!'])
   })
 
-  it('have arrays of routing keys in CC and BCC', () => {
+  it('CC and BCC headers have to be arrays of routing keys', () => {
     for (const name of ['CC', 'BCC']) {
       assert.deepEqual(read({ 'amqp-headers': `{"${name}": ["a", "b"]}` }).headers?.[name], ['a', 'b'])
       for (const value of ['"a"', '[1]', '{}', 'null', 'true', `["${'x'.repeat(256)}"]`, '[["a"]]']) {
@@ -171,7 +171,7 @@ describe('the AMQP headers of a raw message', () => {
     }
   })
 
-  it('have the trace and CloudEvents in them, and go out as both', () => {
+  it('trace context and CloudEvents headers become AMQP headers and back', () => {
     const http = { traceparent: '00-1-2-01', tracestate: 'a=b', baggage: 'c=d', 'ce-id': '1', 'ce-type': 'a%20b%C3%BC' }
     const { headers, messageId } = read(http)
     assert.deepEqual(
@@ -190,7 +190,7 @@ describe('the AMQP headers of a raw message', () => {
   })
 })
 
-describe('a raw answer', () => {
+describe('headers of a raw response', () => {
   const refused = (properties: Properties): boolean => {
     try {
       writeProperties(message(properties))
@@ -202,7 +202,7 @@ describe('a raw answer', () => {
     }
   }
 
-  it('has headers of 8 KiB at most', () => {
+  it('a raw response has at most 8 KiB of headers', () => {
     assert.equal(refused({ headers: { a: 'x'.repeat(7500) } }), false)
     assert.equal(refused({ headers: { a: 'x'.repeat(8300) } }), true)
     assert.equal(refused({ headers: { a: '🐇'.repeat(1000) } }), true) // \ud83d\udc07 each
@@ -212,9 +212,9 @@ describe('a raw answer', () => {
     assert.ok(size <= 8192 && 'amqp-header-k0' in http && !('amqp-header-k399' in http))
   })
 
-  it('is refused where a property can stand in no HTTP header', () => {
+  it('a property that an HTTP header cannot carry is refused with not_acceptable', () => {
     for (const value of ['a\r\nset-cookie: b', 'a\nb', '\u0000', 'x\u007f', ' x', 'x '])
       assert.equal(refused({ type: value }), true, value)
-    assert.equal(refused({ headers: { a: 'x\r\ny', 'b\r\nc': '1' } }), false) // escaped in amqp-headers, and not one by one
+    assert.equal(refused({ headers: { a: 'x\r\ny', 'b\r\nc': '1' } }), false) // escaped in amqp-headers only
   })
 })

@@ -1,4 +1,4 @@
-// The documents lead somewhere: their links to files that exist and headings in them, their commands to scripts.
+// The documents are consistent: links lead to existing files and headings, commands exist, metrics are complete.
 
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -17,13 +17,13 @@ const pages = ['.', 'docs', 'docs/decisions', 'examples']
       .map((file) => join(folder, file)),
   )
 
-/** The text without its code, where a bracket is no link. */
+/** The text without code, in which a bracket is not a link. */
 const prose = (file: string): string =>
   readFileSync(file, 'utf8')
     .replace(/^```[\s\S]*?^```$/gm, '')
     .replace(/`[^`\n]*`/g, (code) => code.replace(/[[\]()]/g, ' '))
 
-/** The anchors that a forge makes of a page's headings. */
+/** The anchors that GitHub makes of the headings of a page. */
 const anchors = (file: string): string[] =>
   [...prose(file).matchAll(/^#+ +(.+)$/gm)].map(([, heading]) =>
     heading!
@@ -33,8 +33,8 @@ const anchors = (file: string): string[] =>
       .replace(/\s/g, '-'),
   )
 
-describe('the documents', () => {
-  it('are there', () => {
+describe('documentation', () => {
+  it('the main documents exist', () => {
     for (const file of [
       'README.md',
       'CONTRIBUTING.md',
@@ -50,23 +50,23 @@ describe('the documents', () => {
     assert.match(readFileSync('LICENSE', 'utf8'), /Apache License\s+Version 2\.0/)
   })
 
-  it('link to files that exist, and to headings that they have', () => {
+  it('every link of a document leads to an existing file and heading', () => {
     let links = 0
     for (const page of pages) {
       for (const [, target] of prose(page).matchAll(/\]\(([^)\s]+)\)/g)) {
         if (/^[a-z]+:/.test(target!)) continue
         const [path, anchor] = target!.split('#') as [string, string?]
         const file = path === '' ? page : join(dirname(page), path)
-        assert.ok(existsSync(file), `${page} links to ${target}, which is not there`)
+        assert.ok(existsSync(file), `${page} links to ${target}, which does not exist`)
         if (anchor !== undefined)
-          assert.ok(anchors(file).includes(anchor), `${page} links to ${target}, and there is no such heading`)
+          assert.ok(anchors(file).includes(anchor), `${page} links to ${target}, a heading that does not exist`)
         links++
       }
     }
     assert.ok(links > 20, `${links} links`)
   })
 
-  it('name only commands that package.json has', () => {
+  it('every npm command in a document exists in package.json', () => {
     let commands = 0
     for (const page of pages) {
       for (const [command, run, short] of readFileSync(page, 'utf8').matchAll(/\bnpm (?:run ([\w:-]+)|(test|start)\b)/g)) {
@@ -77,7 +77,7 @@ describe('the documents', () => {
     assert.ok(commands > 5, `${commands} commands`)
   })
 
-  it('explain every metric, and no other', async () => {
+  it('docs/operations.md explains every metric and no other', async () => {
     const metrics = createMetrics()
     const none = () => 0
     metrics.observe({
@@ -100,14 +100,14 @@ describe('the documents', () => {
     assert.deepEqual([...documented].map(([, name]) => name).sort(), names.filter((name) => name.startsWith('gateway_')).sort())
   })
 
-  it('name every decision in the list of decisions', () => {
+  it('the list of decisions links to every decision', () => {
     const list = readFileSync('docs/decisions/README.md', 'utf8')
     for (const file of readdirSync('docs/decisions')) {
       if (file !== 'README.md') assert.ok(list.includes(`](${file})`), file)
     }
   })
 
-  it('say nothing of the machine they were written on', () => {
+  it('no document contains a path of the author’s machine', () => {
     for (const page of [...pages, '.env.example']) {
       assert.doesNotMatch(readFileSync(page, 'utf8'), /(?<![\w.])\/(?:root|home|work|tmp)\//, page)
     }

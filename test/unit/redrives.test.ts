@@ -1,4 +1,4 @@
-// What is still known of redrives that are over.
+// How long ended redrives are kept.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -29,8 +29,8 @@ function entry(id: string, state: RedriveState, ended?: string) {
 }
 const keys = (entries: { key: string }[]) => entries.map(({ key }) => key)
 
-describe('redrives', () => {
-  it('are forgotten a day after their end, however it came about, and never while they run', () => {
+describe('expiry of ended redrives', () => {
+  it('a redrive expires a day after its end, however it ended, and never while it runs', () => {
     const entries = [
       entry('runs', 'running'),
       entry('done', 'done', hoursAgo(25)),
@@ -41,7 +41,7 @@ describe('redrives', () => {
     assert.deepEqual(keys(expiredRedrives(entries, NOW)), ['done', 'failed'])
   })
 
-  it('are a thousand at most, of which the first to begin go first', () => {
+  it('at most 1000 redrives are kept, and the oldest expire first', () => {
     const many = Array.from({ length: 1003 }, (_, n) => entry(`r${n}`, 'done', hoursAgo(1)))
     assert.deepEqual(keys(expiredRedrives([entry('runs', 'running'), ...many], NOW)), ['r0', 'r1', 'r2'])
     assert.deepEqual(expiredRedrives(many.slice(3), NOW), [])

@@ -1,4 +1,4 @@
-// Durations and sizes.
+// Parsing and formatting of durations and sizes.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
