@@ -7,7 +7,7 @@ const BASE = ['^src/lib/', '^src/config/', '^src/(problems|metrics)\\.ts$', '^op
 /** The vocabulary of AMQP, without anything that talks to the broker. */
 const WIRE_WORDS = ['^src/amqp/wire/(message|field-table|reserved)\\.ts$']
 
-/** The folders of src/ and what each may import besides itself and, unless it stands here with `base: false`, the base. */
+/** The folders of src/, and what each may import besides itself and the base. With `base: false` it may not import the base. */
 const FOLDERS = {
   lib: { base: false },
   config: { base: false, may: ['^src/lib/'] },
@@ -35,7 +35,10 @@ const folderRules = Object.entries(FOLDERS).map(([folder, { base = true, may = [
   to: { path: OURS, pathNot: [`^src/${folder}/`, ...(base ? BASE : []), ...may] },
 }))
 
-/** A package may be imported only by these files. @param {string} name @param {string} library @param {string[]} by @param {string} comment */
+/**
+ * A package may be imported only by these files.
+ * @param {string} name @param {string} library @param {string[]} by @param {string} comment
+ */
 const only = (name, library, by, comment) => ({
   name,
   comment,
@@ -44,7 +47,10 @@ const only = (name, library, by, comment) => ({
   to: { path: `(^|/)node_modules/${library}(/|$)` },
 })
 
-/** Code of one folder never imports another. @param {string} name @param {string | object} from @param {string | object} to @param {string} comment */
+/**
+ * Code of one folder never imports another.
+ * @param {string} name @param {string | object} from @param {string | object} to @param {string} comment
+ */
 const never = (name, from, to, comment) => ({
   name,
   comment,
