@@ -98,7 +98,7 @@ describe('a redrive', () => {
     const dir = await mkdtemp(join(tmpdir(), 'gateway-redrive-'))
     const broker = await startBroker({ dir })
     after(async () => {
-      await broker.stop()
+      await broker.kill()
       await rm(dir, { recursive: true, force: true })
     })
     const blocked = await startGateway({ AMQP_URL: broker.url, PUBLISH_TIMEOUT: '2s' })
