@@ -15,7 +15,7 @@ import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
 const dir = await mkdtemp(join(tmpdir(), 'gateway-rules-'))
 const broker = await startBroker({ dir, ...consumerTimeout(4) })
 after(async () => {
-  await broker.stop()
+  await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
 const publish = (gateway: Gateway, queue: string, text: string) =>

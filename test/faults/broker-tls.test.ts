@@ -28,7 +28,7 @@ const config = [
 ].join('\n')
 const broker = await startBroker({ dir, config })
 after(async () => {
-  await broker.stop()
+  await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
 

@@ -13,7 +13,7 @@ import { openUpload } from '../support/upload.js'
 const dir = await mkdtemp(join(tmpdir(), 'gateway-faults-'))
 const broker = await startBroker({ dir })
 after(async () => {
-  await broker.stop()
+  await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
 const gateway = await startGateway({ AMQP_URL: broker.url, PUBLISH_TIMEOUT: '3s' })

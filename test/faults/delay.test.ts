@@ -12,7 +12,7 @@ import { freshName, startGateway } from '../support/gateway.js'
 const dir = await mkdtemp(join(tmpdir(), 'gateway-delay-'))
 const broker = await startBroker({ dir })
 after(async () => {
-  await broker.stop()
+  await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
 const DELAY_MS = 15_000

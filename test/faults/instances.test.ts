@@ -15,7 +15,7 @@ import { type GatewayProcess, readyGateway } from '../support/process.js'
 const dir = await mkdtemp(join(tmpdir(), 'gateway-instances-'))
 const broker = await startBroker({ dir })
 after(async () => {
-  await broker.stop()
+  await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
 const SHARED = { AMQP_URL: broker.url, ADVERTISE_SECRET: 'what instances share', BROKER_TIMEOUT: '2s' }

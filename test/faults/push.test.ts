@@ -16,7 +16,7 @@ import { readyGateway } from '../support/process.js'
 const dir = await mkdtemp(join(tmpdir(), 'gateway-push-'))
 const broker = await startBroker({ dir })
 after(async () => {
-  await broker.stop()
+  await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
 const env = { AMQP_URL: broker.url, PUSH_ALLOWED_NETWORKS: '127.0.0.0/8', BROKER_TIMEOUT: '2s' }

@@ -109,7 +109,7 @@ describe('redrive', () => {
     const dir = await mkdtemp(join(tmpdir(), 'gateway-redrive-'))
     const broker = await startBroker({ dir })
     after(async () => {
-      await broker.stop()
+      await broker.kill()
       await rm(dir, { recursive: true, force: true })
     })
     const raiseAlarm = await prepareAlarm(broker, join(dir, 'raise-alarm'))

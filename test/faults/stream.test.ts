@@ -14,7 +14,7 @@ import { openStream, type Reader } from '../support/stream.js'
 const dir = await mkdtemp(join(tmpdir(), 'gateway-streams-'))
 const broker = await startBroker({ dir })
 after(async () => {
-  await broker.stop()
+  await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
 const gateway = await startGateway({ AMQP_URL: broker.url })

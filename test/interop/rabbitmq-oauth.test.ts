@@ -28,7 +28,7 @@ const broker = await startBroker({
   ].join('\n'),
 })
 after(async () => {
-  await broker.stop()
+  await broker.kill()
   rmSync(dir, { recursive: true, force: true })
 })
 const own = { AMQP_URL: broker.url }
