@@ -16,7 +16,7 @@ const epoch = () => randomBytes(EPOCH_BYTES).toString('base64url')
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 
 describe('lease id', () => {
-  it('a lease id contains its epoch, vhost, queue, owner and instance URL, whatever their names', () => {
+  it('a lease id contains its epoch, vhost, queue, receiver and instance URL, whatever their names', () => {
     const makers = [undefined, 'http://h:1', 'https://[2001:db8::1]', LONGEST_URL].map((url) => ({ url, made: advertising(url) }))
     fc.assert(
       fc.property(
@@ -26,19 +26,19 @@ describe('lease id', () => {
         fc.option(fc.string(), { nil: undefined }),
         (by, vhost, queue, login) => {
           const of = epoch()
-          const owner = login === undefined ? undefined : loginDigest(login)
-          const parsed = { epoch: of, vhost: vhost === '/' ? undefined : vhost, queue, owner, url: by.url }
-          for (const { made } of makers) assert.deepEqual(made.read(by.made.create(of, vhost, queue, owner)), parsed)
+          const receivedBy = login === undefined ? undefined : loginDigest(login)
+          const parsed = { epoch: of, vhost: vhost === '/' ? undefined : vhost, queue, receivedBy, url: by.url }
+          for (const { made } of makers) assert.deepEqual(made.read(by.made.create(of, vhost, queue, receivedBy)), parsed)
         },
       ),
     )
     const longest = 'ü'.repeat(127)
-    const owner = loginDigest(longest)
-    assert.deepEqual(ids().read(advertising(LONGEST_URL).create('AAAAAAAAAAA', longest, longest, owner)), {
+    const receivedBy = loginDigest(longest)
+    assert.deepEqual(ids().read(advertising(LONGEST_URL).create('AAAAAAAAAAA', longest, longest, receivedBy)), {
       epoch: 'AAAAAAAAAAA',
       vhost: longest,
       queue: longest,
-      owner,
+      receivedBy,
       url: LONGEST_URL,
     })
   })
