@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const file = join(root, 'openapi', 'openapi.json')
 const { buildApp } = await import(join(root, 'dist', 'src', 'app.js'))
-const { loadConfig } = await import(join(root, 'dist', 'src', 'config.js'))
+const { loadConfig } = await import(join(root, 'dist', 'src', 'config', 'index.js'))
 
 const app = await buildApp(loadConfig({ LOG_LEVEL: 'silent' }))
 await app.http.ready()
