@@ -80,3 +80,23 @@ export const catalogue: Readonly<Record<ProblemCode, ProblemKind>> = kinds
 
 /** Whether the same request may succeed later. */
 export const isRetryable = (code: ProblemCode): boolean => catalogue[code].retryAfter !== undefined
+
+/** One mistake in a request. `pointer` is a JSON pointer that starts with the part (`/query/max`, `/header/…`, `/body/…`). */
+export interface FieldError {
+  pointer: string
+  detail: string
+}
+
+/** The body of a response with a problem. ProblemSchema describes it; a test holds the two together. */
+export interface ProblemBody {
+  type: string
+  title: string
+  status: number
+  detail: string
+  instance: string
+  code: string
+  request_id: string
+  retryable: boolean
+  errors?: FieldError[]
+  message_id?: string
+}

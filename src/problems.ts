@@ -1,20 +1,9 @@
 // The one error class that carries a problem (RFC 9457) to the client. Knows nothing of HTTP frameworks or AMQP; which
 // problems there are is in the contract, openapi/problems.ts.
 
-import type { Static } from 'typebox'
-import { catalogue, isRetryable, type ProblemCode } from '../openapi/problems.js'
-import type { ProblemSchema } from '../openapi/schemas/problem.js'
+import { catalogue, type FieldError, isRetryable, type ProblemBody, type ProblemCode } from '../openapi/problems.js'
 
-export { catalogue, isRetryable, type ProblemCode }
-
-/** The body of a response with a problem. */
-export type ProblemBody = Static<typeof ProblemSchema>
-
-/** One mistake in a request. `pointer` is a JSON pointer that starts with the part (`/query/max`, `/header/…`, `/body/…`). */
-export interface FieldError {
-  pointer: string
-  detail: string
-}
+export { catalogue, type FieldError, isRetryable, type ProblemBody, type ProblemCode }
 
 export interface ProblemOptions {
   errors?: FieldError[]
