@@ -13,7 +13,7 @@ export interface Case {
   name: string
   /** Whether it is part of a quick run. */
   quick: boolean
-  /** Set if it takes so long that it runs only when --only names it. */
+  /** Set if it takes long, and runs only if --only names it. */
   onRequest?: true
   run: (bench: Bench) => Promise<Result>
 }

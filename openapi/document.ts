@@ -104,7 +104,7 @@ export const document = {
       },
     },
   },
-  // The last one is no credentials at all, for where nobody is asked.
+  // The empty last one means no credentials, for a gateway that does not authenticate.
   security: [{ bearer: [] }, { basic: [] }, {}],
   tags: openapiTags,
 }

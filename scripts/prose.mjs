@@ -24,7 +24,10 @@ const RULES = [
   { phrase: /\bjust now\b/gi, suggestion: '"currently", "at the moment", or nothing' },
   { phrase: /\bcan not\b(?! only)/gi, suggestion: '"cannot"' },
   { phrase: /\bso (?:many|long)\b/gi, suggestion: 'the quantity: "up to 1000", "at most 30 s", "that many"' },
-  { phrase: /\b(?:is|are|was|were) none\b/gi, suggestion: '"does not exist", "has no …", "no … exists"' },
+  {
+    phrase: /(?<!\bthere )(?<!\bAUTH )\b(?:is|are|was|were) none\b/gi,
+    suggestion: '"does not exist", "has no …", "no … exists"',
+  },
   { phrase: /\bwhoever\b/gi, suggestion: '"a client that …", "the caller"' },
   { phrase: /(?<=(?:^|[.!?:;]|\n[-*])\s+)Who [a-z]+s\b(?![^.!?]*\?)/g, suggestion: '"A client that …", "The caller"' },
   { phrase: /\bwhat (?:can't|cannot|can not) be\b/gi, suggestion: 'the noun: "unreachable instances", "an invalid header"' },

@@ -64,7 +64,7 @@ export async function buildApp(config: Config): Promise<App> {
   }
 }
 
-/** Health and metrics alone, for those who watch: nobody is asked who he is. */
+/** Health and metrics alone, for monitoring: without authentication. */
 async function operationsServer(config: Config, services: Services): Promise<FastifyInstance> {
   const http = createServer(config)
   await http.register(requestContext, services)

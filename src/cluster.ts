@@ -57,7 +57,7 @@ export function supervise(config: Config, log: Log): void {
     worst = Math.max(worst, code ?? 1)
     if (ending || !started) {
       if (workers().length === 0) process.exit(worst)
-      if (!started) end('a worker that can not start')
+      if (!started) end('a worker that cannot start')
       return
     }
     log.error({ worker: worker.process.pid, code, signal }, 'a worker died, and is replaced')
@@ -80,7 +80,7 @@ export function obeyPrimary(orders: { shutDown: () => void; reload: () => void }
   })
 }
 
-/** In a worker: makes `/metrics` answer with the sums of all of them; with its own where the primary doesn't answer in 5 seconds. */
+/** In a worker: makes `/metrics` answer with the sums of all workers; with its own if the primary does not answer in 5 s. */
 export function sumMetrics(metrics: Metrics): void {
   AggregatorRegistry.setRegistries([metrics.registry])
   new AggregatorRegistry() // listens for the primary's questions

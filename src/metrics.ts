@@ -101,8 +101,8 @@ export function createMetrics() {
   })
 
   const delayed = new Counter({
-    name: 'gateway_delayed_messages_total',
-    help: 'Delayed messages: delivered, postponed (the target had no room) and undeliverable (there was none).',
+    name: 'gateway_delayed_messages_due_total',
+    help: 'Delayed messages: delivered, postponed (the target had no room) and undeliverable (it does not exist).',
     labelNames: ['outcome'] as const,
     registers,
   })
@@ -191,16 +191,19 @@ export function createMetrics() {
         help: 'Delayed messages that wait, by queue; the same at every instance.',
         labelNames: ['queue'] as const,
         registers,
-        async collect() {
+        aggregator: 'max',
+        collect() {
           this.reset()
-          for (const { queue, count } of await gauges.delayed()) this.set({ queue }, count)
+          for (const { queue, count } of gauges.delayed()) this.set({ queue }, count)
         },
       })
-      const gauge = (name: string, help: string, read: () => number) =>
+      // With WORKERS the primary sums the gauges of all workers, except those that are the same at every instance.
+      const gauge = (name: string, help: string, read: () => number, aggregator: 'sum' | 'max' | 'min' = 'sum') =>
         new Gauge({
           name,
           help,
           registers,
+          aggregator,
           collect() {
             this.set(read())
           },
@@ -212,8 +215,13 @@ export function createMetrics() {
       gauge('gateway_calls_waiting', 'Calls that wait for their reply.', gauges.calls)
       gauge('gateway_broker_channels', 'AMQP channels open for receiving and for leases.', gauges.channels)
       gauge('gateway_publish_bytes_unconfirmed', 'Bytes published that wait for their confirm.', gauges.unconfirmedBytes)
-      gauge('gateway_definitions_known', '1 where it is known what is defined.', () => Number(gauges.definitionsKnown()))
-      gauge('gateway_retry_policies', 'Queues with a retry policy; the same at every instance.', gauges.retryPolicies)
+      gauge(
+        'gateway_definitions_known',
+        '1 if the definitions are known, 0 until they have been read.',
+        () => Number(gauges.definitionsKnown()),
+        'min',
+      )
+      gauge('gateway_retry_policies', 'Queues with a retry policy; the same at every instance.', gauges.retryPolicies, 'max')
       gauge('gateway_settles_remembered', 'Settled leases remembered.', gauges.remembered)
     },
   }

@@ -13,7 +13,9 @@ const BatchItemSchema = Type.Object(
     ),
     properties: Type.Optional(ref(PropertiesSchema)),
     routing_key: Type.Optional(Type.String({ description: 'To exchanges only.' })),
-    delay: Type.Optional(bodyDuration('Deliver it after so long, from 100ms to 30d. Not together with an `expiration`.')),
+    delay: Type.Optional(
+      bodyDuration('How long to wait before the message is delivered, from 100ms to 30d. Not together with an `expiration`.'),
+    ),
     id: Type.Optional(Type.String({ maxLength: 255, description: 'Comes back in the result.' })),
   },
   strict,

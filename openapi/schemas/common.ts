@@ -61,11 +61,11 @@ export const bodyDuration = (description: string) =>
 /** How long a message waits before another attempt. */
 export const BackoffSchema = Type.Object(
   {
-    initial: Type.Optional(bodyDuration('Before the second attempt; `1s` where it is not given, `100ms` at least.')),
+    initial: Type.Optional(bodyDuration('The wait before the second attempt, at least `100ms`. Default: `1s`.')),
     factor: Type.Optional(
-      Type.Number({ minimum: 1, maximum: 100, default: 2, description: 'Each wait is so many times the last.' }),
+      Type.Number({ minimum: 1, maximum: 100, default: 2, description: 'Each wait is this many times the one before.' }),
     ),
-    max: Type.Optional(bodyDuration('No wait is longer; `10m` where it is not given, `30d` at most.')),
+    max: Type.Optional(bodyDuration('The longest wait, at most `30d`. Default: `10m`.')),
     jitter: Type.Optional(
       Type.Number({ minimum: 0, maximum: 1, default: 0.2, description: 'Share of a wait by which it may be shorter or longer.' }),
     ),

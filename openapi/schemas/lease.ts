@@ -29,7 +29,9 @@ const requeue = Type.Optional(
 const lease = Type.Optional(bodyDuration('From now on, that long; without it, as long as it was leased for.'))
 
 const nackDelay = Type.Optional(
-  bodyDuration('It comes again after so long, from 100ms to 30d; only where it goes back to its queue.'),
+  bodyDuration(
+    'How long until the message is delivered again, from 100ms to 30d. Only for a message that goes back to its queue.',
+  ),
 )
 
 export const NackSchema = Type.Object({ requeue, delay: nackDelay }, { $id: 'Nack', ...strict, examples: [{}, { delay: '30s' }] })

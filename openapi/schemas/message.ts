@@ -36,7 +36,7 @@ export const MessageSchema = Type.Object(
     routing_key: Type.String(),
     redelivered: Type.Boolean(),
     delivery_count: Type.Optional(
-      Type.Integer({ minimum: 1, description: '1 at the first delivery; absent where nobody counts.' }),
+      Type.Integer({ minimum: 1, description: '1 at the first delivery. Absent if neither RabbitMQ nor the gateway counts.' }),
     ),
     deaths: Type.Optional(
       Type.Array(
@@ -73,7 +73,7 @@ export const ReceiptSchema = Type.Object(
 const property = (description: string) => Type.Optional(Type.String({ description }))
 /** What Swagger UI offers to fill in; the validator of messages reads them all, and every `amqp-header-<name>`. */
 export const MessageHeadersSchema = Type.Object({
-  'amqp-message-id': property('message_id; a UUID where it is not given.'),
+  'amqp-message-id': property('message_id. Default: a new UUID.'),
   'amqp-correlation-id': property('correlation_id'),
   'amqp-reply-to': property('reply_to'),
   'amqp-expiration': property('Milliseconds until the message is dropped from its queue.'),

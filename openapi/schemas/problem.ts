@@ -37,7 +37,7 @@ export function problems(...codes: ProblemCode[]): ProblemResponses {
   return openProblems(...GUARDED, ...codes)
 }
 
-/** The same for a route that asks nobody who he is. */
+/** The same for a route that does not authenticate. */
 export function openProblems(...codes: ProblemCode[]): ProblemResponses {
   const byStatus: Record<number, ReturnType<typeof problemResponse>> = {}
   const all = [...new Set([...ALWAYS_POSSIBLE, ...codes])]

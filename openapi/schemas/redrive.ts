@@ -20,8 +20,12 @@ const target = Type.Union(
   ],
   { description: 'A queue, or an exchange. Without it each message goes to the queue in which it died.' },
 )
-const max = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'So many are moved at most.' })
-const rateSchema = Type.Number({ exclusiveMinimum: 0, maximum: 10_000, description: 'So many a second are moved at most.' })
+const max = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Maximum number of messages to move.' })
+const rateSchema = Type.Number({
+  exclusiveMinimum: 0,
+  maximum: 10_000,
+  description: 'Maximum number of messages to move a second.',
+})
 const filter = Type.Object(
   {
     header: Type.Optional(
@@ -69,7 +73,9 @@ export const RedriveSchema = Type.Object(
     matched: count('Meant by the filter, and with a place to go; in a dry run, what would be moved.'),
     skipped: count('Not meant, or with no place where they came from. They stay.'),
     failed: count('Meant, and not moved: the target is not there, or refused them. They stay.'),
-    last_error: Type.Optional(Type.String({ description: 'Why the last one failed, or why none is moved just now.' })),
+    last_error: Type.Optional(
+      Type.String({ description: 'Why the last message failed, or why no message can be moved at the moment.' }),
+    ),
     started_at: time,
     updated_at: time,
     ended_at: Type.Optional(time),

@@ -6,11 +6,11 @@ import { BackoffSchema, FullBackoffSchema, strict } from './common.js'
 const MAX = {
   minimum: 1,
   maximum: 1_000_000,
-  description: 'After so many deliveries it is not tried again. Without it, it always is.',
+  description: 'After this many deliveries a message is not tried again. Default: no limit.',
 }
 const THEN = {
   description:
-    'What becomes of it then: `dead_letter` (where it is not given), to the dead-letter exchange of the queue (where it has none, RabbitMQ drops it); `discard`, nothing.',
+    'What happens to the message then. `dead_letter` (default): it is rejected to the dead-letter exchange of the queue; without one, RabbitMQ drops it. `discard`: it is dropped.',
 }
 
 export const RetryPolicyDeclarationSchema = Type.Object(

@@ -42,9 +42,9 @@ export const SubscriptionDefinitionSchema = Type.Object(
         description: 'Deliveries at the same time, at most, on each instance.',
       }),
     ),
-    timeout: Type.Optional(bodyDuration('How long a delivery may take, up to its whole answer; `15s` where it is not given.')),
+    timeout: Type.Optional(bodyDuration('How long a delivery may take, up to the end of the response. Default: `15s`.')),
     lease: Type.Optional(
-      bodyDuration('How long a message is leased that was answered with 202: `30s` where it is not given, or the timeout.'),
+      bodyDuration('How long a message stays leased after a 202. Default: `30s`, or the timeout if that is longer.'),
     ),
     retry: Type.Optional(
       Type.Object(
@@ -82,7 +82,7 @@ export const SubscriptionSchema = Type.Object(
     give_up: giveUp,
     paused: Type.Boolean(),
     state: Type.Enum(['running', 'paused', 'failing'], {
-      description: 'failing: the last attempt failed, or its queue can not be received from.',
+      description: 'failing: the last attempt failed, or the gateway cannot receive from the queue.',
     }),
     pause_reason: Type.Optional(Type.String({ description: 'Why the gateway paused it.' })),
     delivered: Type.Integer({ description: 'By all instances, since they started.' }),
@@ -103,7 +103,7 @@ export const SubscriptionsSchema = Type.Object(
 export const TestDeliverySchema = Type.Object(
   {
     duration_ms: Type.Integer(),
-    status: Type.Optional(Type.Integer({ description: 'Of the answer; absent where there was none.' })),
+    status: Type.Optional(Type.Integer({ description: 'The status of the response. Absent if no response came.' })),
     body: Type.Optional(Type.String({ description: 'The first 4 KiB of it.' })),
     error: Type.Optional(Type.String({ description: 'Why there was no answer.' })),
     means: Type.Enum(['delivered', 'accepted', 'slowed', 'gone', 'failed'], {

@@ -15,7 +15,7 @@ const KeySchema = Type.Object(
     name: Type.String({
       pattern: '^[\\w.@-][\\w.@ -]{0,127}$',
       description:
-        'Who has the key: 1 to 128 letters, digits, spaces and any of . _ @ -. Unique in the file; stands in the log if the key is used.',
+        'The name of the key: 1 to 128 letters, digits, spaces and any of . _ @ -. Unique in the file; stands in the log if the key is used.',
     }),
     sha256: Type.String({
       pattern: '^[0-9A-Fa-f]{64}$',

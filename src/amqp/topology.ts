@@ -72,7 +72,7 @@ export class Topology {
 
   /** @returns how many messages were dropped. @throws Problem stream_queue, queue_not_found */
   async purgeQueue(name: string): Promise<number> {
-    // The broker closes the connection of whoever purges a stream.
+    // RabbitMQ closes the connection that purges a stream.
     if ((await this.queueTypes.currentType(name)) === 'stream') throw streamQueueProblem()
     return (await this.#call([name], 'queue.purge', (channel) => channel.purgeQueue(name))).messageCount
   }

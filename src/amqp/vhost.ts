@@ -105,7 +105,10 @@ export class Vhost {
     return { channel, epoch: best.epoch, brokerVersion: best.connection.brokerVersion }
   }
 
-  /** Looks an exchange up if a publish to a missing one of that name would end the connection. @throws Problem exchange_not_found */
+  /**
+   * Looks an exchange up if a publish to a missing one of that name would end the connection.
+   * @throws Problem exchange_not_found
+   */
   async ensureExchangeExists(name: string): Promise<void> {
     if (breaksErrorText(this.name, name)) await this.topology.lookUpExchange(name)
   }

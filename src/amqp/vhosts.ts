@@ -9,8 +9,8 @@ import { BrokerConnection, type Login } from './wire/connection.js'
 const CLOSE_IDLE_INTERVAL_MS = 1000
 
 /**
- * The connections of the gateway, by vhost and RabbitMQ user. The default vhost (the one in AMQP_URL) is open from the start until
- * `close()`; every other one from its first use until it has been idle for VHOST_IDLE.
+ * The connections of the gateway, by vhost and RabbitMQ user. The default vhost (the one in AMQP_URL) is open from the start
+ * until `close()`; every other one from its first use until it has been idle for VHOST_IDLE.
  */
 export class Vhosts {
   /** Names this process to other instances, for leases on connections of RabbitMQ users. */

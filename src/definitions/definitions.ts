@@ -17,7 +17,7 @@ const MiB = 1024 ** 2
 /** All definitions together: a snapshot of them is one message, and two of them fit into the log with what is between. */
 const MAX_DEFINITIONS_BYTES = 4 * MiB
 const SNAPSHOT_AFTER_BYTES = MiB
-/** Between two looks for the log, where there is none or it can't be read. */
+/** Between two looks for the log if it does not exist or cannot be read. */
 const LOG_POLL_INTERVAL_MS = 1000
 /** Where the gateway's user may not read it: each look leaves a line in RabbitMQ's log. */
 const REFUSED_INTERVAL_MS = 60_000
@@ -35,7 +35,7 @@ export class Definitions {
   readonly #pending = new Map<string, (revision: number | undefined) => void>()
   #state = new DefinitionsState()
   #known = false
-  /** Resolves when the log has been read to where it ended when the reading began; anew for each reading. */
+  /** Resolves when the log has been read up to its end at the start of this reading; another promise for each reading. */
   #following = promise()
   #isFollowing = false
   #closed = false
@@ -104,8 +104,8 @@ export class Definitions {
   }
 
   /**
-   * Tells all instances something that is not kept, in place of what this one said on the topic before. Silent where there is
-   * no log.
+   * Tells all instances something that is not kept, in place of what this one said on the topic before. Does nothing if
+   * there is no log.
    */
   async broadcast(topic: string, value: unknown): Promise<void> {
     if (!this.#isFollowing) return
@@ -120,7 +120,7 @@ export class Definitions {
     }
   }
 
-  /** The last word of each other instance on a topic, no older than so many milliseconds. */
+  /** The last broadcast of each other instance on a topic. @param age the oldest to return, in milliseconds */
   lastBroadcasts(topic: string, age: number): Broadcast[] {
     const oldest = Date.now() - age
     return this.#state.lastBroadcasts(topic).filter(({ instance, at }) => instance !== this.#instance && at >= oldest)
@@ -149,7 +149,7 @@ export class Definitions {
     }
   }
 
-  /** Reads the log as long as there is one, and looks for it as long as there is none. */
+  /** Reads the log while it exists, and looks for it while it does not. */
   async #run(): Promise<void> {
     while (!this.#closed) {
       let pause = LOG_POLL_INTERVAL_MS
@@ -158,13 +158,13 @@ export class Definitions {
         if (mark) await this.#follow(mark)
       } catch (error) {
         if (error instanceof Problem && error.code === 'access_refused') pause = REFUSED_INTERVAL_MS
-        this.#log.debug({ err: error }, 'the definitions can not be read just now')
+        this.#log.debug({ err: error }, 'definitions cannot be read')
       }
       if (!this.#closed) await this.#rest.take(pause)
     }
   }
 
-  /** @returns up to where it has to be read; undefined where there is no log */
+  /** @returns the id of the marker up to which the log has to be read; undefined if there is no log */
   async #writeMarker(): Promise<string | undefined> {
     const mark = await this.#stream.writeMarker()
     if (mark) return mark
@@ -174,7 +174,7 @@ export class Definitions {
       return undefined
     }
     // RabbitMQ lost it, as 3.10 does with a queue that it crashes over a moment after it was declared.
-    this.#log.error({ entries: entries.length }, 'the log of definitions is gone, and is made anew from memory')
+    this.#log.error({ entries: entries.length }, 'log of definitions is gone, and is written again from memory')
     await this.#stream.create()
     await this.#stream.append({ id: randomUUID(), type: 'snapshot', at: AT_RECOVERY, entries })
     return this.#stream.writeMarker()
@@ -213,7 +213,7 @@ export class Definitions {
     this.#following.resolve()
   }
 
-  /** Whose append it was is told; and whoever wrote the record that makes a snapshot due writes it. */
+  /** Tells the caller whose append it was. The instance whose record makes a snapshot due writes the snapshot. */
   #acknowledge(state: DefinitionsState, { id }: LogRecord, revision: number | undefined): void {
     const pending = this.#pending.get(id)
     if (!pending) return

@@ -36,10 +36,10 @@ export class DefinitionsLog {
     })
   }
 
-  /** Resolves when the record is safe. @throws Problem as Publisher.publish(), and broker_timeout: that is not known */
+  /** Resolves when RabbitMQ has it. @throws Problem broker_unavailable, broker_blocked: not stored; broker_timeout: unknown */
   async append(record: LogRecord): Promise<void> {
     if (!(await this.#publish(record)))
-      throw new Problem('broker_unavailable', 'The log of definitions is gone, and is made anew.')
+      throw new Problem('broker_unavailable', 'The log of definitions is gone, and is declared again. Try again.')
   }
 
   /** Appends a mark, and so tells whether there is a log: a look that leaves no error in RabbitMQ's own. @returns its id */
@@ -48,7 +48,7 @@ export class DefinitionsLog {
     return (await this.#publish({ id, type: 'mark' })) ? id : undefined
   }
 
-  /** Reads the log from its beginning, and goes on with every new record. Never resolves. @throws Problem why the reading ended */
+  /** Reads the log from its beginning, and then every new record. Never resolves. @throws Problem why the reading ended */
   async follow(reader: Reader): Promise<never> {
     const place = await this.#vhosts.default.takeReceiveChannel(DEFINITIONS_QUEUE)
     const { channel } = place

@@ -32,7 +32,7 @@ export type LogRecord =
 export interface Broadcast {
   instance: string
   value: unknown
-  /** Milliseconds since 1970, by the clock of whoever reads it. */
+  /** Milliseconds since 1970, by the clock of the instance that reads it. */
   at: number
 }
 

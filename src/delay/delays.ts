@@ -74,7 +74,10 @@ export class Delays {
     if (!(await this.#vhosts.default.publisher.publish(message))) throw this.#queuesLost()
   }
 
-  /** Publishes a delayed message and does not wait for its confirm. @throws Problem the codes of `publish()` that mean "not stored" */
+  /**
+   * Publishes a delayed message and does not wait for its confirm.
+   * @throws Problem the codes of `publish()` that mean "not stored"
+   */
   async publishUnconfirmed(delayed: Delayed, delay: number): Promise<void> {
     await this.#vhosts.default.publisher.publishUnconfirmed(await this.#wrap(delayed, delay))
   }

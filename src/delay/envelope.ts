@@ -13,7 +13,7 @@ export interface Delayed {
   message: PublishMessage
 }
 
-/** The message as it waits: persistent whatever it was, and with nothing that RabbitMQ would heed on the way. */
+/** The message as it waits: persistent whatever it was, and without the properties that RabbitMQ would act on. */
 export function wrap({ vhost, message }: Delayed, exchange: string, routingKey: string): PublishMessage {
   const { headers, expiration, priority, userId, deliveryMode, ...rest } = message.properties
   const kept = Object.entries({ headers, expiration, priority, userId, deliveryMode }).filter(([, value]) => value !== undefined)

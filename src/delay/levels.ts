@@ -31,7 +31,7 @@ export interface LevelPath {
   routingKey: string
 }
 
-/** The levels that a message passes to be delayed by so many milliseconds, never fewer. */
+/** The levels that a message passes. @param delay milliseconds that it waits at least */
 export function levelPath(delay: number): LevelPath {
   let units = Math.max(1, Math.ceil(delay / UNIT_MS))
   const dropped = Math.max(0, units.toString(2).length - SIGNIFICANT_DIGITS)

@@ -1,6 +1,6 @@
-// Lease ids: opaque to clients, checkable by every instance. An id names the epoch that holds the lease, its vhost, and where
-// the instance is reached if it says so, so that any instance can find the owner, and its queue, so that any instance can tell who may settle it; 128 random bits make it a
-// capability that can't be guessed; a MAC tells an id that was once given out from one that never was.
+// Lease ids: opaque to clients, checkable by every instance. An id contains the epoch that holds the lease, its vhost and the
+// address that its instance advertises, so that any instance can find the holder, and its queue, so that any instance can tell
+// who may settle it. 128 random bits make it impossible to guess. A MAC tells an id that was given out from one that never was.
 
 import { createHmac, hash, randomFillSync, timingSafeEqual } from 'node:crypto'
 import { EPOCH_BYTES } from '../amqp/consume/lease-connection.js'

@@ -3,7 +3,7 @@
 const DURATION_FORMAT = /^(\d{1,12})(?:\.(\d{1,6}))?(ms|s|m|h|d)?$/
 const MILLISECONDS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
-/** `500ms`, `30s`, `5m`, `1h`, `2d`, or a bare number of seconds, in milliseconds; undefined where it is none of these. */
+/** `500ms`, `30s`, `5m`, `1h`, `2d`, or a bare number of seconds, in milliseconds; undefined for any other text. */
 export function parseDuration(text: string): number | undefined {
   const match = DURATION_FORMAT.exec(text)
   if (!match) return undefined

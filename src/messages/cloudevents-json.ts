@@ -60,7 +60,7 @@ function dataOf({ body, properties: { contentType, contentEncoding } }: Received
   if (body.length === 0) return ''
   if (!contentEncoding && isUtf8(body)) {
     const text = body.toString('utf8')
-    // Without a type an event's data is JSON: what is none stands there as a JSON string.
+    // Without a type an event's data is JSON: other text stands there as a JSON string.
     if (contentType === undefined || !isJsonType(contentType)) return `,"data":${JSON.stringify(text)}`
     if (isJson(text)) return `,"data":${text}`
   }

@@ -1,5 +1,6 @@
 // CloudEvents in binary mode: `ce-*` HTTP headers and `cloudEvents:*` AMQP headers, one for one.
-// https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md (3.1) and amqp-protocol-binding.md
+// https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md (3.1)
+// and amqp-protocol-binding.md
 
 import type { IncomingHttpHeaders } from 'node:http'
 import { type FieldValue, TypedValue } from '../amqp/wire/field-table.js'
@@ -16,7 +17,7 @@ export function toHttpName(amqpName: string): string | undefined {
 }
 
 /**
- * An attribute as text, whatever type it has in AMQP; undefined for what is none.
+ * An attribute as text, whatever type it has in AMQP; undefined if it cannot be an attribute.
  * https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md (2.2) and spec.md (2.2)
  */
 export function attributeText(value: FieldValue): string | undefined {

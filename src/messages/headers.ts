@@ -118,7 +118,7 @@ function readTagged(type: unknown, given: unknown, pointer: string, errors: Fiel
       if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail('is not a table')
       return readTable(value as Record<string, unknown>, pointer, errors, depth + 1)
     default:
-      return fail('has an amqp_type that is none of int64, double, timestamp, bytes, decimal, table')
+      return fail('has an amqp_type other than int64, double, timestamp, bytes, decimal, table')
   }
 }
 

@@ -109,7 +109,7 @@ export function routingKeyError(key: string): string | undefined {
   return key === '' ? undefined : nameError(key)
 }
 
-/** The headers, or undefined where there are none. */
+/** The headers, or undefined if there are none. */
 export function checkHeaders(values: Properties): FieldTable | undefined {
   for (const _ in values.headers) return values.headers
   return undefined

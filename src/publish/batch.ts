@@ -70,7 +70,7 @@ export class Batch {
   }
 
   /**
-   * Looks the queue or exchange up, so that what is wrong for all messages is one problem. Whoever begins a batch has to end it.
+   * Looks the queue or exchange up, so that a mistake that concerns all messages is one problem. The caller ends the batch.
    * @throws Problem queue_not_found, exchange_not_found, broker_unavailable, broker_blocked
    */
   static async begin(services: BatchServices, request: BatchRequest): Promise<Batch> {
@@ -148,7 +148,7 @@ export class Batch {
     )
   }
 
-  /** Who he is by now: a batch of lines lasts as long as its client likes. */
+  /** The author as they are now: a batch of lines may outlive their credentials. */
   #author(): Identity {
     const author = this.#request.author.current()
     if (!author) throw new Problem('unauthorized', 'The credentials of the request are over.')
@@ -178,7 +178,7 @@ export function batchStatusOf(code: ProblemCode): BatchStatus {
 /**
  * Publishes a JSON batch, `{"messages": […]}`, or a CloudEvents batch, `[…]`, and resolves with a result each, in order; with
  * fewer where the client goes away meanwhile.
- * @throws Problem invalid_request where the batch as a whole is none
+ * @throws Problem invalid_request if the body is not a batch
  */
 export async function publishAll(batch: Batch, body: Buffer, kind: 'json' | 'cloudevents'): Promise<BatchResult[]> {
   try {

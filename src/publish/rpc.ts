@@ -25,7 +25,8 @@ export interface RpcRequest {
 
 /**
  * Publishes a request and resolves with its reply, which keeps the client's own correlation id.
- * @throws Problem queue_not_found, unroutable, exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable, overloaded, access_refused
+ * @throws Problem queue_not_found, unroutable, exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable, overloaded,
+ *   access_refused
  */
 export async function call(vhosts: Vhosts, metrics: Metrics, request: RpcRequest): Promise<ReceivedMessage> {
   const { exchange, routingKey, body, timeout } = request

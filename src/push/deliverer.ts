@@ -19,7 +19,7 @@ import { webhookId } from './signature.js'
 import { backoffAfter, type Subscription } from './subscription.js'
 import type { DeliveryWindow } from './window.js'
 
-/** What this instance knows of a subscription, for whoever looks at it. Times in milliseconds since 1970. */
+/** What this instance knows about a subscription's deliveries. Times in milliseconds since 1970. */
 export interface DeliveryStats {
   delivered: number
   failed: number
@@ -48,7 +48,7 @@ export interface DelivererOptions {
   onRoom: () => void
 }
 
-/** Between attempts to put a message aside for which RabbitMQ has no room just now, and what its lease lasts meanwhile. */
+/** Between attempts to publish the copy of a message for which RabbitMQ has no room, and the duration of its lease until then. */
 const RETRY_REPUBLISH_MS = 1000
 const HELD_LEASE_MS = 30_000
 
@@ -113,7 +113,7 @@ export class Deliverer {
     // A message without an id gets one, which its copies keep.
     const messageId = delivery.properties.messageId || randomUUID()
     const verdict = await this.#exchange(delivery, lease, webhookId(messageId))
-    if (this.#closed) return // whoever closes gives the leases back
+    if (this.#closed) return // close() gives the leases back
     switch (verdict.kind) {
       case 'delivered':
       case 'accepted':
@@ -174,7 +174,7 @@ export class Deliverer {
     return this.#endpoint
   }
 
-  /** The endpoint has it, and settles it: its lease begins anew. */
+  /** The endpoint has it, and settles it: its lease starts again. */
   #hold(lease: Lease): void {
     const { leases, subscription, onRoom } = this.#options
     if (!leases.isOpen(lease)) return // it was faster than its own answer
@@ -211,8 +211,8 @@ export class Deliverer {
   }
 
   /**
-   * Gives a message back so that it comes again after so long. Where RabbitMQ takes no copy of it just now the message stays
-   * under its lease, which keeps its place here taken too: what could not be put aside is not tried in vain meanwhile.
+   * Gives a message back so that it comes again after a wait. If RabbitMQ takes no copy of it at the moment, the message stays
+   * under its lease, and keeps its place in the window: no other message is tried in its place.
    */
   async #republish(lease: Lease, wait: number, changes: CopyChanges): Promise<void> {
     const { leases, log, name, vhost, isDeleted } = this.#options

@@ -44,7 +44,7 @@ export function createPushMetrics(registry: Registry, read: () => PushGauge[]) {
       },
     })
   gauge('gateway_push_in_flight', 'Messages delivered and not answered, or accepted and not settled.', (one) => one.inFlight)
-  gauge('gateway_push_window', 'How many deliveries may run at once just now.', (one) => one.window)
+  gauge('gateway_push_window', 'How many deliveries may currently run at once.', (one) => one.window)
   gauge('gateway_push_paused', '1 where the subscription is paused.', (one) => Number(one.paused), 'max')
 
   return {

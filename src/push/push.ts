@@ -69,14 +69,14 @@ export class Push {
         )
   }
 
-  /** Where RabbitMQ decides on rights, there are none: the gateway's own user would consume for everybody. */
+  /** Whether there are no subscriptions: with AUTH=broker, the gateway's own user would consume for everybody. */
   get isOff(): boolean {
     return this.#options.config.AUTH.includes('broker')
   }
 
   /**
    * Resolves when it is known what subscriptions there are, which an instance that has just started takes a moment for.
-   * @throws Problem access_refused: there are none here; broker_unavailable
+   * @throws Problem access_refused (with AUTH=broker), broker_unavailable
    */
   async ready(): Promise<void> {
     if (this.isOff) {
@@ -164,7 +164,7 @@ export class Push {
     }
   }
 
-  /** Ends what is under way; its leases are given back by whoever closes them. */
+  /** Ends what is under way; `Leases.close()` gives the leases back. */
   async close(): Promise<void> {
     this.#closed = true
     this.#unwatch()

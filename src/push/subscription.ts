@@ -40,7 +40,7 @@ export function shownHeaders(headers: Subscription['headers']): Record<string, s
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, CREDENTIAL.test(name) ? MASK : value]))
 }
 
-/** How long a message waits after so many failed attempts. */
+/** How many milliseconds a message waits after a number of failed attempts. */
 export const backoffAfter = (attempts: number, { retry }: Subscription): number => waitAfter(attempts, retry.backoff)
 
 /** Whether two definitions are the same. */

@@ -77,7 +77,7 @@ export class DeliveryWindow {
 
   /**
    * The endpoint asks to be left alone.
-   * @param rest for so many milliseconds; undefined: a second, and twice as long each time
+   * @param rest milliseconds; undefined: a second, and twice as long each time
    * @returns for how long
    */
   slowed(rest: number | undefined): number {

@@ -24,7 +24,7 @@ const LONG_POLL_MS = 20_000
 const SHORT_POLL_MS = 1000
 /** Between looks for a queue or a broker that is not there. */
 const RECEIVE_BACKOFF = { initial: 500, factor: 2, max: 10_000, jitter: 0.2 }
-/** With many under way, those that end within so many milliseconds make room for one receive, not for one each. */
+/** With many deliveries under way, those that end within this time make room for one receive together. */
 const GATHER_MS = 10
 /** What a lease lasts beyond the timeout of its delivery, so that it doesn't end first. */
 const LEASE_MARGIN_MS = 15_000
@@ -79,12 +79,12 @@ export class Worker {
     return this.#subscription.paused || this.#pausedBecause !== undefined
   }
 
-  /** Whether nothing can be delivered just now, as far as this instance knows. */
+  /** Whether nothing can currently be delivered, as far as this instance knows. */
   get isFailing(): boolean {
     return this.#troubles > 0 || (this.#window.isOpen && this.#window.restUntil !== undefined)
   }
 
-  /** When the next attempt is due, in milliseconds since 1970, where that is known. */
+  /** When the next attempt is due, in milliseconds since 1970, if that is known. */
   get nextAttempt(): number | undefined {
     const due = Math.max(this.#window.restUntil ?? 0, this.stats.nextAttempt ?? 0)
     return !this.isPaused && due > Date.now() ? due : undefined
@@ -162,7 +162,7 @@ export class Worker {
       if (receiver.isDraining) return false
       this.#troubles++
       this.#deliverer.note((error as Error).message)
-      this.#options.log.debug({ err: error, subscription: this.name }, 'a subscription can not receive just now')
+      this.#options.log.debug({ err: error, subscription: this.name }, 'subscription cannot receive')
       await this.#pause.take(waitAfter(this.#troubles, RECEIVE_BACKOFF))
     } finally {
       this.#poll = undefined

@@ -29,7 +29,7 @@ export interface ReceiveRequest {
 /** The messages of a receive, each with its lease if it has one. */
 export type Received = { delivery: Delivery; lease: Lease | undefined }[]
 
-/** Who waits for the messages. */
+/** The client that waits for the messages. */
 export interface ReceiveClient {
   /** Fired when the messages are no longer wanted, or the gateway drains. */
   abort: ReceiveAbort

@@ -78,8 +78,9 @@ function moveProblem(
   rights: Rights,
 ): Problem | undefined {
   const { exchange, routingKey } = message
-  // There may be CC in what can't be read.
-  if (properties.headers instanceof TypedValue) return new Problem('invalid_message', 'The headers of a message can not be read.')
+  // Unreadable headers may contain a CC.
+  if (properties.headers instanceof TypedValue)
+    return new Problem('invalid_message', 'The headers of the message cannot be read.')
   if (exchange === '' && routingKey === queue)
     return new Problem('invalid_request', 'A message would come back to its own queue.')
   // A message says itself where it came from, and may be a stranger's.

@@ -45,9 +45,9 @@ export class Redrives {
 
   /**
    * Begins to redrive a queue.
-   * @param rights `write` of whoever asks for it
+   * @param rights the caller's right to `write`
    * @throws Problem queue_not_found, exchange_not_found, stream_queue, precondition_failed: one of the queue runs already;
-   *   and as Definitions.put()
+   *   broker_unavailable, broker_blocked, broker_timeout, overloaded
    */
   async begin(order: RedriveRequest, rights: WrittenRights): Promise<RedriveTask> {
     const { vhosts, definitions } = this.#services
@@ -99,7 +99,7 @@ export class Redrives {
   /**
    * Stops a redrive, at whatever instance it runs, or takes one that has ended from the list. Resolves when it has stopped, or
    * is about to, where its instance does not say so in time.
-   * @throws Problem as Definitions.put()
+   * @throws Problem broker_unavailable, broker_blocked, broker_timeout
    */
   async stop(id: string): Promise<void> {
     const { definitions } = this.#services

@@ -84,7 +84,7 @@ export class Runner {
     this.#interrupt()
   }
 
-  /** Gives all back and leaves the rest to whoever wants it. */
+  /** Gives everything back and leaves the rest to another instance. */
   async release(): Promise<void> {
     this.#isReleased = true
     this.#interrupt()

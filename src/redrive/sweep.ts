@@ -24,7 +24,7 @@ const QUIET_MS = 300
 const RETRY_MOVE_MS = 1000
 const MAX_PAUSE_MS = 60_000
 
-/** Whether a move that fails with this problem is tried again: the message is not stored, and nothing is wrong with its target. */
+/** Whether a move that fails with this problem is tried again: the message is not stored, and its target is not at fault. */
 export const postponesMove = (code: ProblemCode): boolean =>
   isRetryable(code) && catalogue[code].stored === 'no' && catalogue[code].scope === 'gateway'
 

@@ -22,9 +22,9 @@ export interface RedriveRequest {
   queue: string
   /** Absent: where each message came from. */
   to?: RedriveTarget
-  /** So many are moved at most. */
+  /** The most messages to move. */
   max?: number
-  /** So many a second are moved at most. */
+  /** The most messages to move a second. */
   rate?: number
   filter?: RedriveFilter
   dry_run: boolean
@@ -40,7 +40,7 @@ export interface RedriveCounts {
 
 export interface RedriveTask extends RedriveRequest, RedriveCounts {
   id: string
-  /** `write` of whoever asked for it: each message is moved only where he may publish. */
+  /** The caller's right to `write`: a message moves only to a target that the caller may publish to. */
   rights: WrittenRights
   state: RedriveState
   last_error?: string
@@ -49,7 +49,7 @@ export interface RedriveTask extends RedriveRequest, RedriveCounts {
   started_at: string
   updated_at: string
   ended_at?: string
-  /** Who moves them; absent: whoever wants to. */
+  /** The instance that moves them; absent: any instance may take over. */
   instance?: string
   /** Somebody wants it to end. */
   stop?: true

@@ -167,7 +167,7 @@ describe('publishing with a delay', () => {
       assert.match(await metrics(), /gateway_delayed_messages\{queue="gateway\.delay\.1600ms"\} [1-9]/),
     )
     await ack((await next(queue)).message)
-    assert.match(await metrics(), /gateway_delayed_messages_total\{outcome="delivered"\} [1-9]/)
+    assert.match(await metrics(), /gateway_delayed_messages_due_total\{outcome="delivered"\} [1-9]/)
   })
 })
 

@@ -115,7 +115,7 @@ describe('errors outside of that scope', () => {
 
   it('an invalid request is answered as problem+json, and form bodies stay unsupported', async () => {
     isProblem(await send({ url: '/queues/q/messages?max=none' }), 'invalid_request')
-    isProblem(await post('/queues/q/redrives', 'application/x-www-form-urlencoded', 'n=1'), 'unsupported_media_type')
-    isProblem(await post('/queues/q/redrives', 'application/x-amz-json-1.0', '{}'), 'unsupported_media_type')
+    isProblem(await post('/queues/q/redrive', 'application/x-www-form-urlencoded', 'n=1'), 'unsupported_media_type')
+    isProblem(await post('/queues/q/redrive', 'application/x-amz-json-1.0', '{}'), 'unsupported_media_type')
   })
 })

@@ -1,4 +1,5 @@
-// One receive: a consumer for as long as it takes, which never takes more messages than the response may hold and leaves none behind.
+// One receive: a consumer for as long as it takes, which never takes more messages than the response may hold, and leaves no
+// message behind.
 
 import { Pause } from '../../lib/pause.js'
 import { Problem } from '../../problems.js'

@@ -16,7 +16,7 @@ import { IsolatedPublisher, type PublisherOptions } from './isolated-publisher.j
 const MAX_PUBLISH_CHANNELS = 256
 const CANARY_INTERVAL_MS = 1000
 const STALLED_AFTER_MS = 3000
-/** After this silence the default exchange's channel is replaced: perhaps only the channel is stuck, and another one will tell. */
+/** After this silence the default exchange's channel is replaced: perhaps only the channel is stuck. */
 const REPLACE_CHANNEL_AFTER_MS = 6000
 
 /** The publishing connection of a vhost: a confirm channel for each exchange, and a bound on the bytes in flight. */

@@ -55,7 +55,7 @@ export class RpcClient {
   }
 
   /**
-   * Publishes a request and resolves with its reply. On the wire its correlation id is the client's own, so the reply has that one.
+   * Publishes a request and resolves with its reply, whose correlation id is the one that this client made.
    * @throws Problem unroutable (no queue took the request), exchange_not_found, rpc_timeout, broker_blocked, broker_unavailable
    */
   async call({ exchange, routingKey, body, properties, timeout }: RpcCall): Promise<ReceivedMessage> {

@@ -1,5 +1,6 @@
 // One connection to the broker that keeps itself alive: connect with a deadline, reconnect with full jitter, know within a
-// second when the broker is blocked. What lives on it (channels, consumers) is set up anew by its owner at every incarnation.
+// second when the broker is blocked. Its owner sets up channels and consumers again at every
+// incarnation.
 
 import type { Socket } from 'node:net'
 import { hostname } from 'node:os'
@@ -28,13 +29,13 @@ export interface ConnectionSettings {
   onDown?: () => void
 }
 
-/** A user of RabbitMQ for whom the gateway acts with his own credentials, so that RabbitMQ decides what he may do. */
+/** A user of RabbitMQ. The gateway acts with the user's own credentials, so that RabbitMQ decides what they may do. */
 export interface Login {
   /** Tells logins apart: a digest of the user's name and password together. */
   readonly key: string
   readonly username: string
   readonly password: string
-  /** Who it is, whatever his password: whose leases are whose. */
+  /** Names the user whatever the password: leases belong to it. */
   readonly subject: string
 }
 
@@ -61,7 +62,7 @@ export class BrokerConnection {
 
   /**
    * The live connection.
-   * @throws Problem broker_unavailable at once when there is none; only a connection on its very first attempt is waited for.
+   * @throws Problem broker_unavailable at once if it is down; only the very first attempt to connect is waited for.
    */
   async ready(): Promise<ChannelModel> {
     if (this.state === 'connecting') await this.#firstAttempt
@@ -75,7 +76,7 @@ export class BrokerConnection {
     if (this.reason === VHOST_REFUSED) {
       throw new Problem('vhost_not_found', `There is no vhost '${this.#settings.vhost}', or the gateway may not use it.`)
     }
-    throw new Problem('broker_unavailable', `RabbitMQ can't be reached just now (${this.reason}).`)
+    throw new Problem('broker_unavailable', `RabbitMQ cannot be reached (${this.reason}).`)
   }
 
   /** Whether the broker refused it, rather than that it could not be reached. */
@@ -83,11 +84,11 @@ export class BrokerConnection {
     return this.reason === VHOST_REFUSED || (this.reason === CREDENTIALS_REFUSED && this.#settings.login !== undefined)
   }
 
-  /** Ends this incarnation and connects anew: for when what lives on it can't be trusted any more. */
+  /** Ends this incarnation and connects again: its channels can no longer be trusted. */
   destroy(reason: string): void {
     const model = this.#model
     if (!model || this.state === 'closed') return
-    this.#settings.log.warn({ role: this.#settings.role, vhost: this.#settings.vhost, reason }, 'giving a broker connection up')
+    this.#settings.log.warn({ role: this.#settings.role, vhost: this.#settings.vhost, reason }, 'broker connection given up')
     socketOf(model)?.destroy(new Error(reason))
   }
 
@@ -142,18 +143,18 @@ export class BrokerConnection {
     model.setMaxListeners(0)
     model.on('error', (error: Error) => this.#lost(model, error))
     model.on('close', (error?: Error) => this.#lost(model, error ?? new Error('closed by the broker')))
-    model.on('handler-error' as 'error', (error: Error) => this.#settings.log.error({ err: error }, 'a broker callback failed'))
+    model.on('handler-error' as 'error', (error: Error) => this.#settings.log.error({ err: error }, 'broker callback failed'))
     model.on('blocked', (reason: string) => {
       if (this.#model !== model || this.state !== 'up') return
       this.state = 'blocked'
       this.reason = `blocked: ${reason}`
-      this.#settings.log.warn({ role: this.#settings.role, reason }, 'the broker blocks publishing')
+      this.#settings.log.warn({ role: this.#settings.role, reason }, 'broker blocks publishing')
     })
     model.on('unblocked', () => {
       if (this.#model !== model || this.state !== 'blocked') return
       this.state = 'up'
       this.reason = ''
-      this.#settings.log.info({ role: this.#settings.role }, 'the broker accepts messages again')
+      this.#settings.log.info({ role: this.#settings.role }, 'broker accepts messages again')
     })
   }
 
@@ -176,7 +177,7 @@ export class BrokerConnection {
 }
 
 /**
- * Asks RabbitMQ whether it knows the user. Which vhosts he may use is another question.
+ * Asks RabbitMQ whether it knows the user. It does not tell which vhosts they may use.
  * @throws Problem broker_unavailable: it can't be asked
  */
 export async function isKnownUser(config: Config, login: Login): Promise<boolean> {
@@ -189,14 +190,14 @@ export async function isKnownUser(config: Config, login: Login): Promise<boolean
   } catch (error) {
     if (isVhostRefused(error as Error)) return true
     if (connectionFailure(error as Error) === CREDENTIALS_REFUSED) return false
-    throw new Problem('broker_unavailable', `RabbitMQ can't be asked who that is (${connectionFailure(error as Error)}).`)
+    throw new Problem('broker_unavailable', `RabbitMQ cannot be asked about the user (${connectionFailure(error as Error)}).`)
   }
 }
 
 /** The answer to credentials that RabbitMQ does not take. */
 export function refusedLogin(): Problem {
   const challenge = 'Basic realm="rabbitmq-http-gateway", charset="UTF-8"'
-  return new Problem('unauthorized', 'RabbitMQ does not take these credentials.', { challenge })
+  return new Problem('unauthorized', 'RabbitMQ does not accept these credentials.', { challenge })
 }
 
 const VHOST_REFUSED = 'vhost refused'

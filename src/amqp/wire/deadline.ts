@@ -24,7 +24,7 @@ export function within<T>(milliseconds: number, what: string, call: Promise<T>):
   })
 }
 
-/** Waits for something to end, in vain if need be: for closing what may already be dead. */
+/** Waits for a call to end, at most for a time, and ignores how it ended: for closing a channel that may already be dead. */
 export async function waitQuietly(milliseconds: number, call: Promise<unknown>): Promise<void> {
   await within(milliseconds, 'close', call).catch(() => undefined)
 }
