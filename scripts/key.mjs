@@ -1,12 +1,13 @@
-// npm run key: makes an API key, built first where it has to be. What it prints is src/key.ts's to say.
+// npm run key: makes an API key with the built gateway's own command, built first if it has to be.
 
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { build, ensurePackages, root } from './project.mjs'
 
-const program = join(root, 'dist', 'src', 'key.js')
+const program = join(root, 'dist', 'src', 'main.js')
 if (!existsSync(program)) {
   await ensurePackages()
   await build()
 }
-await import(program)
+process.exitCode = spawnSync(process.execPath, [program, 'key', ...process.argv.slice(2)], { stdio: 'inherit' }).status ?? 1

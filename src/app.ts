@@ -26,7 +26,7 @@ export interface App {
   /** Reads the files again that may change: keys, certificates. */
   readonly reload: () => void
   /** Answers what is under way, gives every lease back, closes all connections; each step has its deadline. */
-  readonly closeApp: () => Promise<void>
+  readonly close: () => Promise<void>
 }
 
 /**
@@ -57,9 +57,9 @@ export async function buildApp(config: Config): Promise<App> {
       services.authentication.reload()
       certificate?.reload()
     },
-    closeApp: async () => {
+    close: async () => {
       certificate?.close()
-      await close(http, operations, services)
+      await closeApp(http, operations, services)
     },
   }
 }
@@ -76,7 +76,7 @@ async function operationsServer(config: Config, services: Services): Promise<Fas
 }
 
 /** Requests first: they still need the broker. A connection that turns idle after its answer is not waited for. */
-async function close(http: FastifyInstance, operations: FastifyInstance | undefined, services: Services): Promise<void> {
+async function closeApp(http: FastifyInstance, operations: FastifyInstance | undefined, services: Services): Promise<void> {
   services.drain()
   const idle = setInterval(() => http.server.closeIdleConnections(), 20)
   const late = setTimeout(

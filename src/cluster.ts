@@ -40,7 +40,8 @@ export function supervise(config: Config, log: Log): void {
   const reload = () => {
     for (const worker of workers()) worker.send({ gateway: 'reload' } satisfies ToWorker)
   }
-  process.on('SIGHUP', rereadsFiles(config) ? reload : end)
+  if (rereadsFiles(config)) process.on('SIGHUP', reload)
+  else process.on('SIGHUP', hasTerminal() ? end : () => undefined)
 
   cluster.on('listening', (worker) => {
     started = true
@@ -107,3 +108,9 @@ export function sumMetrics(metrics: Metrics): void {
 
 const workers = (): Worker[] =>
   Object.values(cluster.workers ?? {}).filter((worker): worker is Worker => worker !== undefined && !worker.isDead())
+
+/**
+ * Whether SIGHUP means that the terminal is gone, which ends the gateway. Under `nohup`, or as a service, there is no terminal.
+ * Node resets the signals that its parent ignored, so nothing else tells.
+ */
+export const hasTerminal = (): boolean => [process.stdin, process.stdout, process.stderr].some(({ isTTY }) => isTTY)

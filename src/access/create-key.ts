@@ -53,3 +53,20 @@ export function createKey(args: string[]): NewKey {
   readKeyFile(JSON.stringify({ keys: [entry] }))
   return { key, entry }
 }
+
+/**
+ * The command `key`: prints a new key and its entry for the key file, or what is wrong with the arguments and how to use it.
+ * @returns whether a key was made
+ */
+export function printKey(args: string[]): boolean {
+  try {
+    const { key, entry } = createKey(args)
+    console.log(`The key. It is shown only once, and stored nowhere:\n\n${key}\n`)
+    console.log(`Its entry, for the "keys" of the file that API_KEYS_FILE names:\n\n${JSON.stringify(entry, null, 2)}`)
+    return true
+  } catch (error) {
+    const mistakes = error instanceof KeyFileError ? error.mistakes : [(error as Error).message]
+    console.error(`${mistakes.map((mistake) => mistake.replace('keys[0].', '')).join('\n')}\n\n${USAGE}`)
+    return false
+  }
+}

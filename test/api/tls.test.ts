@@ -96,7 +96,7 @@ describe('client certificates', () => {
 describe('certificate settings', () => {
   const mistakes = async (env: Record<string, string>): Promise<string[]> => {
     const error = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env })).then(
-      async (app) => app.closeApp(),
+      async (app) => app.close(),
       (error: Error) => error,
     )
     assert.ok(error instanceof ConfigError)

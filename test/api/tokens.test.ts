@@ -214,7 +214,7 @@ describe('keys that verify tokens', () => {
     await server.goAway()
     const env = { AMQP_URL, LOG_LEVEL: 'silent', ...SETTINGS, JWT_JWKS_FILE: '', JWT_JWKS_URL: server.url }
     const app = await buildApp(loadConfig(env))
-    after(() => app.closeApp())
+    after(() => app.close())
     const authorization = `Bearer ${await token(one, ALL)}`
     const send = () => app.http.inject({ url: '/queues/nowhere', headers: { authorization } })
     const response = await send()

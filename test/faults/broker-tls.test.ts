@@ -39,7 +39,7 @@ const OWN = { AMQP_TLS_CERT_FILE: own.cert, AMQP_TLS_KEY_FILE: own.key }
 /** Starts a gateway that cannot connect, and resolves with the reason of its state once its first attempt has failed. */
 async function reason(env: Record<string, string>): Promise<string> {
   const app = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env }))
-  after(app.closeApp)
+  after(app.close)
   return eventually(() => {
     const { state, reason } = app.services.vhosts.default.publisher.connection
     assert.equal(state, 'down')

@@ -48,7 +48,7 @@ export async function startGateway(env: Record<string, string> = {}): Promise<Ga
     close: () => {
       closing ??= (async () => {
         for (const cleanup of gateway.cleanups) await cleanup().catch(() => undefined)
-        await app.closeApp()
+        await app.close()
       })()
       return closing
     },

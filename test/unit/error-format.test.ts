@@ -10,7 +10,7 @@ import { Problem } from '../../src/problems.js'
 
 // Nothing listens there: these requests need no broker.
 const app = await buildApp(loadConfig({ AMQP_URL: 'amqp://127.0.0.1:1', LOG_LEVEL: 'silent' }))
-after(app.closeApp)
+after(app.close)
 await app.http.register(
   async (toy) => {
     toy.setErrorFormatter((problem, request) => ({

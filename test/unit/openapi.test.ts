@@ -15,7 +15,7 @@ interface Operation {
 
 // No broker listens at this URL: the document does not need one.
 const app = await buildApp(loadConfig({ AMQP_URL: 'amqp://127.0.0.1:1', LOG_LEVEL: 'silent', METRICS: 'on', DOCS: 'on' }))
-after(app.closeApp)
+after(app.close)
 await app.http.ready()
 const document = JSON.parse(JSON.stringify(app.http.swagger())) as {
   openapi: string

@@ -50,6 +50,7 @@ describe('Dockerfile', () => {
 
   it('the image has a health check and a stop signal', () => {
     assert.equal(of('HEALTHCHECK').length, 1)
+    assert.match(of('HEALTHCHECK')[0] ?? '', /CMD \["node", "dist\/src\/main\.js", "health"\]$/)
     assert.deepEqual(of('STOPSIGNAL'), ['STOPSIGNAL SIGTERM'])
     assert.deepEqual(of('CMD'), ['CMD ["node", "dist/src/main.js"]'])
   })

@@ -23,7 +23,7 @@ describe('the check of prose', () => {
       ['It can not end.', 'can not'],
       ['Waits so long.', 'so long'],
       ['Moves so many messages.', 'so many'],
-      ['If there is none, it fails.', 'is none'],
+      ['That header is none.', 'is none'],
       ['Whoever asks.', 'Whoever'],
       ['It ends. Who waits is told.', 'Who waits'],
       ["Counts what can't be reached.", "what can't be"],
