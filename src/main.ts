@@ -48,7 +48,7 @@ async function run(command: string, args: string[]): Promise<void> {
       return
     }
     case 'health': {
-      const { checkHealth } = await import('./plugins/health-check.js')
+      const { checkHealth } = await import('./instances/health-check.js')
       process.exitCode = await checkHealth(configure())
       return
     }

@@ -125,7 +125,7 @@ export function writeProperties(message: ReceivedMessage): Record<string, string
   return http
 }
 
-/** Strings and event attributes one by one, for clients that do not parse JSON, while there is room; `amqp-headers` has them all. */
+/** Strings and event attributes one by one, for clients that do not parse JSON, while there is room. `amqp-headers` has all. */
 function addSingleHeaders(http: Record<string, string>, headers: FieldTable, room: number): void {
   const written = new Set<string>()
   for (const [name, value] of Object.entries(headers)) {
