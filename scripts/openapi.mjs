@@ -12,7 +12,7 @@ const { loadConfig } = await import(join(root, 'dist', 'src', 'config', 'index.j
 const app = await buildApp(loadConfig({ LOG_LEVEL: 'silent' }))
 await app.http.ready()
 const generated = `${JSON.stringify(app.http.swagger(), null, 2)}\n`
-await app.close()
+await app.closeApp()
 
 if (!process.argv.includes('--check')) {
   writeFileSync(file, generated)
