@@ -30,8 +30,8 @@ export const installedServer = () => existsSync(join(BIN, 'rabbitmq-server'))
  * Starts a node and waits until it accepts connections. It ends with this process, unless that is killed outright; the next
  * start in the same folder ends such a left-over first.
  * @param {object} options
- * @param {string} options.dir keeps the node's data, logs and configuration; made where it is missing
- * @param {number} [options.amqpPort] a free one where it is not given
+ * @param {string} options.dir keeps the node's data, logs and configuration; made if it does not exist
+ * @param {number} [options.amqpPort] a free one if not given
  * @param {number} [options.managementPort]
  * @param {string} [options.config] more lines for rabbitmq.conf
  * @param {string} [options.advanced] advanced.config, for what rabbitmq.conf has no word for
@@ -186,7 +186,12 @@ function enter(root, dir) {
   return ['unshare', '-m', '--propagation', 'private', '/bin/sh', '-c', script, root, dir]
 }
 
-/** Whether RabbitMQ answers there: it opens the handshake, which nothing else on that port would. @param {number} port @param {string} [host] @returns {Promise<boolean>} */
+/**
+ * Whether RabbitMQ answers there: it opens the handshake, which nothing else on that port would.
+ * @param {number} port
+ * @param {string} [host]
+ * @returns {Promise<boolean>}
+ */
 export function speaksAmqp(port, host = '127.0.0.1') {
   return new Promise((done) => {
     const socket = connect({ port, host })
@@ -252,7 +257,10 @@ function signalGroup(pid, signal) {
   }
 }
 
-/** Whether a process of that group still runs. One that nobody has waited for yet (a container's first process may never) does not. @param {number | undefined} group */
+/**
+ * Whether a process of that group still runs. A zombie does not: in a container its parent may never wait for it.
+ * @param {number | undefined} group
+ */
 function groupAlive(group) {
   if (group === undefined || !signalGroup(group, 0)) return false
   return readdirSync('/proc')
@@ -270,7 +278,7 @@ function groupAlive(group) {
     })
 }
 
-/** A run that was killed outright left its node behind: end it, if those process groups are still a node of this folder. @param {string} dir */
+/** Ends the node that a killed run left behind in this folder. @param {string} dir */
 function endLeftOver(dir) {
   const file = join(dir, 'pids')
   if (!existsSync(file)) return

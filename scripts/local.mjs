@@ -1,4 +1,4 @@
-// What quickstart and dev share: a RabbitMQ to use, a gateway that runs until it is stopped, and the order in which all of it ends.
+// What quickstart and dev share: a RabbitMQ to use, a gateway that runs until it is stopped, and the order in which they end.
 // Node alone, no packages: it is imported before there are any.
 
 import { mkdirSync } from 'node:fs'

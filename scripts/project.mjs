@@ -35,14 +35,19 @@ export function run(command, args, options = {}) {
   })
 }
 
-/** Whether the command ends well, its output thrown away. @param {string} command @param {string[]} args @returns {Promise<boolean>} */
+/**
+ * Whether the command succeeds; its output is discarded.
+ * @param {string} command
+ * @param {string[]} args
+ * @returns {Promise<boolean>}
+ */
 export const succeeds = (command, args) =>
   run(command, args, { stdio: 'ignore' }).then(
     () => true,
     () => false,
   )
 
-/** Installs the npm packages where they are missing or older than the lock file. */
+/** Installs the npm packages if they are missing or older than the lock file. */
 export async function ensurePackages() {
   const installed = join(root, 'node_modules', '.package-lock.json')
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(root, 'package-lock.json')).mtimeMs) return
@@ -80,7 +85,7 @@ export async function ensureSystemPackages(names) {
   say(`installing system packages: ${missing.join(', ')}`)
   /** @param {string[]} args */
   const apt = (...args) => {
-    // policy-rc.d keeps a package's service down; RUNLEVEL=1 does so where there is none.
+    // policy-rc.d keeps a package's service down; RUNLEVEL=1 does so if it does not exist.
     const command = [
       ...sudo,
       'env',
