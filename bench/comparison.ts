@@ -13,7 +13,7 @@ export interface Case {
   name: string
   /** Whether it is part of a quick run. */
   quick: boolean
-  /** Set if it takes long, and runs only if --only names it. */
+  /** Set if it is too slow for a run that does not name it with --only. */
   onRequest?: true
   run: (bench: Bench) => Promise<Result>
 }

@@ -1,5 +1,7 @@
 // What the OpenAPI document says beside the routes, and every schema that it names.
 
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { BatchResultSchema, BatchResultsSchema, BatchSchema } from './schemas/batch.js'
 import {
   ExtendSchema,
@@ -76,11 +78,24 @@ export const openapiTags = [
   { name: 'operations', description: 'Health and metrics.' },
 ]
 
+/** The version in the nearest package.json, from the sources and from dist/ alike. */
+function readVersion(folder: string): string {
+  const file = join(folder, 'package.json')
+  if (!existsSync(file)) {
+    const parent = dirname(folder)
+    if (parent === folder) throw new Error('no package.json above the OpenAPI document')
+    return readVersion(parent)
+  }
+  const content: unknown = JSON.parse(readFileSync(file, 'utf8'))
+  if (typeof content === 'object' && content !== null && 'version' in content) return String(content.version)
+  throw new Error(`${file} has no version`)
+}
+
 export const document = {
   openapi: '3.1.0' as const,
   info: {
     title: 'rabbitmq-http-gateway',
-    version: '0.1.0',
+    version: readVersion(import.meta.dirname),
     summary: 'RabbitMQ for everything that speaks HTTP.',
     description:
       'Publish, receive under a lease, and settle in a later call.\n\nEvery path works on the connection’s own vhost as it is, and under `/vhosts/{vhost}` on any other. Every error is an `application/problem+json` with a stable `code`. Every response carries `x-request-id`.\n\nWhere the gateway asks who calls, each operation wants a right: `configure`, `write` or `read` on a name in a vhost.',

@@ -30,8 +30,8 @@ export const installedServer = () => existsSync(join(BIN, 'rabbitmq-server'))
  * Starts a node and waits until it accepts connections. It ends with this process, unless that is killed outright; the next
  * start in the same folder ends such a left-over first.
  * @param {object} options
- * @param {string} options.dir keeps the node's data, logs and configuration; made if it is missing
- * @param {number} [options.amqpPort] default: a free port
+ * @param {string} options.dir keeps the node's data, logs and configuration; made if it does not exist
+ * @param {number} [options.amqpPort] a free one if not given
  * @param {number} [options.managementPort]
  * @param {string} [options.config] more lines for rabbitmq.conf
  * @param {string} [options.advanced] advanced.config, for what rabbitmq.conf has no word for
@@ -188,7 +188,9 @@ function enter(root, dir) {
 
 /**
  * Whether RabbitMQ answers there: it opens the handshake, which nothing else on that port would.
- * @param {number} port @param {string} [host] @returns {Promise<boolean>}
+ * @param {number} port
+ * @param {string} [host]
+ * @returns {Promise<boolean>}
  */
 export function speaksAmqp(port, host = '127.0.0.1') {
   return new Promise((done) => {
@@ -256,7 +258,7 @@ function signalGroup(pid, signal) {
 }
 
 /**
- * Whether a process of that group still runs. A zombie, which a container's first process may never reap, does not.
+ * Whether a process of that group still runs. A zombie does not: in a container its parent may never wait for it.
  * @param {number | undefined} group
  */
 function groupAlive(group) {
@@ -276,10 +278,7 @@ function groupAlive(group) {
     })
 }
 
-/**
- * Ends the node that a killed run left behind, if those process groups are still a node of this folder.
- * @param {string} dir
- */
+/** Ends the node that a killed run left behind in this folder. @param {string} dir */
 function endLeftOver(dir) {
   const file = join(dir, 'pids')
   if (!existsSync(file)) return

@@ -1,5 +1,5 @@
-// npm run dev: the gateway from its sources, restarted at every change, with a RabbitMQ as in quickstart. Ctrl-C ends everything
-// that it started.
+// npm run dev: the gateway from its sources, restarted at every change, with a RabbitMQ as in quickstart.
+// Ctrl-C ends everything it started.
 
 import { spawn } from 'node:child_process'
 import { createRequire } from 'node:module'

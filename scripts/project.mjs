@@ -36,8 +36,10 @@ export function run(command, args, options = {}) {
 }
 
 /**
- * Whether the command succeeds. Its output is thrown away.
- * @param {string} command @param {string[]} args @returns {Promise<boolean>}
+ * Whether the command succeeds; its output is discarded.
+ * @param {string} command
+ * @param {string[]} args
+ * @returns {Promise<boolean>}
  */
 export const succeeds = (command, args) =>
   run(command, args, { stdio: 'ignore' }).then(
@@ -83,7 +85,7 @@ export async function ensureSystemPackages(names) {
   say(`installing system packages: ${missing.join(', ')}`)
   /** @param {string[]} args */
   const apt = (...args) => {
-    // policy-rc.d keeps a package's service down; RUNLEVEL=1 does so if there is no such script.
+    // policy-rc.d keeps a package's service down; RUNLEVEL=1 does so if it does not exist.
     const command = [
       ...sudo,
       'env',
