@@ -18,6 +18,7 @@ import { answerRaw, keepType } from './raw-body.js'
 
 const MAX_WAIT_MS = 60_000
 
+/** Receive messages from a queue, under leases or without. */
 export const receiveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
   const { vhosts, receiver, config } = services
 

@@ -16,6 +16,7 @@ import { acceptsByName, identityOf, leaseOf, nameOf, pathOf, vhostOf } from './p
 const HEARTBEAT_INTERVAL_MS = 15_000
 const lines = (description: string) => ({ schema: Type.String({ description }) })
 
+/** Stream the messages of a queue until either side ends it. */
 export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, vhosts, config }) => {
   app.get(
     '/queues/:queue/stream',

@@ -6,11 +6,11 @@ import { BackoffSchema, FullBackoffSchema, strict } from './common.js'
 const MAX = {
   minimum: 1,
   maximum: 1_000_000,
-  description: 'After so many deliveries it is not tried again. Without it, it always is.',
+  description: 'Number of deliveries after which a message is not delivered again. Default: no limit.',
 }
 const THEN = {
   description:
-    'What becomes of it then: `dead_letter` (where it is not given), to the dead-letter exchange of the queue (where it has none, RabbitMQ drops it); `discard`, nothing.',
+    'What happens to a message after `max_deliveries`. dead_letter (default): it goes to the dead-letter exchange of the queue, or RabbitMQ drops it if the queue has none. discard: it is dropped.',
 }
 
 export const RetryPolicyDeclarationSchema = Type.Object(
