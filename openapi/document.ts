@@ -1,4 +1,4 @@
-// What the OpenAPI document says beside the routes, and every schema that it names.
+// The OpenAPI document apart from its paths, and every schema that it has by name.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -32,6 +32,7 @@ import {
   QueueSchema,
 } from './schemas/topology.js'
 
+/** Every schema that the document names. */
 export const schemas = [
   ProblemSchema,
   PropertiesSchema,
@@ -67,17 +68,19 @@ export const schemas = [
   ReadinessSchema,
 ]
 
+/** The groups of operations. */
 export const openapiTags = [
-  { name: 'messages', description: 'Publish and receive.' },
-  { name: 'rpc', description: 'Request and reply.' },
-  { name: 'leases', description: 'Acknowledge, give back or extend what was received, in a later call and at any instance.' },
-  { name: 'queues', description: 'Declare, look at, purge, delete.' },
-  { name: 'exchanges', description: 'Exchanges and bindings.' },
-  { name: 'redrives', description: 'Move messages from one queue to where they came from, or elsewhere.' },
-  { name: 'subscriptions', description: 'Have the messages of a queue POSTed to a URL.' },
-  { name: 'operations', description: 'Health and metrics.' },
+  { name: 'messages', description: 'Publish and receive messages.' },
+  { name: 'rpc', description: 'Send a request through RabbitMQ and wait for its reply.' },
+  { name: 'leases', description: 'Settle or extend received messages in a later call, at any instance.' },
+  { name: 'queues', description: 'Declare, look up, purge and delete queues, and set their retry policies.' },
+  { name: 'exchanges', description: 'Declare, look up, delete and bind exchanges.' },
+  { name: 'redrives', description: 'Move messages from one queue back to where they came from, or elsewhere.' },
+  { name: 'subscriptions', description: 'Have the messages of a queue delivered to a URL.' },
+  { name: 'operations', description: 'Check health and read metrics.' },
 ]
 
+/** The document that the paths of the routes are added to. */
 /** The version in the nearest package.json, from the sources and from dist/ alike. */
 function readVersion(folder: string): string {
   const file = join(folder, 'package.json')
@@ -96,17 +99,17 @@ export const document = {
   info: {
     title: 'rabbitmq-http-gateway',
     version: readVersion(import.meta.dirname),
-    summary: 'RabbitMQ for everything that speaks HTTP.',
+    summary: 'An HTTP gateway to RabbitMQ.',
     description:
-      'Publish, receive under a lease, and settle in a later call.\n\nEvery path works on the connection’s own vhost as it is, and under `/vhosts/{vhost}` on any other. Every error is an `application/problem+json` with a stable `code`. Every response carries `x-request-id`.\n\nWhere the gateway asks who calls, each operation wants a right: `configure`, `write` or `read` on a name in a vhost.',
+      'Publish messages, receive them under a lease, and settle them in a later call.\n\nEvery path works on the vhost of the gateway’s own connection, and under `/vhosts/{vhost}` on any other. Every error is an `application/problem+json` with a stable `code`. Every response has an `x-request-id`.\n\nIf the gateway requires authentication, each operation needs a right: `configure`, `write` or `read` on a name in a vhost.',
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
   servers: [
-    { url: '/', description: "The connection's own vhost." },
+    { url: '/', description: "The vhost of the gateway's own connection." },
     {
       url: '/vhosts/{vhost}',
       description: 'Any other vhost.',
-      variables: { vhost: { default: '%2F', description: 'Percent-encoded.' } },
+      variables: { vhost: { default: '%2F', description: 'The name of the vhost, percent-encoded.' } },
     },
   ],
   components: {
@@ -115,11 +118,11 @@ export const document = {
       basic: {
         type: 'http' as const,
         scheme: 'basic',
-        description: 'An API key or a token as the password, with any user name; or a user of RabbitMQ.',
+        description: 'An API key or a token as the password, with any user name; or the name and password of a RabbitMQ user.',
       },
     },
   },
-  // The empty last one means no credentials, for a gateway that does not authenticate.
+  // The last one stands for no credentials, if the gateway does not require any.
   security: [{ bearer: [] }, { basic: [] }, {}],
   tags: openapiTags,
 }

@@ -46,6 +46,7 @@ interface BatchAddress {
   routingKey: string
 }
 
+/** Publish many messages to a queue or an exchange. */
 export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
   const { config } = services
   app.removeAllContentTypeParsers()

@@ -26,6 +26,7 @@ const bindingVerbs = [
   { method: 'DELETE', verb: 'unbind' },
 ] as const
 
+/** Declare, look up, delete and bind exchanges. */
 export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts }) => {
   app.put(
     '/exchanges/:exchange',

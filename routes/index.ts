@@ -1,5 +1,6 @@
 // All routes of the gateway.
 
+import accepts from '@fastify/accepts'
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import { strict } from '../openapi/schemas/common.js'
@@ -35,6 +36,8 @@ const inVhosts = [
 
 /** Registers every route of the API, and on the same port those for operations unless they have a port of their own. */
 export async function routes(app: FastifyInstance, services: Services): Promise<void> {
+  // For routes that choose the form of their answer by the Accept header.
+  await app.register(accepts)
   // An unknown query parameter is an error, also on a route that has none.
   app.addHook('onRoute', (route) => {
     route.schema = { ...route.schema, querystring: route.schema?.querystring ?? Type.Object({}, strict) }

@@ -40,6 +40,7 @@ const MIN_LEASE_MS = 1000
 /** Beyond every possible lease, so that the answer to a longer extension is max_lease_exceeded and not invalid_request. */
 const FAR_FUTURE_MS = 10 * 365 * 24 * 3_600_000
 
+/** Settle, extend and look up leases, at any instance. */
 export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { leases }) => {
   /** What a route needs of its request to act on leases. */
   interface LeaseRequest {

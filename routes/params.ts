@@ -52,6 +52,14 @@ export function pathOf({ url }: Pick<FastifyRequest, 'url'>): string {
   return end === -1 ? url : url.slice(0, end)
 }
 
+/**
+ * Whether the `Accept` header names this media type, with a weight above 0. A wildcard does not: a client that accepts anything
+ * gets the default of the route. A malformed entry of the header counts for nothing.
+ */
+export function acceptsByName(request: Pick<FastifyRequest, 'accepts'>, type: string): boolean {
+  return [request.accepts().types()].flat().some((named) => named !== false && named.toLowerCase() === type)
+}
+
 /** The bytes of a body that is a message; empty if the request has none. */
 export function bytesOf(body: unknown): Buffer {
   return Buffer.isBuffer(body) ? body : Buffer.alloc(0)

@@ -47,6 +47,7 @@ const optionsOf = (query: { confirm?: boolean; delay?: string }) => ({
 })
 const statusOf = ({ confirm }: { confirm: boolean }) => (confirm ? 201 : 202)
 
+/** Publish one raw message to a queue or an exchange. */
 export const publishRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
   const { vhosts, config } = services
   acceptAnyBody(app, config.MAX_MESSAGE_SIZE)

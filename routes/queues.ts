@@ -18,6 +18,7 @@ type QueueDeclaration = Static<typeof QueueDeclarationSchema>
 
 const queueParams = pathParams({ queue: QueueNameSchema })
 
+/** Declare, look up, delete and purge queues. */
 export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, leases }) => {
   app.put(
     '/queues/:queue',

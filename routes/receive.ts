@@ -1,7 +1,7 @@
 // Receive messages, as JSON or raw.
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { noContent, pathParams, QueueNameSchema, queryDuration, ref, strict, written } from '../openapi/schemas/common.js'
 import { MessagesSchema } from '../openapi/schemas/message.js'
@@ -13,11 +13,12 @@ import { writeProperties } from '../src/messages/raw.js'
 import { invalidRequest } from '../src/problems.js'
 import type { ReceiveClient, Received } from '../src/receive/receiver.js'
 import type { Services } from '../src/services.js'
-import { durationOf, identityOf, leaseOf, nameOf, vhostOf } from './params.js'
+import { acceptsByName, durationOf, identityOf, leaseOf, nameOf, vhostOf } from './params.js'
 import { answerRaw, keepType } from './raw-body.js'
 
 const MAX_WAIT_MS = 60_000
 
+/** Receive messages from a queue, under leases or without. */
 export const receiveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
   const { vhosts, receiver, config } = services
 
@@ -80,7 +81,7 @@ export const receiveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
     },
     async (request, reply) => {
       const { ack = 'manual', max = 1, wait = '0s', lease, encoding = 'auto', format } = request.query
-      const raw = format === 'raw' || (format === undefined && prefersRaw(request.headers.accept))
+      const raw = format === 'raw' || (format === undefined && prefersRaw(request))
       if (raw && max !== 1) throw invalidRequest('/query/max', 'must be 1 for a raw answer')
       const identity = identityOf(request)
       const order = {
@@ -105,9 +106,9 @@ export const receiveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
   )
 }
 
-/** Whether the client asks for octet-stream by name. One that accepts anything gets JSON. */
-function prefersRaw(accept: string | undefined): boolean {
-  return accept !== undefined && /application\/octet-stream/i.test(accept) && !/application\/json/i.test(accept)
+/** A client that accepts both forms gets JSON, which carries every message. */
+function prefersRaw(request: Pick<FastifyRequest, 'accepts'>): boolean {
+  return acceptsByName(request, 'application/octet-stream') && !acceptsByName(request, 'application/json')
 }
 
 function clientOf(reply: FastifyReply): ReceiveClient {

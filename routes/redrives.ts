@@ -22,6 +22,7 @@ const MAX_FILTER_BYTES = 2048
 /** The size of the caller's rights that a redrive can store, in characters. */
 const MAX_RIGHTS_LENGTH = 16 * 1024
 
+/** Begin, look up and stop redrives. */
 export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { redrives, vhosts }) => {
   /** What a route needs of its request to find a redrive. */
   interface RedriveLookup<Params> {

@@ -14,6 +14,7 @@ import { backoffOf, backoffToJson, identityOf, nameOf, refuseLogin, vhostOf } fr
 
 const policyParams = pathParams({ queue: QueueNameSchema })
 
+/** Set, look up and delete the retry policy of a queue. */
 export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, policies }) => {
   app.put(
     '/queues/:queue/retry-policy',

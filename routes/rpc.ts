@@ -36,6 +36,7 @@ const responses = {
   ),
 }
 
+/** Call a worker through a queue or an exchange. */
 export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, config, metrics }) => {
   acceptAnyBody(app, config.MAX_MESSAGE_SIZE)
   app.addHook('onSend', keepType)

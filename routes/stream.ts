@@ -11,11 +11,12 @@ import { messageToJson } from '../src/messages/json.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Sink } from '../src/receive/stream.js'
 import type { Services } from '../src/services.js'
-import { identityOf, leaseOf, nameOf, pathOf, vhostOf } from './params.js'
+import { acceptsByName, identityOf, leaseOf, nameOf, pathOf, vhostOf } from './params.js'
 
 const HEARTBEAT_INTERVAL_MS = 15_000
 const lines = (description: string) => ({ schema: Type.String({ description }) })
 
+/** Stream the messages of a queue until either side ends it. */
 export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, vhosts, config }) => {
   app.get(
     '/queues/:queue/stream',
@@ -94,7 +95,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       reply.raw.once('close', () => stream.end())
       // The client may have left while the gateway asked the broker.
       if (reply.raw.destroyed) stream.end()
-      const isNdjson = /application\/x-ndjson/i.test(request.headers.accept ?? '')
+      const isNdjson = acceptsByName(request, 'application/x-ndjson')
       const vhost = vhostOf(request.params) ?? vhosts.defaultName
       // A key may be revoked, or a token expire, while the stream is open.
       const stillMay = () => identity.current()?.rights.allows('read', vhost, request.params.queue) === true

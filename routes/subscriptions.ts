@@ -26,6 +26,7 @@ const MAX_SHOWN_BYTES = 4096
 /** The problems of every call that changes the log of definitions. */
 const CHANGES = ['broker_blocked', 'overloaded'] as const
 
+/** Create, look up, pause, resume, test and delete subscriptions. */
 export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, push, config }) => {
   app.addHook('preHandler', () => push.ready())
   const vhostNameOf = (params: { vhost?: string }) => vhostOf(params) ?? vhosts.defaultName

@@ -41,17 +41,17 @@ export function pathParams<T extends TProperties>(properties: T) {
 }
 
 export const QueueNameSchema = Type.String({
-  description: "The queue's name, 1 to 255 bytes, percent-encoded as one path segment.",
+  description: 'The name of the queue, 1 to 255 bytes, percent-encoded as one path segment.',
 })
 export const ExchangeNameSchema = Type.String({
-  description: "The exchange's name, percent-encoded as one path segment; `amq.default` is the default exchange.",
+  description: 'The name of the exchange, percent-encoded as one path segment. `amq.default` is the default exchange.',
 })
 
-const DURATION_TEXT = 'A number with a unit (`500ms`, `30s`, `5m`, `1h`); a bare number is seconds.'
-/** In the query. Without an example: Swagger UI fills a form in with it, and a delay that nobody asked for is a trap. */
+const DURATION_TEXT = 'A number with a unit (`500ms`, `30s`, `5m`, `1h`); a number without a unit is seconds.'
+/** A duration in the query. It has no example: Swagger UI would fill the form in with it, and delay a message unasked. */
 export const queryDuration = (description: string, options: { default?: string } = {}) =>
   Type.String({ description: `${description} ${DURATION_TEXT}`, maxLength: 24, ...options })
-/** In a JSON body, where a bare number may be a number. */
+/** A duration in a JSON body: a string, or a number of seconds. */
 export const bodyDuration = (description: string) =>
   Type.Union([Type.String({ maxLength: 24 }), Type.Number({ minimum: 0 })], {
     description: `${description} ${DURATION_TEXT}`,
@@ -61,18 +61,25 @@ export const bodyDuration = (description: string) =>
 /** How long a message waits before another attempt. */
 export const BackoffSchema = Type.Object(
   {
-    initial: Type.Optional(bodyDuration('The wait before the second attempt, at least `100ms`. Default: `1s`.')),
+    initial: Type.Optional(bodyDuration('The wait before the second attempt, from 100ms to 30d. Default: 1s.')),
     factor: Type.Optional(
-      Type.Number({ minimum: 1, maximum: 100, default: 2, description: 'Each wait is this many times the one before.' }),
+      Type.Number({ minimum: 1, maximum: 100, default: 2, description: 'Each wait is the previous one times this factor.' }),
     ),
-    max: Type.Optional(bodyDuration('The longest wait, at most `30d`. Default: `10m`.')),
+    max: Type.Optional(
+      bodyDuration('The longest wait, up to 30d and not below `initial`. Default: 10m, or `initial` if that is longer.'),
+    ),
     jitter: Type.Optional(
-      Type.Number({ minimum: 0, maximum: 1, default: 0.2, description: 'Share of a wait by which it may be shorter or longer.' }),
+      Type.Number({
+        minimum: 0,
+        maximum: 1,
+        default: 0.2,
+        description: 'The share by which each wait randomly varies, up or down.',
+      }),
     ),
   },
   { ...strict, examples: [{ initial: '1s', factor: 2, max: '10m', jitter: 0.2 }] },
 )
-/** The same with everything said. */
+/** A backoff with all its members, as the gateway returns it. */
 export const FullBackoffSchema = Type.Object(
   { initial: Type.String(), factor: Type.Number(), max: Type.String(), jitter: Type.Number() },
   strict,

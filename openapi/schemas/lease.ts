@@ -1,9 +1,9 @@
-// Leases: settling, extending, many at once.
+// Leases: settle and extend them, one or many at a time.
 
 import { Type } from 'typebox'
 import { bodyDuration, strict } from './common.js'
 
-export const LeaseIdParamSchema = Type.String({ description: 'As a receive gave it.' })
+export const LeaseIdParamSchema = Type.String({ description: 'The id of the lease, as the receive returned it.' })
 
 export const LeaseSchema = Type.Object(
   {
@@ -24,14 +24,16 @@ export const ExtensionSchema = Type.Object(
 )
 
 const requeue = Type.Optional(
-  Type.Boolean({ default: true, description: 'false: to the dead-letter exchange, where the queue has one.' }),
+  Type.Boolean({
+    default: true,
+    description:
+      'true: the message returns to its queue. false: it goes to the dead-letter exchange of the queue, or is dropped if the queue has none.',
+  }),
 )
-const lease = Type.Optional(bodyDuration('From now on, that long; without it, as long as it was leased for.'))
+const lease = Type.Optional(bodyDuration('How long the lease lasts from now, from 1s. Default: the duration it was leased for.'))
 
 const nackDelay = Type.Optional(
-  bodyDuration(
-    'How long until the message is delivered again, from 100ms to 30d. Only for a message that goes back to its queue.',
-  ),
+  bodyDuration('Deliver the message again after this time, from 100ms to 30d. Only with `requeue`.'),
 )
 
 export const NackSchema = Type.Object({ requeue, delay: nackDelay }, { $id: 'Nack', ...strict, examples: [{}, { delay: '30s' }] })
@@ -48,15 +50,15 @@ export const SettleSchema = Type.Object(
   {
     $id: 'Settle',
     ...strict,
-    description: 'Up to 1000 leases in all.',
+    description: 'Up to 1000 leases in total.',
     examples: [{ ack: ['7f3a…'], nack: [{ id: '8c1b…' }], extend: [] }],
   },
 )
 
 export const SettleResultsSchema = Type.Object(
   {
-    settled: Type.Integer({ description: 'How many were acked, nacked or extended.' }),
-    failed: Type.Integer(),
+    settled: Type.Integer({ description: 'Number of leases that were acked, nacked or extended.' }),
+    failed: Type.Integer({ description: 'Number of leases that were not.' }),
     results: Type.Array(
       Type.Object(
         {
@@ -66,7 +68,7 @@ export const SettleResultsSchema = Type.Object(
           problem: Type.Optional(
             Type.Object(
               { code: Type.String(), detail: Type.String(), retryable: Type.Boolean() },
-              { ...strict, description: 'Why it failed.' },
+              { ...strict, description: 'Why the command failed.' },
             ),
           ),
         },
@@ -74,7 +76,7 @@ export const SettleResultsSchema = Type.Object(
       ),
       {
         description:
-          'In the order ack, nack, extend. `refused`: that needs the right to read its queue. `unknown`: whether the broker took it is not known; ask again.',
+          'In the order ack, nack, extend. `gone`: the lease ran out, or never existed. `conflict`: the lease was settled differently, or cannot last that long. `refused`: the caller may not read its queue. `unknown`: the lease was not settled, or nobody knows whether it was; `problem` says which.',
       },
     ),
   },

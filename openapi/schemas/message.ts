@@ -1,4 +1,4 @@
-// Messages as they are received, and what publishing answers.
+// Messages, their properties and headers, and the receipt of a publish.
 
 import { Type } from 'typebox'
 import { anyObject, ref, strict } from './common.js'
@@ -12,46 +12,53 @@ export const PropertiesSchema = Type.Object(
   {
     content_type: Type.Optional(Type.String()),
     content_encoding: Type.Optional(Type.String()),
-    delivery_mode: Type.Optional(Type.Integer({ description: '1 transient, 2 persistent.' })),
+    delivery_mode: Type.Optional(Type.Integer({ description: '1: transient. 2: persistent.' })),
     priority: Type.Optional(Type.Integer({ minimum: 0, maximum: 255 })),
     correlation_id: Type.Optional(Type.String()),
     reply_to: Type.Optional(Type.String()),
-    expiration: Type.Optional(Type.String({ description: 'Milliseconds.' })),
+    expiration: Type.Optional(Type.String({ description: 'Milliseconds until the message expires, as a string.' })),
     message_id: Type.Optional(Type.String()),
-    timestamp: Type.Optional(Type.Integer({ description: 'Unix seconds.' })),
+    timestamp: Type.Optional(Type.Integer({ description: 'Seconds since 1970.' })),
     type: Type.Optional(Type.String()),
     user_id: Type.Optional(Type.String()),
     app_id: Type.Optional(Type.String()),
     headers: Type.Optional(HeadersSchema),
   },
-  { $id: 'Properties', ...strict, description: 'A property that is not set is absent.' },
+  { $id: 'Properties', ...strict, description: 'The properties of a message. A property that is not set is absent.' },
 )
 
 export const MessageSchema = Type.Object(
   {
-    payload: Type.Any({ description: 'As `payload_encoding` says: JSON as it is, a string, or base64.' }),
+    payload: Type.Any({
+      description: 'The body of the message, in the form that `payload_encoding` names: a JSON value, a string, or base64.',
+    }),
     payload_encoding: Type.Enum(['json', 'string', 'base64']),
-    payload_bytes: Type.Integer({ minimum: 0 }),
-    exchange: Type.String({ description: 'Empty for the default exchange.' }),
+    payload_bytes: Type.Integer({ minimum: 0, description: 'The size of the body in bytes.' }),
+    exchange: Type.String({ description: 'The exchange that the message was published to. Empty for the default exchange.' }),
     routing_key: Type.String(),
     redelivered: Type.Boolean(),
     delivery_count: Type.Optional(
-      Type.Integer({ minimum: 1, description: '1 at the first delivery. Absent if neither RabbitMQ nor the gateway counts.' }),
+      Type.Integer({
+        minimum: 1,
+        description: 'Number of deliveries, including this one. Absent if neither RabbitMQ nor the gateway counts them.',
+      }),
     ),
     deaths: Type.Optional(
       Type.Array(
         Type.Object(
           {
             queue: Type.String(),
-            exchange: Type.String({ description: 'Where it had been published to, when it died there for the first time.' }),
+            exchange: Type.String({
+              description: 'The exchange that the message had been published to when it died here for the first time.',
+            }),
             routing_keys: Type.Array(Type.String()),
-            reason: Type.String({ description: 'rejected, expired, maxlen or delivery_limit.' }),
-            count: Type.Integer({ minimum: 1, description: 'How often it died there for this reason.' }),
-            time: Type.Optional(Type.String({ format: 'date-time', description: 'Of the first time.' })),
+            reason: Type.String({ description: 'Why the message died: rejected, expired, maxlen or delivery_limit.' }),
+            count: Type.Integer({ minimum: 1, description: 'How often the message died here for this reason.' }),
+            time: Type.Optional(Type.String({ format: 'date-time', description: 'When it first died here for this reason.' })),
           },
           strict,
         ),
-        { description: 'Of a dead letter: where and why it died, the last queue first. From the header `x-death`.' },
+        { description: 'Only for a dead letter: where and why it died, from the header `x-death`. The last queue comes first.' },
       ),
     ),
     properties: ref(PropertiesSchema),
@@ -64,24 +71,28 @@ export const MessagesSchema = Type.Object({ messages: Type.Array(ref(MessageSche
 
 export const ReceiptSchema = Type.Object(
   {
-    message_id: Type.String({ description: "The client's own, or a new UUID that was put on the message." }),
-    routed: Type.Optional(Type.Boolean({ description: 'Whether a queue has the message; absent with `confirm=false`.' })),
+    message_id: Type.String({ description: 'The id that the client set, or a new UUID that the gateway set on the message.' }),
+    routed: Type.Optional(
+      Type.Boolean({ description: 'Whether at least one queue took the message. Absent with `confirm=false`.' }),
+    ),
   },
   { $id: 'Receipt', ...strict },
 )
 
 const property = (description: string) => Type.Optional(Type.String({ description }))
-/** What Swagger UI offers to fill in; the validator of messages reads them all, and every `amqp-header-<name>`. */
+/** The headers that Swagger UI offers. The gateway reads and checks all of them elsewhere, and every `amqp-header-<name>`. */
 export const MessageHeadersSchema = Type.Object({
   'amqp-message-id': property('message_id. Default: a new UUID.'),
   'amqp-correlation-id': property('correlation_id'),
   'amqp-reply-to': property('reply_to'),
-  'amqp-expiration': property('Milliseconds until the message is dropped from its queue.'),
-  'amqp-priority': property('0 to 255'),
-  'amqp-delivery-mode': property('1 transient, 2 persistent (default)'),
-  'amqp-timestamp': property('Unix seconds'),
+  'amqp-expiration': property('expiration: milliseconds until the message expires in its queue.'),
+  'amqp-priority': property('priority, from 0 to 255'),
+  'amqp-delivery-mode': property('delivery_mode. 1: transient. 2: persistent (default).'),
+  'amqp-timestamp': property('timestamp, in seconds since 1970'),
   'amqp-type': property('type'),
   'amqp-app-id': property('app_id'),
-  'amqp-user-id': property("user_id: only the gateway's own AMQP user"),
-  'amqp-headers': property('All AMQP headers, exactly, as a JSON object; or one by one as `amqp-header-<name>: <string>`.'),
+  'amqp-user-id': property("user_id. RabbitMQ accepts only the user of the gateway's own connection."),
+  'amqp-headers': property(
+    'All AMQP headers as a JSON object, with their types. Headers with string values can also be sent one by one, as `amqp-header-<name>: <string>`.',
+  ),
 })

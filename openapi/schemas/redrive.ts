@@ -1,9 +1,9 @@
-// Redrives: messages of one queue on their way to where they came from, or elsewhere.
+// Redrives, which move the messages of one queue to where they came from, or elsewhere.
 
 import { Type } from 'typebox'
 import { anyObject, ref, strict } from './common.js'
 
-export const RedriveIdParamSchema = Type.String({ description: 'As the redrive was begun with.' })
+export const RedriveIdParamSchema = Type.String({ description: 'The id of the redrive, as the call that began it returned it.' })
 
 const name = (description: string) => Type.String({ description })
 const target = Type.Union(
@@ -13,18 +13,24 @@ const target = Type.Union(
     Type.Object(
       {
         exchange: name('The name of an exchange; `amq.default` is the default exchange.'),
-        routing_key: Type.Optional(Type.String({ description: "Without it, each message's own." })),
+        routing_key: Type.Optional(
+          Type.String({ description: 'The routing key to publish with. Default: the routing key of each message.' }),
+        ),
       },
       strict,
     ),
   ],
-  { description: 'A queue, or an exchange. Without it each message goes to the queue in which it died.' },
+  { description: 'The queue or exchange to move messages to. Default: each message goes back to the queue in which it died.' },
 )
-const max = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Maximum number of messages to move.' })
+const max = Type.Integer({
+  minimum: 1,
+  maximum: Number.MAX_SAFE_INTEGER,
+  description: 'Maximum number of messages to move. Default: all.',
+})
 const rateSchema = Type.Number({
   exclusiveMinimum: 0,
   maximum: 10_000,
-  description: 'Maximum number of messages to move a second.',
+  description: 'Maximum number of messages to move in a second. Default: no limit.',
 })
 const filter = Type.Object(
   {
@@ -34,9 +40,15 @@ const filter = Type.Object(
         description: 'AMQP headers that the message must have, with these values, in the JSON form of a message.',
       }),
     ),
-    reason: Type.Optional(Type.Enum(['rejected', 'expired', 'maxlen', 'delivery_limit'], { description: 'Why it died.' })),
+    reason: Type.Optional(
+      Type.Enum(['rejected', 'expired', 'maxlen', 'delivery_limit'], { description: 'Why the message died.' }),
+    ),
   },
-  { ...strict, minProperties: 1, description: 'Only messages that are so.' },
+  {
+    ...strict,
+    minProperties: 1,
+    description: 'Move only messages that match, up to 2048 bytes of JSON. Default: every message matches.',
+  },
 )
 
 export const RedriveOrderSchema = Type.Object(
@@ -45,7 +57,9 @@ export const RedriveOrderSchema = Type.Object(
     max: Type.Optional(max),
     rate: Type.Optional(rateSchema),
     filter: Type.Optional(filter),
-    dry_run: Type.Optional(Type.Boolean({ default: false, description: 'Counts what would be moved, and moves nothing.' })),
+    dry_run: Type.Optional(
+      Type.Boolean({ default: false, description: 'true: count the messages that would be moved, and move none.' }),
+    ),
   },
   {
     $id: 'RedriveOrder',
@@ -68,18 +82,20 @@ export const RedriveSchema = Type.Object(
     max: Type.Optional(max),
     rate: Type.Optional(rateSchema),
     filter: Type.Optional(filter),
-    total: count('Messages in the queue when it began. No more are looked at.'),
-    moved: count('Confirmed at their new place, and acknowledged at the old one.'),
-    matched: count('Meant by the filter, and with a place to go; in a dry run, what would be moved.'),
-    skipped: count('Not meant, or with no place where they came from. They stay.'),
-    failed: count('Meant, and not moved: the target is not there, or refused them. They stay.'),
+    total: count('Messages in the queue when the redrive began. It looks at no more than these.'),
+    moved: count('Messages that were confirmed in their new queue and acknowledged in the old one.'),
+    matched: count('Messages that match the filter and have a target. In a dry run, these would be moved.'),
+    skipped: count('Messages that do not match, or whose origin is unknown. They stay in the queue.'),
+    failed: count('Messages that match but could not be moved: the target is missing or refused them. They stay in the queue.'),
     last_error: Type.Optional(
-      Type.String({ description: 'Why the last message failed, or why no message can be moved at the moment.' }),
+      Type.String({
+        description: 'Why the last failed message could not be moved, or why no message can be moved at the moment.',
+      }),
     ),
     started_at: time,
     updated_at: time,
     ended_at: Type.Optional(time),
-    instance: Type.Optional(Type.String({ description: 'Which instance moves them.' })),
+    instance: Type.Optional(Type.String({ description: 'The instance that runs the redrive.' })),
   },
   {
     $id: 'Redrive',

@@ -6,11 +6,11 @@ import { BackoffSchema, FullBackoffSchema, strict } from './common.js'
 const MAX = {
   minimum: 1,
   maximum: 1_000_000,
-  description: 'After this many deliveries a message is not tried again. Default: no limit.',
+  description: 'Number of deliveries after which a message is not delivered again. Default: no limit.',
 }
 const THEN = {
   description:
-    'What happens to the message then. `dead_letter` (default): it is rejected to the dead-letter exchange of the queue; without one, RabbitMQ drops it. `discard`: it is dropped.',
+    'What happens to a message after `max_deliveries`. dead_letter (default): it goes to the dead-letter exchange of the queue, or RabbitMQ drops it if the queue has none. discard: it is dropped.',
 }
 
 export const RetryPolicyDeclarationSchema = Type.Object(

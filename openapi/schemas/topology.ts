@@ -1,4 +1,4 @@
-// Queues, exchanges, bindings.
+// Queues and exchanges.
 
 import { Type } from 'typebox'
 import { ArgumentsSchema, strict } from './common.js'
@@ -8,14 +8,18 @@ const auto_delete = Type.Optional(Type.Boolean({ default: false }))
 
 export const QueueDeclarationSchema = Type.Object(
   {
-    type: Type.Optional(Type.Enum(['classic', 'quorum', 'stream'], { description: "Without it, the broker's default." })),
+    type: Type.Optional(
+      Type.Enum(['classic', 'quorum', 'stream'], {
+        description: 'The type of the queue. Default: the default type of the broker.',
+      }),
+    ),
     durable,
     auto_delete,
     dead_letter: Type.Optional(
       Type.Boolean({
         default: false,
         description:
-          'What is rejected, or expires, goes to the queue `<queue>.dead`, which is declared too where it is not there. In place of the arguments for that.',
+          'true: rejected and expired messages go to the queue `<queue>.dead`, which is declared too if it does not exist. Cannot be combined with the dead-letter arguments.',
       }),
     ),
     arguments: Type.Optional(ArgumentsSchema),
@@ -31,7 +35,7 @@ export const QueueSchema = Type.Object(
 )
 
 export const PurgedSchema = Type.Object(
-  { message_count: Type.Integer({ description: 'How many were dropped.' }) },
+  { message_count: Type.Integer({ description: 'Number of messages that were deleted.' }) },
   { $id: 'Purged', ...strict },
 )
 
@@ -40,7 +44,7 @@ export const ExchangeDeclarationSchema = Type.Object(
     type: Type.String({
       minLength: 1,
       maxLength: 100,
-      description: 'direct, fanout, topic, headers, or what a plugin adds.',
+      description: 'direct, fanout, topic, headers, or a type that a plugin adds.',
       examples: ['topic'],
     }),
     durable,
