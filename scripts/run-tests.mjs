@@ -1,7 +1,8 @@
 // Runs compiled test files and says how long they took. Started by scripts/test.mjs, which brings the broker:
-//   node scripts/run-tests.mjs [--concurrency=4] [--coverage] dist/test/unit/a.test.js …
+//   node scripts/run-tests.mjs [--concurrency=2] [--coverage] dist/test/unit/a.test.js …
 // The exit code is 1 if a test failed.
 
+import { setMaxListeners } from 'node:events'
 import { createWriteStream, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { Duplex, PassThrough } from 'node:stream'
@@ -76,7 +77,7 @@ function leaveOutTests(summary) {
 async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { concurrency: { type: 'string', default: '4' }, coverage: { type: 'boolean' } },
+    options: { concurrency: { type: 'string', default: '2' }, coverage: { type: 'boolean' } },
   })
   const durations = readDurations()
   const files = slowestFirst(positionals, durations)
@@ -85,6 +86,7 @@ async function main() {
   // Node 20 has no such option: there it is the flag --experimental-test-coverage that counts.
   const coverage = values.coverage ? { coverage: true } : {}
   const stopping = new AbortController()
+  setMaxListeners(0, stopping.signal) // every file listens
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => stopping.abort())
   const events = run({
     files: files.map((file) => resolve(root, file)),

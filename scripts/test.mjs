@@ -2,7 +2,7 @@
 //   npm test                            every test
 //   npm test -- test/api/leases         files whose path contains that
 //   npm test -- --unit                  test/unit, which needs no broker
-//   npm test -- --concurrency=1         one file at a time, 4 if not given
+//   npm test -- --concurrency=1         one file at a time, 2 if not given
 //   npm test -- --inspect test/unit/ids one file, which waits for a debugger
 //   npm run coverage                    unit and API tests, with what they covered
 
