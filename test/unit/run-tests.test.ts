@@ -28,7 +28,7 @@ describe('the test runner', () => {
     const { code, stdout } = await runFile("test('a', () => {})")
     assert.equal(code, 0)
     assert.match(stdout, /^# tests 1\n# suites 0\n# pass 1\n# fail 0\n/m)
-    assert.match(stdout, /1 files took \d+ s in all, 4 at a time; the slowest:\n +\d+\.\d s {2}.*\.test\.mjs\n$/)
+    assert.match(stdout, /1 files took \d+ s in all, 2 at a time; the slowest:\n +\d+\.\d s {2}.*\.test\.mjs\n$/)
   })
 
   it('a test that fails makes the run fail', async () => {
