@@ -81,13 +81,14 @@ export const ended = (gateway: Client, id: string, timeout = 30_000): Promise<Ta
 export const redriven = async (gateway: Client, queue: string, body: object = {}): Promise<Task> =>
   ended(gateway, (await begin(gateway, queue, body)).id)
 
-/** Receives messages with ack=auto until there are at least `expected`. */
+/** Receives messages with ack=auto until there are at least `expected`, and then until the queue is empty: duplicates count too. */
 export async function takeAll(gateway: Client, queue: string, expected: number): Promise<Received[]> {
   const all: Received[] = []
   await eventually(async () => {
     const { messages } = (await gateway.get(`/queues/${queue}/messages?max=1000&ack=auto&wait=1s`).expect(200)).body
     all.push(...messages)
     assert.ok(all.length >= expected, `${all.length} of ${expected} in ${queue}`)
+    assert.equal(messages.length, 0, `there may be more in ${queue}`)
   })
   return all
 }
