@@ -81,7 +81,7 @@ export const ended = (gateway: Client, id: string, timeout = 30_000): Promise<Ta
 export const redriven = async (gateway: Client, queue: string, body: object = {}): Promise<Task> =>
   ended(gateway, (await begin(gateway, queue, body)).id)
 
-/** Receives messages with ack=auto until there are at least `expected`, and then until the queue is empty: duplicates count too. */
+/** Receives messages with ack=auto until there are at least `expected`, and then, for duplicates, until the queue is empty. */
 export async function takeAll(gateway: Client, queue: string, expected: number): Promise<Received[]> {
   const all: Received[] = []
   await eventually(async () => {
