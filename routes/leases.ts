@@ -18,9 +18,10 @@ import type { Identity } from '../src/access/identity.js'
 import { readOfLease } from '../src/access/requirements.js'
 import type { LeaseCommand, LeaseResult, LeaseView } from '../src/leases/commands.js'
 import type { Caller } from '../src/leases/leases.js'
+import { unreachable } from '../src/lib/unreachable.js'
 import { catalogue, invalidRequest, isRetryable, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { delayOf, durationOf, identityOf, present, unreachable, vhostOf } from './params.js'
+import { delayOf, durationOf, identityOf, present, vhostOf } from './params.js'
 
 const leaseParams = pathParams({ id: LeaseIdParamSchema })
 const anyVhost = pathParams({})

@@ -10,6 +10,7 @@ import { isReserved } from '../src/amqp/wire/reserved.js'
 import { MAX_DELAY_MS, MIN_DELAY_MS } from '../src/delay/levels.js'
 import type { Backoff } from '../src/lib/backoff.js'
 import { formatDuration, parseDuration } from '../src/lib/units.js'
+import { unreachable } from '../src/lib/unreachable.js'
 import { parseExact } from '../src/messages/exact-json.js'
 import { tableFromJson } from '../src/messages/headers.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
@@ -34,11 +35,6 @@ export function present<T>(value: T | null | undefined, what: string): T {
     })
   }
   return value
-}
-
-/** For the end of a `switch` over every case: does not compile if there is another one. @throws Error there is one at run time */
-export function unreachable(value: never): never {
-  throw new Error(`${String(value)} is not handled`)
 }
 
 /** The authenticated caller. Every route that is not open to all has one. @throws Problem internal_error: the route is open */

@@ -13,6 +13,18 @@ import { checkAcrossProperties, checkHeaders, properties, propertyNames } from '
 
 export const TRACE = ['traceparent', 'tracestate', 'baggage']
 const MAX_RESPONSE_HEADERS = 8 * 1024
+
+/** The problem of a message whose properties HTTP headers cannot carry. */
+export class UnfitForHttp extends Problem {
+  /** The reason, for a sentence of one's own. */
+  readonly why: string
+
+  constructor(why: string) {
+    super('not_acceptable', `The message cannot be returned raw: ${why}. It is back in its queue. Ask for JSON instead.`)
+    this.why = why
+  }
+}
+
 const byHttpName = new Map(propertyNames.map((name) => [properties[name].http, name]))
 
 /**
@@ -97,7 +109,7 @@ function objectOf(json: unknown): object {
 
 /**
  * The HTTP headers of a raw answer.
- * @throws Problem not_acceptable where they would be larger than 8 KiB or hold what no HTTP header can
+ * @throws UnfitForHttp (Problem not_acceptable) if they are larger than 8 KiB or have characters that no HTTP header can have
  */
 export function writeProperties(message: ReceivedMessage): Record<string, string> {
   const http: Record<string, string> = {}
@@ -116,11 +128,12 @@ export function writeProperties(message: ReceivedMessage): Record<string, string
   let size = 0
   for (const name in http) {
     const value = http[name]!
-    if (!isHttpValue(value)) throw tooMuch(`${name} holds what no HTTP header can`)
+    if (!isHttpValue(value)) throw new UnfitForHttp(`${name} has characters that no HTTP header can have`)
     http[name] = toHttp(value)
     size += name.length + http[name].length + 4
   }
-  if (size > MAX_RESPONSE_HEADERS) throw tooMuch(`its headers take ${size} bytes, and ${MAX_RESPONSE_HEADERS} is the limit`)
+  if (size > MAX_RESPONSE_HEADERS)
+    throw new UnfitForHttp(`its headers take ${size} bytes, and ${MAX_RESPONSE_HEADERS} is the limit`)
   if (headers) addSingleHeaders(http, headers, MAX_RESPONSE_HEADERS - size)
   return http
 }
@@ -142,10 +155,6 @@ function addSingleHeaders(http: Record<string, string>, headers: FieldTable, roo
     if (room < 0) return
     http[header] = line
   }
-}
-
-function tooMuch(why: string): Problem {
-  return new Problem('not_acceptable', `The message can't be answered raw: ${why}. It is still in the queue; ask for JSON.`)
 }
 
 /** No control characters, and no space at an end, which HTTP would cut off. */

@@ -9,7 +9,7 @@ import type { Leases } from '../leases/leases.js'
 import type { CopyChanges } from '../leases/settlements.js'
 import type { Lease } from '../leases/table.js'
 import type { Log } from '../lib/log.js'
-import { Problem } from '../problems.js'
+import { UnfitForHttp } from '../messages/raw.js'
 import type { AddressPolicy } from './address-policy.js'
 import { Endpoint, RequestFailed } from './endpoint.js'
 import type { PushMetrics, PushOutcome } from './metrics.js'
@@ -250,9 +250,7 @@ function makeRequest(make: () => DeliveryRequest): DeliveryRequest {
   try {
     return make()
   } catch (error) {
-    if (!(error instanceof Problem)) throw error
-    throw new UnsendableMessage(
-      error.message.replace('answered raw', 'delivered raw').replace('; ask for JSON.', '; json can carry it.'),
-    )
+    if (!(error instanceof UnfitForHttp)) throw error
+    throw new UnsendableMessage(`The message cannot be delivered raw: ${error.why}. The format json can carry it.`)
   }
 }

@@ -2,6 +2,7 @@
 
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Lease } from '../leases/table.js'
+import { unreachable } from '../lib/unreachable.js'
 import { eventOf, STRUCTURED } from '../messages/cloudevents-json.js'
 import { messageToJson } from '../messages/json.js'
 import { TRACE, writeProperties } from '../messages/raw.js'
@@ -16,9 +17,10 @@ export interface DeliveryRequest {
 const USER_AGENT = 'rabbitmq-http-gateway'
 
 /**
- * @param id as webhookId() made it, the same at every attempt
- * @param base where the endpoint reaches the gateway, as far as that is known
- * @throws Problem not_acceptable where its headers are too much for HTTP in the raw form
+ * The signed request that delivers a message under its lease.
+ * @param id from `webhookId()`, the same at every attempt
+ * @param base the address at which the endpoint reaches the gateway; empty if it is not configured
+ * @throws UnfitForHttp if the format is raw and HTTP headers cannot carry the properties
  */
 export function deliveryRequest(
   delivery: Delivery,
@@ -38,7 +40,7 @@ export function deliveryRequest(
   })
 }
 
-/** A delivery that stands for no message, to try an endpoint with. */
+/** A signed request without a message, to test an endpoint. */
 export function testRequest(name: string, subscription: Subscription, id: string): DeliveryRequest {
   const json = { test: true, subscription: name, queue: subscription.queue, time: new Date().toISOString() }
   const headers = { 'content-type': 'application/json', 'amqp-type': 'gateway.test', 'amqp-message-id': id }
@@ -46,16 +48,24 @@ export function testRequest(name: string, subscription: Subscription, id: string
 }
 
 function contentOf(delivery: Delivery, lease: Lease, { format }: Subscription, id: string): DeliveryRequest {
-  if (format === 'raw') return { headers: writeProperties(delivery), body: delivery.body }
   const { vhost, queue } = lease
-  const [type, body] =
-    format === 'json'
-      ? ['application/json', Buffer.from(messageToJson(delivery, 'auto', lease))]
-      : [STRUCTURED, eventOf(delivery, { vhost, queue, id })]
-  return { headers: { 'content-type': type, ...traceOf(delivery) }, body }
+  switch (format) {
+    case 'raw':
+      return { headers: writeProperties(delivery), body: delivery.body }
+    case 'json': {
+      const body = Buffer.from(messageToJson(delivery, 'auto', lease))
+      return { headers: { 'content-type': 'application/json', ...traceOf(delivery) }, body }
+    }
+    case 'cloudevents': {
+      const body = eventOf(delivery, { vhost, queue, id })
+      return { headers: { 'content-type': STRUCTURED, ...traceOf(delivery) }, body }
+    }
+    default:
+      return unreachable(format)
+  }
 }
 
-/** The raw form has the trace's headers by itself. */
+/** The trace context. `writeProperties()` has written it already in the raw form. */
 function traceOf({ properties: { headers } }: Delivery): Record<string, string> {
   const trace = TRACE.map((name) => [name, headers?.[name]] as const)
   return Object.fromEntries(
