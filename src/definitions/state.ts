@@ -1,6 +1,8 @@
 // What the log says, folded: the same records in the same order make the same state at every instance, so that RabbitMQ, which
 // puts them in order, is all that instances need to agree. Knows nothing of how the log is kept.
 
+import { FifoMap } from 'toad-cache'
+
 export interface Definition<T = unknown> {
   readonly kind: string
   readonly key: string
@@ -52,7 +54,7 @@ const MAX_BROADCASTERS = 10_000
 
 export class DefinitionsState {
   readonly #entries = new Map<string, Definition>()
-  readonly #broadcasts = new Map<string, Map<string, Broadcast>>()
+  readonly #broadcasts = new Map<string, FifoMap<Broadcast>>()
   /** Records from before the first usable snapshot, where the log does not reach back to its beginning. */
   #early: { offset: number; record: LogRecord }[] | undefined
   #first: number | undefined
@@ -87,9 +89,10 @@ export class DefinitionsState {
     return [...this.#entries.values()]
   }
 
-  /** The last word of each instance. */
+  /** The last broadcast of each instance. */
   lastBroadcasts(topic: string): Broadcast[] {
-    return [...(this.#broadcasts.get(topic)?.values() ?? [])]
+    const broadcasts = this.#broadcasts.get(topic)
+    return [...((broadcasts?.keys() ?? []) as Iterable<string>)].flatMap((instance) => broadcasts?.get(instance) ?? [])
   }
 
   /**
@@ -164,11 +167,10 @@ export class DefinitionsState {
   }
 
   #hear({ instance, topic, value }: LogRecord & { type: 'say' }): void {
-    const words = this.#broadcasts.get(topic) ?? new Map<string, Broadcast>()
-    this.#broadcasts.set(topic, words)
-    words.delete(instance)
-    words.set(instance, { instance, value, at: Date.now() })
-    if (words.size > MAX_BROADCASTERS) words.delete(words.keys().next().value!)
+    const broadcasts = this.#broadcasts.get(topic) ?? new FifoMap<Broadcast>(MAX_BROADCASTERS)
+    this.#broadcasts.set(topic, broadcasts)
+    broadcasts.delete(instance) // the latest goes last
+    broadcasts.set(instance, { instance, value, at: Date.now() })
   }
 }
 
