@@ -90,3 +90,17 @@ describe('health command', () => {
     }
   })
 })
+
+describe('SIGHUP', () => {
+  it('a gateway without a terminal and without files to read again survives SIGHUP', async () => {
+    for (const env of [{}, { WORKERS: '2' }]) {
+      const gateway = await listeningGateway({ AMQP_URL, ...env })
+      gateway.child.kill('SIGHUP')
+      assert.equal((await fetch(`${gateway.url}/health/live`)).status, 200)
+      gateway.child.kill('SIGTERM')
+      assert.equal(await gateway.exited, 0)
+      assert.match(gateway.output(), /"signal":"SIGTERM"/)
+      assert.doesNotMatch(gateway.output(), /SIGHUP/)
+    }
+  })
+})

@@ -1,6 +1,8 @@
 // The gateway as a process, as an operator runs it.
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import { tmpdir } from 'node:os'
+import { resolve } from 'node:path'
 import { after } from 'node:test'
 import { eventually } from './eventually.js'
 
@@ -15,7 +17,8 @@ export interface GatewayProcess {
 
 /** Starts dist/src/main.js without waiting for anything; `url` is empty. It is killed after the test. */
 export function spawnGateway(env: Record<string, string>): GatewayProcess {
-  const child = spawn(process.execPath, ['dist/src/main.js'], {
+  const child = spawn(process.execPath, [resolve('dist/src/main.js')], {
+    cwd: tmpdir(), // a developer's .env has no say in tests
     env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
