@@ -1,5 +1,5 @@
-// Queues, exchanges and bindings. Every call has a scratch channel, since a failed one closes its channel; what would close
-// the connection goes over a connection of its own or is looked up first.
+// Queues, exchanges and bindings. Every call has a scratch channel, since a failed call closes its channel. A call that may end
+// the connection goes over a separate one, or looks its names up first.
 
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
@@ -32,6 +32,7 @@ export interface Binding {
 
 const STANDARD_TYPES = ['direct', 'fanout', 'topic', 'headers']
 
+/** Declares, looks up, binds and deletes in one vhost. */
 export class Topology {
   readonly connection: BrokerConnection
   readonly queueTypes = new QueueTypes(
@@ -45,7 +46,11 @@ export class Topology {
     this.connection = new BrokerConnection({ ...options, role: 'admin' })
   }
 
-  /** @returns whether the queue is new. @throws Problem precondition_failed where there is a different one of that name. */
+  /**
+   * Declares a queue.
+   * @returns whether the queue is new
+   * @throws Problem precondition_failed (it exists with other properties), invalid_request, access_refused, resource_locked
+   */
   async declareQueue(name: string, { durable, autoDelete, arguments: args }: QueueDeclaration): Promise<boolean> {
     const exists = await this.#exists(() => this.lookUpQueue(name), 'queue_not_found')
     this.queueTypes.forget(name)
@@ -58,48 +63,49 @@ export class Topology {
     return !exists
   }
 
-  /** @throws Problem queue_not_found, resource_locked */
+  /** Looks a queue up, with its counts of ready messages and of consumers. @throws Problem queue_not_found, resource_locked */
   async lookUpQueue(name: string): Promise<{ messageCount: number; consumerCount: number }> {
     return this.#call([name], 'queue.declare', (channel) => channel.checkQueue(name), { missing: 'queue_not_found' })
   }
 
-  /** Deletes a queue; one that is not there is deleted already. @throws Problem precondition_failed: in use, or not empty */
+  /** Deletes a queue, if it exists. @throws Problem precondition_failed: it is in use, or not empty */
   async deleteQueue(name: string, conditions: { ifUnused: boolean; ifEmpty: boolean }): Promise<void> {
     if (conditions.ifUnused || conditions.ifEmpty) await this.#checkConditional(name)
     this.queueTypes.forget(name)
     await this.#call([name], 'queue.delete', (channel) => channel.deleteQueue(name, conditions))
   }
 
-  /** @returns how many messages were dropped. @throws Problem stream_queue, queue_not_found */
+  /** Drops the ready messages of a queue. @returns how many there were. @throws Problem stream_queue, queue_not_found */
   async purgeQueue(name: string): Promise<number> {
     // RabbitMQ closes the connection that purges a stream.
     if ((await this.queueTypes.currentType(name)) === 'stream') throw streamQueueProblem()
     return (await this.#call([name], 'queue.purge', (channel) => channel.purgeQueue(name))).messageCount
   }
 
-  /** @returns whether the exchange is new. @throws Problem precondition_failed */
+  /** Declares an exchange. @returns whether it is new. @throws Problem precondition_failed, invalid_request, access_refused */
   async declareExchange(name: string, declaration: ExchangeDeclaration): Promise<boolean> {
     const { type, durable, autoDelete, internal, arguments: args } = declaration
     const exists = await this.#exists(() => this.lookUpExchange(name), 'exchange_not_found')
     const declare = (channel: Channel) => channel.assertExchange(name, type, { durable, autoDelete, internal, arguments: args })
-    // RabbitMQ 3 closes the connection over a type that it has no plugin for.
+    // RabbitMQ 3 closes the connection over an unknown type.
     const safe = STANDARD_TYPES.includes(type) && areSafeDeclareArguments(args)
     await this.#call([name, type, ...textsIn(args)], 'exchange.declare', declare, { safe })
     return !exists
   }
 
-  /** @throws Problem exchange_not_found */
+  /** Looks an exchange up. @throws Problem exchange_not_found */
   async lookUpExchange(name: string): Promise<void> {
-    if (name === '') return // the default exchange is always there, and may not be asked for
+    if (name === '') return // the default exchange always exists, and RabbitMQ refuses to look it up
     await this.#call([name], 'exchange.declare', (channel) => channel.checkExchange(name), { missing: 'exchange_not_found' })
   }
 
+  /** Deletes an exchange, if it exists. @throws Problem precondition_failed: it is in use */
   async deleteExchange(name: string, conditions: { ifUnused: boolean }): Promise<void> {
     const remove = (channel: Channel) => channel.deleteExchange(name, conditions)
     await this.#call([name], 'exchange.delete', remove, { missing: 'exchange_not_found' })
   }
 
-  /** @throws Problem queue_not_found, exchange_not_found, access_refused (the default exchange) */
+  /** Binds a queue or an exchange. @throws Problem queue_not_found, exchange_not_found, access_refused (the default exchange) */
   async bind(to: 'queue' | 'exchange', { source, destination, routingKey, arguments: args }: Binding): Promise<void> {
     const bind = (channel: Channel): Promise<unknown> =>
       to === 'queue'
@@ -108,7 +114,7 @@ export class Topology {
     await this.#call([destination, source, routingKey, ...textsIn(args)], 'bind', bind, { safe: areSafeBindArguments(args) })
   }
 
-  /** @throws as bind(), where the broker says so: since 3.x it is satisfied when there is nothing to unbind */
+  /** Removes a binding, if it exists. @throws Problem access_refused, and in old versions queue_not_found, exchange_not_found */
   async unbind(to: 'queue' | 'exchange', { source, destination, routingKey, arguments: args }: Binding): Promise<void> {
     const unbind = (channel: Channel): Promise<unknown> =>
       to === 'queue'
@@ -117,18 +123,19 @@ export class Topology {
     await this.#call([destination, source, routingKey, ...textsIn(args)], 'unbind', unbind, { safe: areSafeBindArguments(args) })
   }
 
+  /** Closes the connection. */
   async close(): Promise<void> {
     await this.connection.close()
   }
 
-  /** The broker closes the connection over conditions on a quorum queue, and deletes a stream whatever they say. */
+  /** RabbitMQ closes the connection over conditions on a quorum queue, and ignores conditions on a stream. */
   async #checkConditional(name: string): Promise<void> {
     const type = await this.queueTypes.currentType(name).catch((error) => {
       if (error instanceof Problem && error.code === 'queue_not_found') return 'classic' as const
       throw error
     })
     if (type === 'classic') return
-    const detail = `RabbitMQ can't tell in one step whether a ${type} queue is unused or empty, and delete it: it was not deleted.`
+    const detail = `RabbitMQ cannot delete a ${type} queue on the condition that it is unused or empty. It was not deleted.`
     throw new Problem('precondition_failed', detail)
   }
 
@@ -138,16 +145,16 @@ export class Topology {
       return true
     } catch (error) {
       if (error instanceof Problem && error.code === missing) return false
-      // Whether it may be declared, and is alike, is for the declare itself to say.
+      // The declare itself tells whether it is allowed, and whether the properties match.
       if (error instanceof Problem && error.code === 'access_refused') return true
       throw error
     }
   }
 
   /**
-   * Runs `work` on a scratch channel. What may end its connection gets one of its own to lose.
-   * @param names what an error's text may name
-   * @param options.missing what a 404 means where the broker's text doesn't say
+   * Runs `work` on a scratch channel, over a separate connection if it may end the connection.
+   * @param names the names that an error's text may contain
+   * @param options.missing what a 404 means if RabbitMQ's text does not tell
    */
   async #call<T>(
     names: string[],
@@ -161,7 +168,7 @@ export class Topology {
     try {
       return await other.#onScratchChannel(what, work, missing)
     } catch (error) {
-      // The broker broke down over its own words, which for a look-up are that there is nothing.
+      // RabbitMQ failed to write its own error text, which for a look-up says that the thing does not exist.
       const broken = !speakable && error instanceof Problem && error.code === 'invalid_request'
       if (broken && missing) throw new Problem(missing, `There is no '${names[0]}' in vhost '${this.#options.vhost}'.`)
       throw error
@@ -170,7 +177,7 @@ export class Topology {
     }
   }
 
-  /** Declarations of the gateway's own, one after the other on one channel. @throws Problem */
+  /** Runs declarations and look-ups of the gateway itself, one after the other on one channel. @throws Problem */
   setUp(what: string, work: (channel: Channel) => Promise<void>): Promise<void> {
     return this.#onScratchChannel(what, work)
   }

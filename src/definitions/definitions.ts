@@ -1,5 +1,5 @@
-// What operators have defined (retry policies, subscriptions, tasks), at every instance alike and kept in RabbitMQ alone: a log
-// that every instance reads, and each may append to (docs/decisions/0010-definitions-in-a-log.md).
+// Definitions (retry policies, subscriptions, redrives): the same at every instance, and kept in RabbitMQ alone, in a log that
+// every instance reads and may append to (docs/decisions/0010-definitions-in-a-log.md).
 
 import { randomUUID } from 'node:crypto'
 import type { Vhosts } from '../amqp/vhosts.js'
@@ -14,24 +14,25 @@ import { AT_RECOVERY, type Broadcast, type Change, type Definition, DefinitionsS
 export { type Broadcast, type Definition, definitionKey, definitionName } from './state.js'
 
 const MiB = 1024 ** 2
-/** All definitions together: a snapshot of them is one message, and two of them fit into the log with what is between. */
+/** The size of all definitions. A snapshot is one message, and two of them fit into the log with the records in between. */
 const MAX_DEFINITIONS_BYTES = 4 * MiB
 const SNAPSHOT_AFTER_BYTES = MiB
 /** Between two looks for the log if it does not exist or cannot be read. */
 const LOG_POLL_INTERVAL_MS = 1000
-/** Where the gateway's user may not read it: each look leaves a line in RabbitMQ's log. */
+/** Between looks if the gateway's user may not read the log: each look leaves a line in RabbitMQ's own log. */
 const REFUSED_INTERVAL_MS = 60_000
 
-/** Told of a change: the entry as it is now, or undefined where it is gone. */
+/** Called with a changed definition, or undefined if it was deleted. */
 export type Listener = (key: string, entry: Definition | undefined) => void
 
+/** The definitions of all instances. */
 export class Definitions {
   readonly #config: Config
   readonly #log: Log
   readonly #stream: DefinitionsLog
   readonly #instance: string
   readonly #listeners = new Map<string, Set<Listener>>()
-  /** Appends of this instance that it has not read yet: told the revision they made, or that they are not in force. */
+  /** Appends of this instance that it has not read back: called with their revision, or undefined if not in force. */
   readonly #pending = new Map<string, (revision: number | undefined) => void>()
   #state = new DefinitionsState()
   #known = false
@@ -49,29 +50,29 @@ export class Definitions {
     void this.#run()
   }
 
-  /** Whether it is known what is defined: false until the log was read, or found not to be there. */
+  /** Whether the definitions are known: false until the log was read, or found not to exist. */
   get known(): boolean {
     return this.#known
   }
 
-  /** Whether the log is being read, so that what is known is what is in force. */
+  /** Whether the log is being read, so that the known definitions are the ones in force. */
   get following(): boolean {
     return this.#isFollowing
   }
 
-  /** As it was when the log was last read, which is now but while RabbitMQ is away. */
+  /** A definition as it was when the log was last read: the current one, unless RabbitMQ is unreachable. */
   get<T>(kind: string, key: string): Definition<T> | undefined {
     return this.#state.get<T>(kind, key)
   }
 
-  /** In the order in which they were first put, which is the same at every instance. */
+  /** The definitions of a kind, in the order in which they were first put, which is the same at every instance. */
   list<T>(kind: string): Definition<T>[] {
     return this.#state.list<T>(kind)
   }
 
   /**
-   * Calls `listener` with every entry of a kind that there is, and at every change from then on, by this instance or another.
-   * @returns ends it
+   * Calls `listener` with every definition of a kind, and again at every change, by this instance or another.
+   * @returns a function that stops it
    */
   watch(kind: string, listener: Listener): () => void {
     const listeners = this.#listeners.get(kind) ?? new Set()
@@ -81,10 +82,10 @@ export class Definitions {
   }
 
   /**
-   * Defines something. Resolves when it is safe in RabbitMQ and in force here; at the other instances it is within moments.
-   * @param options.expected the revision that the entry has to have (0: there must be none); without it the last to write wins
-   * @returns undefined where the entry had another revision by then: nothing was changed
-   * @throws Problem broker_unavailable, broker_blocked, access_refused, overloaded: not defined; broker_timeout: it is not known
+   * Puts a definition. Resolves when RabbitMQ has confirmed it and it is in force here. The other instances follow in moments.
+   * @param options.expected the revision that the definition must have (0: it must not exist); without it the last writer wins
+   * @returns undefined if the definition had another revision: nothing was changed
+   * @throws Problem broker_unavailable, broker_blocked, access_refused, overloaded: not defined; broker_timeout: unknown
    */
   async put<T>(
     kind: string,
@@ -93,24 +94,24 @@ export class Definitions {
     { expected }: { expected?: number } = {},
   ): Promise<Definition<T> | undefined> {
     if (this.#state.size > MAX_DEFINITIONS_BYTES)
-      throw new Problem('overloaded', 'As much is defined as can be: delete what is not needed.')
+      throw new Problem('overloaded', 'The definitions have reached their total size. Delete some that are not needed.')
     const revision = await this.#change({ id: randomUUID(), type: 'put', kind, key, value, expected })
     return revision === undefined ? undefined : { kind, key, value, revision }
   }
 
-  /** As put(). @returns whether it was there, and is gone now */
+  /** Deletes a definition, and resolves like `put()`. @returns whether it existed, and had the expected revision */
   async delete(kind: string, key: string, { expected }: { expected?: number } = {}): Promise<boolean> {
     return (await this.#change({ id: randomUUID(), type: 'delete', kind, key, expected })) !== undefined
   }
 
   /**
-   * Tells all instances something that is not kept, in place of what this one said on the topic before. Does nothing if
-   * there is no log.
+   * Tells all instances a value that replaces this instance's last one on the topic, and is not kept. Does nothing if there is
+   * no log.
    */
   async broadcast(topic: string, value: unknown): Promise<void> {
     if (!this.#isFollowing) return
     const id = randomUUID()
-    // Pending as changes are: what is said fills the log too, and may be what makes a snapshot due.
+    // Pending like a change: broadcasts fill the log too, and may make a snapshot due.
     this.#pending.set(id, () => this.#pending.delete(id))
     try {
       await this.#stream.append({ id, type: 'say', instance: this.#instance, topic, value })
@@ -126,13 +127,14 @@ export class Definitions {
     return this.#state.lastBroadcasts(topic).filter(({ instance, at }) => instance !== this.#instance && at >= oldest)
   }
 
+  /** Stops reading. */
   close(): void {
     this.#closed = true
     this.#rest.end()
     this.#stream.close()
   }
 
-  /** @returns the revision it made; undefined where it is not in force */
+  /** @returns the revision it made; undefined if it is not in force */
   async #change(change: Change): Promise<number | undefined> {
     const { BROKER_TIMEOUT } = this.#config
     if (!this.#isFollowing) {
@@ -154,8 +156,8 @@ export class Definitions {
     while (!this.#closed) {
       let pause = LOG_POLL_INTERVAL_MS
       try {
-        const mark = await this.#writeMarker()
-        if (mark) await this.#follow(mark)
+        const marker = await this.#writeMarker()
+        if (marker) await this.#follow(marker)
       } catch (error) {
         if (error instanceof Problem && error.code === 'access_refused') pause = REFUSED_INTERVAL_MS
         this.#log.debug({ err: error }, 'definitions cannot be read')
@@ -166,29 +168,29 @@ export class Definitions {
 
   /** @returns the id of the marker up to which the log has to be read; undefined if there is no log */
   async #writeMarker(): Promise<string | undefined> {
-    const mark = await this.#stream.writeMarker()
-    if (mark) return mark
+    const marker = await this.#stream.writeMarker()
+    if (marker) return marker
     const entries = this.#state.all()
     if (entries.length === 0) {
       this.#known = true
       return undefined
     }
-    // RabbitMQ lost it, as 3.10 does with a queue that it crashes over a moment after it was declared.
+    // RabbitMQ lost the log. 3.10 does so if it crashes a moment after the queue was declared.
     this.#log.error({ entries: entries.length }, 'log of definitions is gone, and is written again from memory')
     await this.#stream.create()
     await this.#stream.append({ id: randomUUID(), type: 'snapshot', at: AT_RECOVERY, entries })
     return this.#stream.writeMarker()
   }
 
-  /** What was read is what is defined, from the mark on. Rejects when the reading ends. */
-  async #follow(mark: string): Promise<void> {
+  /** Reads the log. From the marker on, its state is in force. Rejects when the reading ends. */
+  async #follow(marker: string): Promise<void> {
     const state = new DefinitionsState()
     try {
       await this.#stream.follow((offset, record, bytes) => {
         const before = state === this.#state && record.type === 'snapshot' ? state.all() : undefined
         const inForce = state.apply(offset, record, bytes)
         if (state !== this.#state) {
-          if (record.id === mark) this.#begin(state)
+          if (record.id === marker) this.#begin(state)
         } else if (before) {
           this.#compare(before, state)
         } else if ('key' in record && inForce) {
@@ -220,10 +222,10 @@ export class Definitions {
     pending(revision)
     if (state.bytesSinceSnapshot <= Math.max(SNAPSHOT_AFTER_BYTES, 2 * state.size)) return
     const snapshot: LogRecord = { id: randomUUID(), type: 'snapshot', at: state.offset, entries: state.all() }
-    this.#stream.append(snapshot).catch((error) => this.#log.warn({ err: error }, 'no snapshot of the definitions'))
+    this.#stream.append(snapshot).catch((error) => this.#log.warn({ err: error }, 'snapshot of the definitions failed'))
   }
 
-  /** Tells what is different. */
+  /** Notifies the listeners of every difference. */
   #compare(before: Definition[], state: DefinitionsState): void {
     const old = new Map(before.map((entry) => [`${entry.kind}\0${entry.key}`, entry.revision]))
     for (const { kind, key } of before) if (!state.get(kind, key)) this.#notify(kind, key, undefined)
@@ -237,7 +239,7 @@ export class Definitions {
       try {
         listener(key, entry)
       } catch (error) {
-        this.#log.error({ err: error, kind, key }, 'a defect: a definition was not taken over')
+        this.#log.error({ err: error, kind, key }, 'defect: a listener failed over a definition')
       }
     }
   }

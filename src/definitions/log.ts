@@ -1,5 +1,4 @@
-// The log itself: a stream of RabbitMQ's, which keeps records in one order for all who read them, from the beginning or from
-// where it begins by now.
+// The log of definitions: a RabbitMQ stream, which has the same order for every reader. Old segments are dropped.
 
 import { randomUUID } from 'node:crypto'
 import { Consumer } from '../amqp/consume/consumer.js'
@@ -10,7 +9,7 @@ import { Problem } from '../problems.js'
 import type { LogRecord } from './state.js'
 
 const MiB = 1024 ** 2
-/** RabbitMQ drops the oldest segments beyond it. With snapshots as often as they are taken, these hold nothing that is needed. */
+/** RabbitMQ drops the oldest segments beyond this size. Snapshots are frequent enough that those hold nothing needed. */
 const LOG_ARGUMENTS = {
   'x-queue-type': 'stream',
   'x-max-length-bytes': 32 * MiB,
@@ -21,6 +20,7 @@ const LOG_PREFETCH = 200
 
 export type Reader = (offset: number, record: LogRecord, bytes: number) => void
 
+/** Appends to the log, and reads it. */
 export class DefinitionsLog {
   readonly #vhosts: Vhosts
   #end: (() => void) | undefined
@@ -29,7 +29,7 @@ export class DefinitionsLog {
     this.#vhosts = vhosts
   }
 
-  /** @throws Problem access_refused, broker_unavailable… */
+  /** Declares the stream. @throws Problem access_refused, broker_unavailable, broker_timeout */
   async create(): Promise<void> {
     await this.#vhosts.default.topology.setUp('the log of definitions', async (channel) => {
       await channel.assertQueue(DEFINITIONS_QUEUE, { arguments: LOG_ARGUMENTS })
@@ -42,7 +42,7 @@ export class DefinitionsLog {
       throw new Problem('broker_unavailable', 'The log of definitions is gone, and is declared again. Try again.')
   }
 
-  /** Appends a mark, and so tells whether there is a log: a look that leaves no error in RabbitMQ's own. @returns its id */
+  /** Appends a marker, which leaves no error in RabbitMQ's log. @returns its id; undefined if there is no stream */
   async writeMarker(): Promise<string | undefined> {
     const id = randomUUID()
     return (await this.#publish({ id, type: 'mark' })) ? id : undefined
@@ -56,7 +56,7 @@ export class DefinitionsLog {
     const ended = new Promise<never>((_, reject) => {
       onEnd = reject
     })
-    ended.catch(() => undefined) // if the consumer does not even start, its own problem is the one to tell
+    ended.catch(() => undefined) // if the consumer does not start, its own problem is thrown instead
     const onDelivery = (delivery: Delivery) => {
       readRecord(delivery, reader)
       channel.ackUpTo(delivery)
@@ -85,7 +85,9 @@ export class DefinitionsLog {
       return await this.#vhosts.default.publisher.publish(message, { counted: false })
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== 'publish_outcome_unknown') throw error
-      throw new Problem('broker_timeout', 'RabbitMQ did not say whether it has the definition.', { cause: error })
+      throw new Problem('broker_timeout', 'RabbitMQ did not confirm the definition in time. It may or may not be stored.', {
+        cause: error,
+      })
     }
   }
 }
@@ -96,7 +98,7 @@ function readRecord({ body, properties }: Delivery, reader: Reader): void {
   if (record && Number.isSafeInteger(offset)) reader(offset, record, body.length)
 }
 
-/** Whatever somebody else may have written there is passed over. */
+/** Records that others may have written are skipped. */
 function parseRecord(body: Buffer): LogRecord | undefined {
   try {
     const record = JSON.parse(body.toString('utf8')) as LogRecord

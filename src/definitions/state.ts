@@ -1,5 +1,5 @@
-// What the log says, folded: the same records in the same order make the same state at every instance, so that RabbitMQ, which
-// puts them in order, is all that instances need to agree. Knows nothing of how the log is kept.
+// The state that the log's records make: the same records in the same order make the same state at every instance, so that
+// RabbitMQ's order is all that instances need to agree. Knows nothing about how the log is kept.
 
 import { FifoMap } from 'toad-cache'
 
@@ -7,16 +7,16 @@ export interface Definition<T = unknown> {
   readonly kind: string
   readonly key: string
   readonly value: T
-  /** Another one after every change: what a change that depends on the last one names. */
+  /** Different after every change, so that a change can depend on the last one. */
   readonly revision: number
 }
 
 interface Identified {
-  /** Of the one append that wrote it. */
+  /** Names the append that wrote it. */
   id: string
 }
 
-/** A change, in force where the entry has the revision that it expects: absent, any; 0, none. */
+/** A change. It is in force if the definition has the expected revision: absent means any, 0 means that it must not exist. */
 export type Change = Identified & { kind: string; key: string; expected?: number | undefined } & (
     | { type: 'put'; value: unknown }
     | { type: 'delete' }
@@ -24,11 +24,11 @@ export type Change = Identified & { kind: string; key: string; expected?: number
 
 export type LogRecord =
   | Change
-  /** Nothing: shows who wrote it how far it has read. */
+  /** A marker: shows the instance that wrote it how far it has read. */
   | (Identified & { type: 'mark' })
-  /** An instance's word on something, that holds until its next one. */
+  /** A broadcast of an instance, valid until its next one on the topic. */
   | (Identified & { type: 'say'; instance: string; topic: string; value: unknown })
-  /** Everything, as it was after the record with that offset. What stands before it need not be kept. */
+  /** All definitions after the record at that offset. Earlier records need not be kept. */
   | (Identified & { type: 'snapshot'; at: number; entries: Definition[] })
 
 export interface Broadcast {
@@ -38,12 +38,12 @@ export interface Broadcast {
   at: number
 }
 
-/** Where a snapshot stands that was made from memory after the log was lost. */
+/** The offset of a snapshot that was made from memory after the log was lost. */
 export const AT_RECOVERY = -1
 
-/** The key of what has a name in a vhost. */
+/** The key of a definition that has a name in a vhost. */
 export const definitionKey = (vhost: string, name: string): string => `${vhost}\0${name}`
-/** The two parts of such a key. */
+/** The vhost and the name in such a key. */
 export const definitionName = (key: string): { vhost: string; name: string } => {
   const [vhost, name] = key.split('\0') as [string, string]
   return { vhost, name }
@@ -52,17 +52,18 @@ export const definitionName = (key: string): { vhost: string; name: string } => 
 const entryKey = (kind: string, key: string): string => `${kind}\0${key}`
 const MAX_BROADCASTERS = 10_000
 
+/** The definitions and broadcasts after the records applied so far. */
 export class DefinitionsState {
   readonly #entries = new Map<string, Definition>()
   readonly #broadcasts = new Map<string, FifoMap<Broadcast>>()
-  /** Records from before the first usable snapshot, where the log does not reach back to its beginning. */
+  /** Records before the first usable snapshot, if the log does not reach back to its beginning. */
   #early: { offset: number; record: LogRecord }[] | undefined
   #first: number | undefined
   #offset = -1
   #bytes = 0
   #size = 0
 
-  /** Of the last record. */
+  /** The offset of the last record. */
   get offset(): number {
     return this.#offset
   }
@@ -96,9 +97,9 @@ export class DefinitionsState {
   }
 
   /**
-   * Takes the next record in.
-   * @param bytes that it has in the log
-   * @returns of a change, whether it is in force
+   * Applies the next record.
+   * @param bytes its size in the log
+   * @returns for a change, whether it is in force
    */
   apply(offset: number, record: LogRecord, bytes: number): boolean {
     this.#offset = offset
@@ -116,7 +117,7 @@ export class DefinitionsState {
     return this.#fold(offset, record)
   }
 
-  /** Only where the log does not reach back to its beginning does a snapshot tell more than is known. */
+  /** A snapshot tells more than is known only if the log does not reach back to its beginning. */
   #restore({ at, entries }: LogRecord & { type: 'snapshot' }): void {
     if (at === AT_RECOVERY) {
       for (const entry of entries) if (!this.get(entry.kind, entry.key)) this.#set(entry)

@@ -1,5 +1,5 @@
-// What a delayed message is to be again when its time has come. RabbitMQ changes headers, `expiration` and routing keys of
-// messages on their way through queues, so all of that travels in one header of its own.
+// The envelope of a delayed message. RabbitMQ changes headers, `expiration` and routing keys of messages on their way through
+// queues, so the original ones travel in a header of the gateway.
 
 import type { FieldTable } from '../amqp/wire/field-table.js'
 import type { Properties, PublishMessage } from '../amqp/wire/message.js'
@@ -27,7 +27,7 @@ export function wrap({ vhost, message }: Delayed, exchange: string, routingKey: 
   }
 }
 
-/** @param username the only `user_id` that it may have. @returns undefined where it is no delayed message */
+/** The original message; undefined if it is not a delayed one. @param username the only `user_id` that it may have */
 export function unwrap(properties: Properties, body: Buffer, username: string): Delayed | undefined {
   const envelope = properties.headers?.[DELAYED_HEADER]
   if (!isTable(envelope)) return undefined
@@ -40,7 +40,7 @@ export function unwrap(properties: Properties, body: Buffer, username: string): 
   return { vhost, message: { exchange, routingKey, body, properties: { ...all, messageId: all.messageId as string } } }
 }
 
-/** The message as it is kept where its target is not there: for good, and with the reason. */
+/** The message for the queue of undeliverable messages, without an expiration and with the reason. */
 export function undeliverable({ vhost, message }: Delayed, reason: string): PublishMessage {
   const { exchange, routingKey, properties, body } = message
   const { expiration: _, headers, ...rest } = properties

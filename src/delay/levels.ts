@@ -4,9 +4,9 @@
 
 /** Milliseconds of the lowest level. */
 const UNIT_MS = 100
-/** Up to 2^25 - 1 units, 38 days. */
+/** Enough for 2^25 - 1 units, 38 days. */
 export const LEVELS = 25
-/** Binary digits of a delay that count: it is late by less than one in 128, and passes eight queues at most. */
+/** How many binary digits of a delay count: a message is late by less than 1/128, and passes at most eight queues. */
 const SIGNIFICANT_DIGITS = 8
 
 /** Milliseconds. */
@@ -15,7 +15,7 @@ export const MAX_DELAY_MS = 30 * 86_400_000
 
 /** Messages whose time has come. */
 export const DUE_QUEUE = 'gateway.delay.due'
-/** Messages whose time has come, and whose target is not there. */
+/** Messages whose time has come, and whose target does not exist. */
 export const UNDELIVERABLE_QUEUE = 'gateway.delay.undeliverable'
 
 /** The exchange that lets messages into a level, or past it; also the name of the level's queue. */
@@ -27,7 +27,7 @@ export const levelTime = (level: number): number => UNIT_MS * 2 ** level
 export interface LevelPath {
   /** The highest level. */
   top: number
-  /** Published to its exchange with this routing key: a word for each level from the highest there could be, 1 where it stays. */
+  /** The routing key to publish with: a word for each possible level from the highest, 1 for those that the message stays in. */
   routingKey: string
 }
 

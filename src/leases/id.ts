@@ -6,34 +6,35 @@ import { createHmac, hash, randomFillSync, timingSafeEqual } from 'node:crypto'
 import { EPOCH_BYTES } from '../amqp/consume/lease-connection.js'
 import type { Config } from '../config/index.js'
 
-/** The first byte: the version, and what stands before the names. */
+/** The first byte: the version, and flags for the optional parts. */
 const VERSION = 2
-/** Of a lease on a connection of another user than the gateway's own: a digest of whose it is. */
+/** Flag: the id has the digest of the RabbitMQ user that the lease belongs to. */
 const OF_LOGIN = 1
-/** Of an instance that is reached over HTTP: the address that it advertises. */
+/** Flag: the id has the address that the instance advertises. */
 const WITH_URL = 4
 const LOGIN_DIGEST_BYTES = 8
 const RANDOM_BYTES = 16
 const MAC_BYTES = 8
 const BODY_BYTES = 1 + EPOCH_BYTES + RANDOM_BYTES
 const NAMES_AT = BODY_BYTES + MAC_BYTES
-/** An address and the names of a vhost and a queue have 255 bytes at most; how many the first two have takes one more each. */
+/** An address and the names of a vhost and a queue have at most 255 bytes each. The first two have a byte for their length. */
 const MAX_LENGTH = Math.ceil(((NAMES_AT + LOGIN_DIGEST_BYTES + 1 + 255 + 1 + 255 + 255) * 4) / 3)
 
 export interface LeaseId {
   epoch: string
-  /** undefined: the connection's own vhost. */
+  /** Undefined for the connection's own vhost. */
   vhost: string | undefined
   queue: string
-  /** Digest of the login that received it; undefined where that was the gateway's own user. */
+  /** Digest of the RabbitMQ user that received it; undefined for the gateway's own user. */
   receivedBy: string | undefined
-  /** Where the instance is reached over HTTP; undefined where it advertises nothing. */
+  /** The address that the instance advertises, if it does. */
   url: string | undefined
 }
 
-/** What ids have of a login. */
+/** The digest of a RabbitMQ user in lease ids. */
 export const loginDigest = (owner: string): string => hash('sha256', owner).slice(0, 2 * LOGIN_DIGEST_BYTES)
 
+/** Creates and reads lease ids. */
 export class LeaseIds {
   readonly #key: Buffer
   readonly #defaultVhost: string
@@ -43,14 +44,14 @@ export class LeaseIds {
 
   constructor(config: Config) {
     const [address] = config.AMQP_URL
-    // Instances that share a broker share its credentials, and with them the key.
+    // Instances that share a broker share its credentials, and so the key.
     const secret = config.LEASE_SECRET || `${address!.username}\0${address!.password}`
     this.#key = createHmac('sha256', 'rabbitmq-http-gateway lease ids').update(secret).digest()
     this.#defaultVhost = address!.vhost
     this.#url = config.ADVERTISE_URL
   }
 
-  /** Random bytes that nobody else gets. To ask the system for few costs as much as for many. */
+  /** Random bytes from a pool: the system takes as long for a few as for many. */
   #random(): Buffer {
     if (this.#taken === this.#pool.length) {
       randomFillSync(this.#pool)
@@ -60,7 +61,7 @@ export class LeaseIds {
     return this.#pool.subarray(this.#taken - RANDOM_BYTES, this.#taken)
   }
 
-  /** @param owner ownerDigest() of a login */
+  /** A new id. @param owner `loginDigest()` of the RabbitMQ user that received the message */
   create(epoch: string, vhost: string, queue: string, owner?: string): string {
     const version = VERSION | (owner === undefined ? 0 : OF_LOGIN) | (this.#url === undefined ? 0 : WITH_URL)
     const body = Buffer.concat([Buffer.of(version), Buffer.from(epoch, 'base64url'), this.#random()])
@@ -73,7 +74,7 @@ export class LeaseIds {
     return Buffer.concat([body, this.#mac(body, rest), rest]).toString('base64url')
   }
 
-  /** What the id says, or undefined where no instance ever gave it out. */
+  /** The parts of an id; undefined if no instance ever gave it out. */
   read(id: string): LeaseId | undefined {
     if (id.length > MAX_LENGTH || !/^[A-Za-z0-9_-]+$/.test(id)) return undefined
     const bytes = Buffer.from(id, 'base64url')
@@ -83,7 +84,7 @@ export class LeaseIds {
     const body = bytes.subarray(0, BODY_BYTES)
     const rest = bytes.subarray(NAMES_AT)
     if (!timingSafeEqual(this.#mac(body, rest), bytes.subarray(BODY_BYTES, NAMES_AT))) return undefined
-    // It is ours, so it has the form that it was made in.
+    // The MAC fits, so the rest has the form that create() writes.
     const urlAt = version & OF_LOGIN ? LOGIN_DIGEST_BYTES : 0
     const url = version & WITH_URL ? textAt(rest, urlAt) : undefined
     const vhost = textAt(rest, url?.end ?? urlAt)

@@ -1,4 +1,4 @@
-// One message of a batch, in its JSON form: what stands in a line of NDJSON, in the list of a JSON batch, in a CloudEvents batch.
+// One message of a batch in its JSON form: a line of NDJSON, an item of a JSON batch, an event of a CloudEvents batch.
 
 import { randomUUID } from 'node:crypto'
 import type { Properties, PublishMessage } from '../amqp/wire/message.js'
@@ -11,15 +11,15 @@ import { objectMembers, type Slice } from './json-slices.js'
 import { checkAcrossProperties, properties as known, propertyNames, routingKeyError } from './properties.js'
 
 export interface BatchTarget {
-  /** Only to an exchange a message may have a routing key of its own. */
+  /** Only messages to an exchange may have their own routing key. */
   to: 'queue' | 'exchange'
   exchange: string
-  /** Of a message that names none itself. */
+  /** For messages without their own. */
   routingKey: string
-  /** The only `user_id` that a message may have: the user of the AMQP connection; undefined: none. */
+  /** The only `user_id` that a message may have, the user of the AMQP connection; undefined: none is allowed. */
   username: string | undefined
   maxSize: number
-  /** Milliseconds that a message's delay may have. */
+  /** The bounds of a delay, in milliseconds. */
   delays: { shortest: number; longest: number }
 }
 
@@ -27,7 +27,7 @@ export interface BatchMessage {
   /** The client's own name for the message in the results. */
   id?: string | undefined
   message: PublishMessage
-  /** Milliseconds that it is to wait before it comes. */
+  /** Milliseconds until it is delivered. */
   delay?: number | undefined
 }
 
@@ -35,9 +35,9 @@ const MESSAGE_MEMBERS = ['payload', 'payload_encoding', 'properties', 'routing_k
 const PAYLOAD_BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 const byJsonName = new Map(propertyNames.map((name) => [known[name].json, name]))
 
-/** Why a piece of a batch is no message. */
+/** Why an item of a batch is not a message. */
 export class BatchMessageProblem extends Problem {
-  /** The client's own name for it, where that much could be read. */
+  /** The client's own name for it, if that could be read. */
   readonly id: string | undefined
 
   constructor(code: 'invalid_message' | 'message_too_large', detail: string, id?: string, errors?: FieldError[]) {
@@ -47,8 +47,8 @@ export class BatchMessageProblem extends Problem {
 }
 
 /**
- * Reads a message from a piece of valid JSON.
- * @throws EntryProblem invalid_message with everything wrong with it, message_too_large
+ * Reads a message from valid JSON.
+ * @throws BatchMessageProblem invalid_message, with every mistake; message_too_large
  */
 export function readBatchMessage(text: string, at: number, target: BatchTarget): BatchMessage {
   const errors: FieldError[] = []
@@ -162,8 +162,8 @@ function readJsonProperties(text: string, username: string | undefined, errors: 
 }
 
 /**
- * Reads one event of a CloudEvents batch: it travels in structured mode, as it was written.
- * @throws EntryProblem as readEntry()
+ * Reads one event of a CloudEvents batch. It is published in structured mode, byte for byte.
+ * @throws BatchMessageProblem invalid_message, with every mistake; message_too_large
  */
 export function readBatchEvent(text: string, at: number, end: number, target: BatchTarget): BatchMessage {
   if (text[at] !== '{') throw invalidMember([{ pointer: '', detail: 'is not a JSON object' }])

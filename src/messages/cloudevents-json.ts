@@ -1,4 +1,4 @@
-// A message as a CloudEvent in structured mode: one that is an event keeps its attributes, any other becomes one.
+// A message as a CloudEvent in structured mode. A message that is already an event keeps its attributes.
 // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 
 import { isUtf8 } from 'node:buffer'
@@ -12,21 +12,21 @@ export const STRUCTURED = 'application/cloudevents+json'
 export interface Origin {
   vhost: string
   queue: string
-  /** For a message that is no event. */
+  /** For messages that are not events. */
   id: string
 }
 
 /** The event as JSON text; a JSON payload stands in it byte for byte. */
 export function eventOf(message: ReceivedMessage, origin: Origin): Buffer {
   const { contentType } = message.properties
-  // It is one in this very form already.
+  // It is already in this form.
   if (contentType && /^application\/cloudevents\+json\s*(?:;|$)/i.test(contentType)) return message.body
   const attributes = ownAttributes(message) ?? newAttributes(message, origin)
   if (contentType !== undefined) attributes['datacontenttype'] = contentType
   return Buffer.from(`${JSON.stringify(attributes).slice(0, -1)}${dataOf(message)}}`)
 }
 
-/** Those of a message that is an event in binary mode; undefined for any other. */
+/** The attributes of a message that is an event in binary mode; undefined for any other. */
 function ownAttributes({ properties }: ReceivedMessage): Record<string, unknown> | undefined {
   const attributes: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(checkHeaders(properties) ?? {})) {
@@ -38,7 +38,7 @@ function ownAttributes({ properties }: ReceivedMessage): Record<string, unknown>
   return REQUIRED.every((name) => typeof attributes[name] === 'string' && attributes[name] !== '') ? attributes : undefined
 }
 
-/** As far as the format's own integers go; a larger one is text. */
+/** The format's integers have 32 bits. A larger one becomes text. */
 const isIntegerAttribute = (value: unknown): boolean =>
   typeof value === 'number' && Number.isInteger(value) && (value | 0) === value
 

@@ -29,13 +29,13 @@ export function attributeText(value: FieldValue): string | undefined {
   return time && !Number.isNaN(time.getTime()) ? time.toISOString() : undefined
 }
 
-/** What every event has; `id` first, which names it. */
+/** The required attributes of an event; `id` comes first. */
 export const REQUIRED = ['id', 'specversion', 'source', 'type'] as const
 
 /**
- * Which attributes a message lacks that is an event in binary mode. It says that it is one by `ce-specversion`, unless its
- * content type says that it is in structured mode; other `ce-*` headers alone are headers like any other.
- * @param headers the message's AMQP headers, as far as they were read
+ * The attributes that an event in binary mode lacks. A message is such an event if it has `ce-specversion` and its content type
+ * does not say structured mode. Without it, other `ce-*` headers are ordinary headers.
+ * @param headers the message's AMQP headers
  * https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md (required attributes: strings that are not empty)
  */
 export function missingAttributes(http: IncomingHttpHeaders, headers: Record<string, unknown>): string[] {
@@ -43,7 +43,7 @@ export function missingAttributes(http: IncomingHttpHeaders, headers: Record<str
   return REQUIRED.map((name) => `ce-${name}`).filter((name) => !headers[toAmqpName(name)])
 }
 
-/** HTTP header values are percent-encoded where they are not plain visible ASCII; undefined for a broken encoding. */
+/** Decodes a percent-encoded header value; undefined if the encoding is broken. */
 export function decodePercent(value: string): string | undefined {
   if (!value.includes('%')) return value
   try {

@@ -1,10 +1,10 @@
-// JSON whose numbers keep what they are: JavaScript's own parser rounds integers beyond 2^53 and takes 1.0 for 1.
+// JSON with exact numbers: JavaScript's own parser rounds integers beyond 2^53, and reads 1.0 as 1.
 
 const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g
 const SUSPECT = /\d{16}|\d[.eE]/
 
 /**
- * Parses JSON; a number that JavaScript would change becomes the tagged value that says it exactly:
+ * Parses JSON. A number that JavaScript would change becomes the tagged value that has it exactly:
  * `{"amqp_type": "int64", "value": "9007199254740993"}`, and with `doubles` also `{"amqp_type": "double", "value": 1}` for 1.0.
  * @throws SyntaxError
  */

@@ -1,4 +1,4 @@
-// AMQP field tables (message headers, arguments) from JSON and to JSON, with tags for the types that JSON doesn't have.
+// AMQP field tables (message headers, arguments) from and to JSON, with tags for the types that JSON does not have.
 
 import { encodedSize, type FieldTable, type FieldValue, TypedValue } from '../amqp/wire/field-table.js'
 import type { FieldError } from '../problems.js'
@@ -11,8 +11,8 @@ const MAX_INT64 = 2n ** 63n - 1n
 const PADDED_BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 
 /**
- * A field table from parsed JSON. Whatever the broker or the wire format would choke on becomes an error at its pointer;
- * the table is then not to be used.
+ * A field table from parsed JSON. Each value that RabbitMQ or the wire format cannot take becomes an error at its pointer, and
+ * the table must not be used then.
  */
 export function tableFromJson(json: unknown, pointer: string, errors: FieldError[]): FieldTable {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
@@ -58,7 +58,7 @@ function readValue(json: unknown, pointer: string, errors: FieldError[], depth: 
     case 'number':
       if (!Number.isFinite(json)) return fail('is not a finite number')
       if (!Number.isSafeInteger(json)) return new TypedValue('double', json)
-      // amqplib would take the smallest type that fits; not every client reads those of 8 and 16 bits with their sign.
+      // amqplib would choose the smallest type that fits, but some clients read types of 8 and 16 bits without their sign.
       return json === (json | 0) ? new TypedValue('int32', json) : json
   }
   if (json === null) return null
@@ -87,7 +87,7 @@ function readTagged(type: unknown, given: unknown, pointer: string, errors: Fiel
     errors.push({ pointer, detail })
     return null
   }
-  // A number that JavaScript would change was tagged by the parser already, inside of the client's own tag.
+  // The parser has already tagged a number that JavaScript would change, inside the client's own tag.
   const value = type === 'decimal' || type === 'table' ? given : untagged(given)
   switch (type) {
     case 'int64': {
@@ -111,7 +111,7 @@ function readTagged(type: unknown, given: unknown, pointer: string, errors: Fiel
       if (!isIntegerText(places, 0, 255) || !isIntegerText(digits, -0x80000000, 0x7fffffff) || Object.keys(rest).length > 0) {
         return fail('is not a decimal like {"places": 2, "digits": 314}')
       }
-      // The specification has no sign; every client that writes decimals writes two's complement.
+      // The specification has no sign. Clients that write decimals use two's complement.
       return new TypedValue('decimal', { places, digits: digits >>> 0 })
     }
     case 'table':
@@ -136,7 +136,7 @@ const isIntegerText = (value: unknown, min: number, max: number): value is numbe
 
 export const escapePointer = (name: string): string => name.replaceAll('~', '~0').replaceAll('/', '~1')
 
-/** The table as JSON text. Numbers come out as they were, a double with no fraction as `1.0`. */
+/** The table as JSON text. Numbers are exact; a double without a fraction is `1.0`. */
 export function tableToJson(table: FieldTable): string {
   if (table instanceof TypedValue) return valueToJson(table)
   let json = ''
@@ -150,7 +150,7 @@ function valueToJson(value: FieldValue): string {
   if (Buffer.isBuffer(value)) return writeTagged('bytes', JSON.stringify(value.toString('base64')))
   if (value instanceof TypedValue) return typedToJson(value)
   if (Array.isArray(value)) return `[${value.map(valueToJson).join(',')}]`
-  // A table of somebody's own with that name in it would be taken for a tag.
+  // A table that happens to have such a member would be taken for a tag.
   return Object.hasOwn(value, 'amqp_type') ? writeTagged('table', tableToJson(value)) : tableToJson(value)
 }
 

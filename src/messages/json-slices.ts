@@ -1,4 +1,4 @@
-// Where the values of a JSON text stand in it: so that a payload can be taken out as it was written, with numbers of any size.
+// The positions of values in a JSON text, so that a payload can be cut out byte for byte, with numbers of any size.
 
 export interface Slice {
   start: number
@@ -8,7 +8,7 @@ export interface Slice {
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
 
-/** The members of the object that begins at `at`. The text has to be valid JSON; of two of a name the last counts. */
+/** The members of the object that begins at `at`, in valid JSON. If a name stands twice, the last one counts. */
 export function objectMembers(text: string, at = 0): Map<string, Slice> {
   const members = new Map<string, Slice>()
   let cursor = skipSpace(text, skipSpace(text, at) + 1)
@@ -23,7 +23,7 @@ export function objectMembers(text: string, at = 0): Map<string, Slice> {
   return members
 }
 
-/** The items of the array that begins at `at`. The text has to be valid JSON. */
+/** The items of the array that begins at `at`, in valid JSON. */
 export function arrayItems(text: string, at = 0): Slice[] {
   const items: Slice[] = []
   let cursor = skipSpace(text, skipSpace(text, at) + 1)

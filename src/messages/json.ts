@@ -1,4 +1,4 @@
-// A message in its JSON form, as text: a JSON payload stands in it byte for byte, so that its numbers stay what they are.
+// A message in its JSON form, as text. A JSON payload stands in it byte for byte, so that its numbers stay exact.
 
 import { isUtf8 } from 'node:buffer'
 import type { ReceivedMessage } from '../amqp/wire/message.js'
@@ -34,7 +34,7 @@ function payload({ body, properties: { contentType, contentEncoding } }: Receive
   if (encoding !== 'base64' && isUtf8(body)) {
     const text = body.toString('utf8')
     if (encoding === 'auto' && !contentEncoding && isJsonType(contentType) && isJson(text)) {
-      // Outside of strings a line end is white space, and inside it can't be.
+      // A line end outside a string is white space, and valid JSON has none inside a string.
       return `"payload":${text.replace(/[\r\n]/g, ' ')},"payload_encoding":"json",${bytes}`
     }
     return `"payload":${JSON.stringify(text)},"payload_encoding":"string",${bytes}`

@@ -1,8 +1,8 @@
-// A stream of bytes as lines, each within a bound: a longer one costs no more memory than the bound, and is told apart.
+// A stream of bytes as lines of bounded length. A longer line costs no more memory than the bound.
 
 /**
- * Yields the lines of `source`; undefined stands for one that is longer than `maxBytes`. A last line needs no line end.
- * Reads on only as fast as it is asked.
+ * Yields the lines of `source`, and undefined for a line that is longer than `maxBytes`. The last line needs no line end. Reads
+ * only as fast as the lines are consumed.
  */
 export async function* lines(source: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Buffer | undefined> {
   let parts: Buffer[] = []

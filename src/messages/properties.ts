@@ -1,6 +1,6 @@
 // The properties of a message: their names in AMQP's client library, in JSON and in HTTP, and the one validator of their
-// values. Everything here is checked before a channel is touched: the broker closes the channel, and once the connection,
-// over what this lets through.
+// values. They are checked before a channel is used: RabbitMQ closes the channel, and sometimes the connection, over
+// an invalid value.
 
 import type { FieldTable } from '../amqp/wire/field-table.js'
 import type { Properties } from '../amqp/wire/message.js'
@@ -9,9 +9,9 @@ import type { FieldError } from '../problems.js'
 
 type PropertyName = Exclude<keyof Properties, 'headers'>
 interface PropertyInfo {
-  /** In the JSON form. */
+  /** Its name in the JSON form. */
   json: string
-  /** In the raw form. */
+  /** Its name in the raw form. */
   http: string
   kind: 'text' | 'integer'
   check: (value: string | number) => string | undefined
@@ -19,7 +19,7 @@ interface PropertyInfo {
 
 const shortString = (value: string | number): string | undefined => {
   if (Buffer.byteLength(String(value)) > 255) return 'is longer than 255 bytes'
-  return String(value).isWellFormed() ? undefined : 'has half a surrogate pair, which is no UTF-8'
+  return String(value).isWellFormed() ? undefined : 'has half a surrogate pair, which is not valid UTF-8'
 }
 const between = (min: number, max: number) => (value: string | number) =>
   Number.isInteger(value) && (value as number) >= min && (value as number) <= max
@@ -68,8 +68,8 @@ export const properties: Readonly<Record<PropertyName, PropertyInfo>> = {
 export const propertyNames = Object.keys(properties) as PropertyName[]
 
 /**
- * Checks what has to be the broker's way, beyond each value's own form.
- * @param username the AMQP connection's user: the only `user_id` that the broker lets through; undefined: the author may set none
+ * Checks the rules of RabbitMQ that go beyond a single value.
+ * @param username the user of the AMQP connection, the only `user_id` that RabbitMQ accepts; undefined: the author may set none
  */
 export function checkAcrossProperties(
   values: Properties,
@@ -80,11 +80,12 @@ export function checkAcrossProperties(
   if (values.userId !== undefined && values.userId !== username) {
     errors.push({
       pointer: pointer('userId'),
-      detail: username === undefined ? 'is not for these credentials to set' : "must be the user of the gateway's own connection",
+      detail:
+        username === undefined ? 'may not be set with these credentials' : "must be the user of the gateway's own connection",
     })
   }
   if (values.headers?.[DELAYED_HEADER] !== undefined)
-    errors.push({ pointer: `${pointer('headers')}/${DELAYED_HEADER}`, detail: 'is for the gateway itself to set' })
+    errors.push({ pointer: `${pointer('headers')}/${DELAYED_HEADER}`, detail: 'may be set only by the gateway' })
   for (const name of ['CC', 'BCC']) {
     const keys = values.headers?.[name]
     if (keys === undefined) continue
@@ -95,16 +96,16 @@ export function checkAcrossProperties(
   return errors
 }
 
-/** Why the name of a queue, an exchange or a vhost can't be one; undefined where it can. */
+/** Why a text cannot be the name of a queue, an exchange or a vhost; undefined if it can. */
 export function nameError(name: string): string | undefined {
   if (name.length === 0) return 'is empty'
   if (Buffer.byteLength(name) > 255) return 'is longer than 255 bytes'
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for control characters
   if (/[\u0000-\u001f\u007f]/.test(name)) return 'has a control character in it'
-  return name.isWellFormed() ? undefined : 'has half a surrogate pair, which is no UTF-8'
+  return name.isWellFormed() ? undefined : 'has half a surrogate pair, which is not valid UTF-8'
 }
 
-/** Why a routing key can't be one; undefined where it can. It may be empty. */
+/** Why a text cannot be a routing key; undefined if it can. It may be empty. */
 export function routingKeyError(key: string): string | undefined {
   return key === '' ? undefined : nameError(key)
 }

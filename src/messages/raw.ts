@@ -16,7 +16,7 @@ const MAX_RESPONSE_HEADERS = 8 * 1024
 
 /** The problem of a message whose properties HTTP headers cannot carry. */
 export class UnfitForHttp extends Problem {
-  /** The reason, for a sentence of one's own. */
+  /** The reason, for callers that word their own sentence. */
   readonly why: string
 
   constructor(why: string) {
@@ -28,9 +28,9 @@ export class UnfitForHttp extends Problem {
 const byHttpName = new Map(propertyNames.map((name) => [properties[name].http, name]))
 
 /**
- * The properties that a request's headers say, with a message id: the client's, or a new UUID.
- * @param username as in checkTogether()
- * @throws Problem invalid_message that lists everything wrong with them
+ * The properties in a request's headers, with the client's message id or a new UUID.
+ * @param username the only `user_id` that the message may have; undefined: none is allowed
+ * @throws Problem invalid_message, with every mistake
  */
 export function readProperties(http: IncomingHttpHeaders, username: string | undefined): Properties & { messageId: string } {
   const values: Properties & { messageId: string } = { deliveryMode: 2, messageId: '' }
@@ -65,7 +65,7 @@ export function readProperties(http: IncomingHttpHeaders, username: string | und
 
 const isHeaderName = (name: string): boolean => name === 'amqp-headers' || (name.startsWith('amqp-header-') && name.length > 12)
 
-/** All AMQP headers: the exact ones first; a single one may repeat it and not contradict it; then the trace's. */
+/** All AMQP headers: the exact ones, single ones (which may repeat but not contradict them), and the trace context. */
 function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTable {
   const json: Record<string, unknown> = Object.create(null)
   const exact = http['amqp-headers']
@@ -82,7 +82,7 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
     if (name.startsWith('amqp-header-')) {
       const key = name.slice('amqp-header-'.length)
       const text = fromHttp(value)
-      // What a raw answer says in both ways has the name's case only in the exact form.
+      // A raw response has each header in both forms, and only the exact form keeps the case of the name.
       const stated = Object.keys(json).filter((other) => other.toLowerCase() === key)
       if (stated.length === 0) json[key] = text
       else if (!stated.some((other) => json[other] === text))
@@ -96,7 +96,7 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
     }
   }
   for (const name of missingAttributes(http, json)) {
-    // A broken encoding has been told already.
+    // A broken encoding is an error already.
     if (!http[name]) errors.push({ pointer: `/header/${name}`, detail: 'is missing or empty' })
   }
   return tableFromJson(json, '/header/amqp-headers', errors)
@@ -108,7 +108,7 @@ function objectOf(json: unknown): object {
 }
 
 /**
- * The HTTP headers of a raw answer.
+ * The HTTP headers of a raw response.
  * @throws UnfitForHttp (Problem not_acceptable) if they are larger than 8 KiB or have characters that no HTTP header can have
  */
 export function writeProperties(message: ReceivedMessage): Record<string, string> {
@@ -142,7 +142,7 @@ export function writeProperties(message: ReceivedMessage): Record<string, string
 function addSingleHeaders(http: Record<string, string>, headers: FieldTable, room: number): void {
   const written = new Set<string>()
   for (const [name, value] of Object.entries(headers)) {
-    // HTTP knows no case: of two names that differ in nothing else, the first is written.
+    // HTTP ignores case: of two names that differ only in case, the first is written.
     const event = toHttpName(name)
     const given = event ? attributeText(value) : value
     if (typeof given !== 'string' || name === '' || TRACE.includes(name) || written.has(name.toLowerCase())) continue
@@ -159,20 +159,20 @@ function addSingleHeaders(http: Record<string, string>, headers: FieldTable, roo
 
 /** No control characters, and no space at an end, which HTTP would cut off. */
 function isHttpValue(value: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for control characters
   return !/[\u0000-\u0008\u000a-\u001f\u007f]|^[ \t]|[ \t]$/.test(value)
 }
 
-// Header values are UTF-8 on the wire, which Node hands over, and takes, as Latin-1.
+// Header values are UTF-8 on the wire, but Node reads and writes them as Latin-1.
 function fromHttp(value: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: what is beyond ASCII
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for characters beyond ASCII
   if (!/[^\x00-\x7f]/.test(value)) return value
   const bytes = Buffer.from(value, 'latin1')
   return isUtf8(bytes) ? bytes.toString('utf8') : value
 }
 
 function toHttp(value: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: what is beyond ASCII
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for characters beyond ASCII
   return /[^\x00-\x7f]/.test(value) ? Buffer.from(value, 'utf8').toString('latin1') : value
 }
 

@@ -1,4 +1,4 @@
-// How a message died, as RabbitMQ wrote it down: https://www.rabbitmq.com/docs/dlx#effects
+// Why a message was dead-lettered, from RabbitMQ's header: https://www.rabbitmq.com/docs/dlx#effects
 
 import { type FieldTable, type FieldValue, TypedValue } from '../amqp/wire/field-table.js'
 
@@ -11,7 +11,7 @@ export interface Death {
   time?: string
 }
 
-/** The last queue first; undefined where it never died, or somebody else wrote the header. */
+/** The deaths, the last queue first; undefined if there are none, or the header does not have RabbitMQ's form. */
 export function deathsOf(headers: FieldTable | undefined): Death[] | undefined {
   const list = headers?.['x-death']
   if (!Array.isArray(list) || list.length === 0) return undefined

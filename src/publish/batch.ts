@@ -1,4 +1,4 @@
-// Many messages at once. One bad message fails alone; a result says no more than is known.
+// Many messages in one request. A bad message fails alone, and no result claims more than is known.
 
 import { isUtf8 } from 'node:buffer'
 import { authorizePublish, withStampedHeaders } from '../access/authorize-publish.js'
@@ -97,8 +97,8 @@ export class Batch {
   }
 
   /**
-   * Publishes what `read` gives. Resolves once it is written, which waits until there is room, with the promise of its result;
-   * neither is ever rejected.
+   * Publishes the message that `read` returns. Waits until there is room, and resolves once the message is written, with the
+   * promise of its result in an object, since an async function would wait for it. Neither promise rejects.
    */
   async publish(index: number, read: () => BatchMessage): Promise<{ result: Promise<BatchResult> }> {
     let entry: BatchMessage | undefined
@@ -121,7 +121,7 @@ export class Batch {
     return this.#services.delays.publishWhenRoom({ vhost: this.#vhost.name, message }, delay, wanted)
   }
 
-  /** Lets the vhost go. */
+  /** Ends the batch: the vhost's connections may close. */
   end(): void {
     this.#release()
     this.#services.metrics.batches(-1)
@@ -168,7 +168,7 @@ export class Batch {
   }
 }
 
-/** The status in its result of a message whose publish failed with this problem. */
+/** The status of a message whose publish failed with this problem. */
 export function batchStatusOf(code: ProblemCode): BatchStatus {
   const { stored, scope } = catalogue[code]
   if (stored === 'unknown') return 'unknown'
@@ -176,8 +176,8 @@ export function batchStatusOf(code: ProblemCode): BatchStatus {
 }
 
 /**
- * Publishes a JSON batch, `{"messages": […]}`, or a CloudEvents batch, `[…]`, and resolves with a result each, in order; with
- * fewer where the client goes away meanwhile.
+ * Publishes a JSON batch, `{"messages": […]}`, or a CloudEvents batch, `[…]`. Resolves with a result for each message, in order;
+ * with fewer if the client goes away.
  * @throws Problem invalid_request if the body is not a batch
  */
 export async function publishAll(batch: Batch, body: Buffer, kind: 'json' | 'cloudevents'): Promise<BatchResult[]> {

@@ -1,5 +1,5 @@
-// Publishing NDJSON: lines are read, published and confirmed as they come, results written back in order as soon as they are
-// known, all at the pace of the slowest of client, gateway and broker.
+// Publishing NDJSON: lines are read, published and confirmed as they come, and results are written in order as soon as they are
+// known, at the pace of the slowest of client, gateway and broker.
 
 import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage as HttpRequest } from 'node:http'
@@ -10,14 +10,14 @@ import { lines } from '../messages/lines.js'
 import { Problem } from '../problems.js'
 import type { Batch, BatchResult } from './batch.js'
 
-/** Messages published whose results are not written: enough to keep the broker busy. */
+/** The most published messages whose results are not written yet: enough to keep RabbitMQ busy. */
 const MAX_UNWRITTEN_RESULTS = 1000
-/** Results that a client which first sends everything leaves unread. */
+/** Results that a client may leave unread while it uploads. */
 export const RESULT_BUFFER_BYTES = 16 * 1024 * 1024
 
 /**
- * Publishes every line of the request until it ends, and writes a result line each and the totals.
- * A client that goes away ends it: what was published by then stays, and no more is. Then `out` has to be destroyed.
+ * Publishes every line of the request, and writes a result line for each and a last line with the totals. If the client goes
+ * away, nothing more is published, and the caller has to destroy `out`.
  */
 export async function publishLines(batch: Batch, request: HttpRequest, out: Writable, config: Config): Promise<void> {
   const totals = { published: 0, failed: 0 }
@@ -33,7 +33,7 @@ export async function publishLines(batch: Batch, request: HttpRequest, out: Writ
   }
 
   try {
-    // base64 takes a third more, and there is some JSON around.
+    // base64 takes a third more, and the rest of the JSON needs some room.
     for await (const line of lines(request, Math.ceil((config.MAX_MESSAGE_SIZE * 4) / 3) + 128 * 1024)) {
       if (!batch.wanted) return
       if (line && isBlank(line)) continue
@@ -49,7 +49,7 @@ export async function publishLines(batch: Batch, request: HttpRequest, out: Writ
   }
 }
 
-/** Resolves when there is room for more, or nobody left to write to. */
+/** Resolves when there is room for more, or the client is gone. */
 async function drained(out: Writable): Promise<void> {
   if (out.destroyed) return
   await new Promise<void>((resolve) => {

@@ -11,17 +11,17 @@ import { Problem } from '../problems.js'
 export interface PublishOptions {
   author: Identity
   vhost: string | undefined
-  /** false: the answer comes once the message is written, and says nothing of its fate. */
+  /** false: resolve once the message is written, without waiting for its confirm. */
   confirm: boolean
-  /** Milliseconds that it is to wait before it comes; undefined: none. */
+  /** Milliseconds until it is delivered; undefined: at once. */
   delay?: number | undefined
-  /** What it means that no queue takes it: a missing queue, an unroutable message, or nothing bad. */
+  /** What it means if no queue takes it: a missing queue, an unroutable message, or no problem. */
   unrouted: 'queue_not_found' | 'unroutable' | 'accept'
 }
 
 export interface Receipt {
   message_id: string
-  /** Absent where nothing was waited for. */
+  /** Absent if the confirm was not waited for. */
   routed?: boolean
 }
 
@@ -63,9 +63,9 @@ export async function publish(
   return { message_id: messageId, routed }
 }
 
-/** @throws Problem invalid_message, access_refused */
+/** Whether the author may delay this message. @throws Problem invalid_message, access_refused */
 export function checkDelay({ login }: Identity, { properties }: PublishMessage): void {
-  // It waits, and is delivered, as the gateway's own user, who may do more.
+  // The gateway's own user publishes it later, and may do more than this one.
   if (login) throw new Problem('access_refused', 'Delayed messages are not for users of RabbitMQ: it could not decide on them.')
   if (properties.expiration !== undefined)
     throw new Problem('invalid_message', 'A message has a delay or an expiration, not both: it would expire while it waits.', {

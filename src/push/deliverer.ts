@@ -1,4 +1,4 @@
-// One message on its way to an endpoint: the exchange, what its answer means, and what becomes of the message's lease.
+// The delivery of one message to an endpoint: the request, what the response means, and what happens to the message's lease.
 
 import { randomUUID } from 'node:crypto'
 import type { Delivery } from '../amqp/consume/delivery.js'
@@ -39,12 +39,12 @@ export interface DelivererOptions {
   addresses: AddressPolicy
   window: DeliveryWindow
   stats: DeliveryStats
-  /** As it is now. */
+  /** The subscription's current definition. */
   subscription: () => Subscription
   isDeleted: () => boolean
-  /** Pauses it. Resolves when that is known to all instances, or could not be told. */
+  /** Pauses the subscription. Resolves when the pause is stored, or its first attempt has failed. */
   pause: (reason: string) => Promise<void>
-  /** There is room for more, or less of it. */
+  /** Called when the room in the window changes. */
   onRoom: () => void
 }
 
@@ -52,17 +52,18 @@ export interface DelivererOptions {
 const RETRY_REPUBLISH_MS = 1000
 const HELD_LEASE_MS = 30_000
 
-/** The message could not be put into the form that the subscription asks for, which no endpoint is to blame for. */
+/** The subscription's format cannot carry the message. The endpoint is not at fault. */
 class UnsendableMessage extends Error {}
 
+/** Delivers messages of one subscription, and settles them by the responses. */
 export class Deliverer {
-  /** Messages that wait for an answer, or to be put aside. */
+  /** Messages that wait for a response, or for their copy to be published. */
   exchanging = 0
-  /** Messages that an endpoint has accepted and not settled. */
+  /** Messages that the endpoint has accepted with 202 and not settled. */
   accepted = 0
   readonly #options: DelivererOptions
   #endpoint: Endpoint | undefined
-  /** Former endpoints that still have to answer. */
+  /** Former endpoints with running requests. */
   readonly #former = new Set<Endpoint>()
   #closed = false
 
@@ -70,27 +71,27 @@ export class Deliverer {
     this.#options = options
   }
 
-  /** Sees one message through. Never rejects. */
+  /** Delivers one message and settles it. Resolves when that is done. Never rejects. */
   async deliver(delivery: Delivery, lease: Lease): Promise<void> {
     this.exchanging++
     const { log, name, vhost } = this.#options
     try {
       await this.#deliver(delivery, lease)
     } catch (error) {
-      // Its lease ends by itself.
-      log.error({ err: error, vhost, subscription: name }, 'a defect: a delivery was not seen through')
+      // Its lease expires by itself.
+      log.error({ err: error, vhost, subscription: name }, 'defect: a delivery failed')
     } finally {
       this.exchanging--
       this.#options.onRoom()
     }
   }
 
-  /** Takes down what went wrong. */
+  /** Keeps the text of the last error. */
   note(text: string): void {
     this.#options.stats.lastError = { text, at: Date.now() }
   }
 
-  /** The endpoint is another one, or may have another number of connections. Resolves when the last answers have come. */
+  /** Connects again for the next delivery, to a changed endpoint. Resolves when the old one has its last responses. */
   async replaceEndpoint(): Promise<void> {
     const endpoint = this.#endpoint
     if (!endpoint) return
@@ -100,7 +101,7 @@ export class Deliverer {
     this.#former.delete(endpoint)
   }
 
-  /** Ends what is under way, without a word on its messages. */
+  /** Aborts running deliveries, and leaves their messages leased. */
   async close(): Promise<void> {
     this.#closed = true
     void this.replaceEndpoint()
@@ -123,7 +124,7 @@ export class Deliverer {
         told.delivered++
         this.#count(verdict.kind)
         if (verdict.kind === 'accepted') this.#hold(lease)
-        else this.#run({ id: lease.id, op: 'settle', action: 'ack' }) // the next one need not wait for that
+        else this.#run({ id: lease.id, op: 'settle', action: 'ack' }) // the next delivery does not wait for it
         return
       case 'slowed': {
         const rest = flow.slowed(verdict.rest)
@@ -174,10 +175,10 @@ export class Deliverer {
     return this.#endpoint
   }
 
-  /** The endpoint has it, and settles it: its lease starts again. */
+  /** Leaves an accepted message to the endpoint, under an extended lease. */
   #hold(lease: Lease): void {
     const { leases, subscription, onRoom } = this.#options
-    if (!leases.isOpen(lease)) return // it was faster than its own answer
+    if (!leases.isOpen(lease)) return // the endpoint settled it before its response came
     this.accepted++
     lease.onEnd = () => {
       this.accepted--
@@ -187,12 +188,12 @@ export class Deliverer {
     this.#run({ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) })
   }
 
-  /** Has something done that nobody waits for: where it can't be, the lease ends by itself. */
+  /** Runs a command without waiting for it. If it fails, the lease expires by itself. */
   #run(command: LeaseCommand): void {
     const { leases, log, name, vhost } = this.#options
     leases
       .run([command])
-      .catch((error) => log.error({ err: error, vhost, subscription: name }, 'a defect: a lease was not settled'))
+      .catch((error) => log.error({ err: error, vhost, subscription: name }, 'defect: a lease was not settled'))
   }
 
   async #giveUp(lease: Lease, attempts: number, why: string): Promise<void> {
@@ -205,7 +206,7 @@ export class Deliverer {
   }
 
   async #settle(lease: Lease, verdict: 'ack' | 'requeue' | 'reject'): Promise<void> {
-    // Of a subscription that is deleted nothing is given up: its messages are the queue's again.
+    // A deleted subscription gives no message up: its messages return to the queue.
     const as = this.#options.isDeleted() ? 'requeue' : verdict
     await this.#options.leases.run([{ id: lease.id, op: 'settle', action: as }])
   }
@@ -221,7 +222,10 @@ export class Deliverer {
     for (;;) {
       const [result] = await leases.run([{ id: lease.id, op: 'settle', action: 'later', delay, changes }])
       if (result!.ok || this.#closed || !leases.isOpen(lease)) return
-      log.warn({ vhost, subscription: name, reason: result!.detail }, 'a message could not be put aside yet')
+      log.warn(
+        { vhost, subscription: name, reason: result!.detail },
+        'message could not be published for a later attempt, trying again',
+      )
       await leases.run([{ id: lease.id, op: 'extend', lease: HELD_LEASE_MS }])
       await new Promise((resolve) => setTimeout(resolve, RETRY_REPUBLISH_MS))
     }

@@ -1,4 +1,4 @@
-// The connections to one endpoint. What it answers is read to a bound; nothing that it says is followed.
+// The connections to one endpoint. Its responses are read up to a limit, and redirects are not followed.
 
 import { Agent } from 'undici'
 import type { AddressPolicy } from './address-policy.js'
@@ -10,13 +10,14 @@ const ENDPOINT_KEEP_ALIVE_MS = 4000
 export interface EndpointResponse {
   status: number
   retryAfter: string | undefined
-  /** What was read of it. */
+  /** The body, up to the limit. */
   body: Buffer
 }
 
-/** No answer, and why not. */
+/** There was no response; the message is the reason. */
 export class RequestFailed extends Error {}
 
+/** An HTTP client for one endpoint, which connects only to addresses that the policy allows. */
 export class Endpoint {
   readonly url: string
   readonly #url: URL
@@ -24,7 +25,7 @@ export class Endpoint {
   readonly #agent: Agent
   readonly #running = new Set<AbortController>()
 
-  /** @param connections open at the same time, at most */
+  /** @param connections the most open connections */
   constructor({ url, connections, addresses }: { url: string; connections: number; addresses: AddressPolicy }) {
     this.url = url
     this.#url = new URL(url)
@@ -33,7 +34,7 @@ export class Endpoint {
       connections,
       pipelining: 1,
       keepAliveTimeout: ENDPOINT_KEEP_ALIVE_MS,
-      // The timeout of the delivery stands over both.
+      // The timeout of the delivery covers both.
       headersTimeout: 0,
       bodyTimeout: 0,
       connect: { lookup: addresses.lookup, timeout: ENDPOINT_CONNECT_TIMEOUT_MS, rejectUnauthorized: true },
@@ -41,9 +42,9 @@ export class Endpoint {
   }
 
   /**
-   * POSTs a body and resolves with the answer, whatever its status.
-   * @param timeout in milliseconds, from the connect to the last byte of the answer
-   * @throws NoAnswer
+   * POSTs a body and resolves with the response, whatever its status.
+   * @param timeout milliseconds from the connect to the last byte of the response
+   * @throws RequestFailed
    */
   async post(headers: Record<string, string>, body: Buffer, timeout: number): Promise<EndpointResponse> {
     const abort = new AbortController()
@@ -68,19 +69,19 @@ export class Endpoint {
     }
   }
 
-  /** Closes its connections once what is under way has been answered, and resolves then. */
+  /** Closes the connections once the running requests have their responses, and resolves then. */
   async retire(): Promise<void> {
     await this.#agent.close().catch(() => undefined)
   }
 
-  /** Ends what is under way too. */
+  /** Aborts running requests and closes the connections. */
   async close(): Promise<void> {
     for (const abort of this.#running) abort.abort(new RequestFailed('the gateway is shutting down'))
     await this.#agent.destroy().catch(() => undefined)
   }
 }
 
-/** To the bound: leaving the loop ends the connection of an answer that goes on. */
+/** Reads up to the limit. Leaving the loop early ends the connection. */
 async function readUpTo(body: AsyncIterable<Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = []
   let bytes = 0
@@ -92,10 +93,10 @@ async function readUpTo(body: AsyncIterable<Buffer>): Promise<Buffer> {
   return Buffer.concat(chunks).subarray(0, MAX_RESPONSE_BYTES)
 }
 
-/** A sentence's end for people: what the system says, and its code. */
+/** The reason for people: the system's message, and its code. */
 function requestFailure(error: unknown): string {
   const { message, code, errors } = error as Error & { code?: string; errors?: unknown[] }
-  // Of several addresses that were tried the first says enough.
+  // If several addresses were tried, the first error says enough.
   if (!message && errors?.[0]) return requestFailure(errors[0])
   return code && !message.includes(code) ? `${message} (${code})` : message || String(error)
 }

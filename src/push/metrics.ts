@@ -1,4 +1,4 @@
-// What operators see of each subscription; gone when it is.
+// The metrics of each subscription. They are removed with it.
 
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 
@@ -15,7 +15,7 @@ export interface PushGauge {
 
 const labelNames = ['vhost', 'subscription'] as const
 
-/** @param read every subscription that there is */
+/** Creates the metrics of subscriptions. @param read returns every subscription */
 export function createPushMetrics(registry: Registry, read: () => PushGauge[]) {
   const registers = [registry]
   const deliveries = new Counter({

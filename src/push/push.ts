@@ -1,5 +1,4 @@
-// All subscriptions: a worker for each on every instance, since their definitions are at every instance; and what all instances
-// together say of each.
+// All subscriptions: every instance has a worker for each of them, and they report their status to each other.
 
 import { randomUUID } from 'node:crypto'
 import type { Config } from '../config/index.js'
@@ -18,9 +17,9 @@ import { areAlike, SUBSCRIPTION_KIND, type Subscription } from './subscription.j
 import { Worker } from './worker.js'
 
 const MAX_SUBSCRIPTIONS = 1000
-/** Changes of one subscription that meet are made one after the other, so often at most. */
+/** How often a change is tried if others change the same subscription at the same time. */
 const MAX_PUT_ATTEMPTS = 5
-/** Between looks whether it is known by now what is defined. */
+/** Between looks whether the definitions are known. */
 const POLL_KNOWN_MS = 20
 /** Between attempts to tell the other instances of a pause. */
 const RETRY_PAUSE_MS = 1000
@@ -39,15 +38,16 @@ export interface Changed {
   created: boolean
 }
 
-/** What an endpoint made of a sample. */
+/** How an endpoint answered a test delivery. */
 export type Tested = { duration: number } & ({ answer: EndpointResponse } | { error: string })
 
+/** The subscriptions of all instances, and this instance's workers. */
 export class Push {
   readonly addresses: AddressPolicy
   readonly #options: PushOptions
   readonly #metrics: PushMetrics
   readonly #workers = new Map<string, Worker>()
-  /** Of deleted subscriptions, whose last answers are still to come. */
+  /** Workers of deleted subscriptions that still wait for responses. */
   readonly #leaving = new Set<Worker>()
   readonly #status: StatusReports
   readonly #unwatch: () => void
@@ -75,7 +75,7 @@ export class Push {
   }
 
   /**
-   * Resolves when it is known what subscriptions there are, which an instance that has just started takes a moment for.
+   * Resolves when the subscriptions are known, which takes a moment after the start.
    * @throws Problem access_refused (with AUTH=broker), broker_unavailable
    */
   async ready(): Promise<void> {
@@ -86,12 +86,13 @@ export class Push {
     const { config, definitions } = this.#options
     const end = Date.now() + config.BROKER_TIMEOUT
     while (!definitions.known) {
-      if (Date.now() > end) throw new Problem('broker_unavailable', 'What is defined has not been read from RabbitMQ yet.')
+      if (Date.now() > end)
+        throw new Problem('broker_unavailable', 'The definitions have not been read from RabbitMQ yet. Try again.')
       await new Promise((resolve) => setTimeout(resolve, POLL_KNOWN_MS))
     }
   }
 
-  /** Those of a vhost, by name. */
+  /** The subscriptions of a vhost, sorted by name. */
   list(vhost: string): { name: string; subscription: Subscription }[] {
     return this.#options.definitions
       .list<Subscription>(SUBSCRIPTION_KIND)
@@ -100,21 +101,21 @@ export class Push {
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
-  /** @throws Problem subscription_not_found */
+  /** A subscription. @throws Problem subscription_not_found */
   get(vhost: string, name: string): Subscription {
     const entry = this.#entry(vhost, name)
     if (!entry) throw new Problem('subscription_not_found', `There is no subscription '${name}' in vhost '${vhost}'.`)
     return entry.value
   }
 
-  /** What all instances together say of it. */
+  /** Its status, from the reports of all instances. */
   status(vhost: string, name: string): SubscriptionStatus {
     return this.#status.status(definitionKey(vhost, name))
   }
 
   /**
-   * Creates a subscription, or changes it; where nothing is different nothing is written.
-   * @param change makes the new one of the old one, once for each try
+   * Creates or changes a subscription. Writes nothing if nothing is different.
+   * @param change returns the new subscription for the old one; called once for each attempt
    * @throws what `change` throws; Problem overloaded, broker_unavailable, broker_blocked, broker_timeout
    */
   async put(vhost: string, name: string, change: (old: Subscription | undefined) => Subscription): Promise<Changed> {
@@ -124,15 +125,15 @@ export class Push {
       if (entry && areAlike(entry.value, subscription)) return { subscription: entry.value, created: false }
       const { definitions } = this.#options
       if (!entry && definitions.list(SUBSCRIPTION_KIND).length >= MAX_SUBSCRIPTIONS)
-        throw new Problem('overloaded', `There are ${MAX_SUBSCRIPTIONS} subscriptions, and there can't be more.`)
+        throw new Problem('overloaded', `There are already ${MAX_SUBSCRIPTIONS} subscriptions, which is the limit.`)
       const expected = entry?.revision ?? 0
       if (await definitions.put(SUBSCRIPTION_KIND, definitionKey(vhost, name), subscription, { expected }))
         return { subscription, created: !entry }
     }
-    throw new Problem('overloaded', 'Others change the same subscription at the same time.')
+    throw new Problem('overloaded', 'Other requests change the same subscription at the same time. Try again.')
   }
 
-  /** Pauses or resumes it at all instances. @throws Problem subscription_not_found and as put() */
+  /** Pauses or resumes it at all instances. @throws Problem subscription_not_found, and those of `put()` */
   async setPaused(vhost: string, name: string, paused: boolean): Promise<Subscription> {
     const { subscription } = await this.put(vhost, name, () => {
       const { reason, ...rest } = this.get(vhost, name)
@@ -141,12 +142,12 @@ export class Push {
     return subscription
   }
 
-  /** Ends it; one that is not there is ended already. */
+  /** Deletes it, if it exists. @throws Problem broker_unavailable, broker_blocked, broker_timeout */
   async delete(vhost: string, name: string): Promise<void> {
     if (this.#entry(vhost, name)) await this.#options.definitions.delete(SUBSCRIPTION_KIND, definitionKey(vhost, name))
   }
 
-  /** Delivers a sample, whatever the state of the subscription. @throws Problem subscription_not_found */
+  /** Delivers a test message, even to a paused subscription. @throws Problem subscription_not_found */
   async test(vhost: string, name: string): Promise<Tested> {
     const subscription = this.get(vhost, name)
     const endpoint = new Endpoint({ url: subscription.url, connections: 1, addresses: this.addresses })
@@ -164,7 +165,7 @@ export class Push {
     }
   }
 
-  /** Ends what is under way; `Leases.close()` gives the leases back. */
+  /** Aborts running deliveries. `Leases.close()` gives their messages back. */
   async close(): Promise<void> {
     this.#closed = true
     this.#unwatch()
@@ -194,7 +195,7 @@ export class Push {
     }
   }
 
-  /** Pauses what is still as it was. Resolves after the first try; where RabbitMQ is away it is told as soon as it is back. */
+  /** Pauses a subscription that has not changed. Resolves after the first attempt, and tries again later if it fails. */
   async #pause(key: string, reason: string, revision: number): Promise<void> {
     const { definitions, log } = this.#options
     const entry = definitions.get<Subscription>(SUBSCRIPTION_KIND, key)
@@ -202,10 +203,7 @@ export class Push {
     try {
       await definitions.put(SUBSCRIPTION_KIND, key, { ...entry.value, paused: true, reason }, { expected: revision })
     } catch (error) {
-      log.warn(
-        { err: error, ...definitionName(key) },
-        'that a subscription is paused could not be told to the other instances yet',
-      )
+      log.warn({ err: error, ...definitionName(key) }, 'pause of a subscription could not be stored, trying again')
       setTimeout(() => void this.#pause(key, reason, revision), RETRY_PAUSE_MS)
     }
   }

@@ -1,20 +1,20 @@
-// What an endpoint's answer means for the message that it was called with.
+// What an endpoint's response means for the delivered message.
 
-/** In milliseconds: no endpoint says that it wants to be left alone for longer. */
+/** The longest pause that an endpoint can ask for. */
 const MAX_RETRY_AFTER_MS = 3_600_000
 
 export type ResponseOutcome =
-  /** Done. */
+  /** Acknowledged. */
   | { kind: 'delivered' }
-  /** Taken, to be settled by its lease. */
+  /** Accepted: the endpoint settles it by its lease. */
   | { kind: 'accepted' }
-  /** Not now; `rest` in milliseconds, undefined where it did not say how long. */
+  /** The endpoint asks for a pause of `rest` milliseconds; undefined if it did not say how long. */
   | { kind: 'slowed'; rest: number | undefined }
-  /** Never again. */
+  /** The endpoint no longer exists. */
   | { kind: 'gone' }
   | { kind: 'failed'; why: string }
 
-/** @param retryAfter the header of that name */
+/** The meaning of a status. @param retryAfter the header of that name */
 export function classifyResponse(status: number, retryAfter: string | undefined): ResponseOutcome {
   if (status === 202) return { kind: 'accepted' }
   if (status >= 200 && status < 300) return { kind: 'delivered' }
@@ -25,7 +25,7 @@ export function classifyResponse(status: number, retryAfter: string | undefined)
   return { kind: 'failed', why: `it answered ${status}${redirected ? ', and redirects are not followed' : ''}` }
 }
 
-/** Milliseconds that a `retry-after` asks for, in seconds or until a date; undefined where it says nothing of the kind. */
+/** The milliseconds that a `retry-after` in seconds or with a date asks for; undefined if it has neither. */
 export function parseRetryAfter(text: string | undefined, now = Date.now()): number | undefined {
   if (text === undefined) return undefined
   const wait = /^\d+$/.test(text) ? Number(text) * 1000 : /^[A-Z][a-z]{2},/.test(text) ? Date.parse(text) - now : Number.NaN

@@ -1,4 +1,4 @@
-// Signatures by Standard Webhooks 1.0, so that an endpoint can tell who calls:
+// Signatures by Standard Webhooks 1.0, so that an endpoint can verify the sender:
 // https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
 import { createHmac, randomBytes } from 'node:crypto'
@@ -8,10 +8,10 @@ const SECRET_PREFIX = 'whsec_'
 const MIN_SECRET_BYTES = 24
 const MAX_SECRET_BYTES = 64
 
-/** A secret that nobody has yet. */
+/** A new random secret. */
 export const newSecret = (): string => SECRET_PREFIX + randomBytes(32).toString('base64')
 
-/** Why that is no secret, without a word of it; undefined where it is one. */
+/** Why a text is not a secret, without quoting it; undefined if it is one. */
 export function secretError(text: string): string | undefined {
   const bytes = signingKey(text)
   if (!text.startsWith(SECRET_PREFIX) || bytes.toString('base64') !== text.slice(SECRET_PREFIX.length))
@@ -21,11 +21,11 @@ export function secretError(text: string): string | undefined {
     : undefined
 }
 
-/** A message's id as `webhook-id`: as it is, or percent-encoded where it is more than visible ASCII. */
+/** A message id as `webhook-id`: unchanged, or percent-encoded if it has other characters than visible ASCII. */
 export const webhookId = (messageId: string): string => (/^[\x21-\x7e]+$/.test(messageId) ? messageId : encodePercent(messageId))
 
 /**
- * The headers that sign a body, with every secret there is: an endpoint takes any signature that it knows.
+ * The headers that sign a body, with every secret: an endpoint accepts any signature that it can verify.
  * @param at milliseconds since 1970
  */
 export function signatureHeaders(secrets: readonly string[], id: string, at: number, body: Buffer): Record<string, string> {

@@ -1,15 +1,15 @@
-// What the instances tell each other of their subscriptions, so that whichever is asked answers for all.
+// The instances' reports about their subscriptions, so that any instance answers for all.
 
 import { type Definitions, definitionKey } from '../definitions/definitions.js'
 import type { Log } from '../lib/log.js'
 import type { Worker } from './worker.js'
 
 const STATUS_TOPIC = 'push'
-/** Between two words of an instance that has news. */
+/** Between two reports of an instance that has news. */
 const BROADCAST_INTERVAL_MS = 2000
-/** Between two of one that has none. */
+/** Between two reports of an instance that has no news. */
 const REPEAT_INTERVAL_MS = 8000
-/** After which an instance that says nothing is gone. */
+/** Older reports do not count: their instance is gone. */
 const MAX_STATUS_AGE_MS = 20_000
 
 export interface SubscriptionStatus {
@@ -22,7 +22,7 @@ export interface SubscriptionStatus {
   nextAttempt: number | undefined
 }
 
-/** What one instance says. */
+/** The report of one instance about one subscription. */
 interface InstanceStats {
   delivered: number
   failed: number
@@ -34,6 +34,7 @@ interface InstanceStats {
   next?: number
 }
 
+/** Sends this instance's reports, and sums up those of all. */
 export class StatusReports {
   readonly #definitions: Definitions
   readonly #log: Log
@@ -49,7 +50,7 @@ export class StatusReports {
     this.#timer = setInterval(() => void this.#broadcast(), BROADCAST_INTERVAL_MS)
   }
 
-  /** Of this instance and all others that were heard of lately. */
+  /** The status over this instance and all others that have reported lately. */
   status(key: string): SubscriptionStatus {
     const words = this.#definitions
       .lastBroadcasts(STATUS_TOPIC, MAX_STATUS_AGE_MS)
@@ -87,8 +88,8 @@ export class StatusReports {
     this.#last = text
     this.#lastAt = Date.now()
     await this.#definitions.broadcast(STATUS_TOPIC, words).catch((error) => {
-      this.#last = '' // said again
-      this.#log.debug({ err: error }, 'the other instances could not be told of the subscriptions')
+      this.#last = '' // so that it is sent again
+      this.#log.debug({ err: error }, 'report about subscriptions could not be sent')
     })
   }
 }

@@ -1,8 +1,8 @@
-// What a subscription is, as it is kept for all instances, and as it is shown: never with what is secret.
+// A subscription, as it is kept for all instances. Its secrets are never shown.
 
 import { type Backoff, waitAfter } from '../lib/backoff.js'
 
-/** Of its definition, among others. */
+/** The kind of its definition. */
 export const SUBSCRIPTION_KIND = 'subscription'
 
 export type PushFormat = 'raw' | 'json' | 'cloudevents'
@@ -12,30 +12,30 @@ export type GiveUp = 'dead_letter' | 'pause' | 'discard'
 export interface Subscription {
   readonly queue: string
   readonly url: string
-  /** One, or two while one takes the place of the other. */
+  /** One, or two during a rotation. */
   readonly secrets: readonly string[]
   readonly format: PushFormat
   readonly headers: Readonly<Record<string, string>>
-  /** The most deliveries at once, with those that were accepted and are not settled, on each instance. */
+  /** The most deliveries at once on each instance, with accepted messages that are not settled. */
   readonly concurrency: number
-  /** For the whole exchange. */
+  /** How long a delivery may take. */
   readonly timeout: number
   /** How long an accepted message's lease lasts. */
   readonly lease: number
   readonly retry: { readonly max_attempts: number; readonly backoff: Backoff }
   readonly giveUp: GiveUp
   readonly paused: boolean
-  /** Why the gateway itself paused it. */
+  /** Why the gateway paused it by itself. */
   readonly reason?: string | undefined
 }
 
 const MASK = '********'
 const CREDENTIAL = /authorization|cookie|key|token|secret|password|signature|credential/i
 
-/** Whether that is what is shown in place of a value, and no value. */
+/** Whether a value is the mask that is shown in place of a secret one. */
 export const isMask = (value: string): boolean => value === MASK
 
-/** Custom headers as they are shown: those that look like credentials without their values. */
+/** Custom headers for display: values that look like credentials are masked. */
 export function shownHeaders(headers: Subscription['headers']): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, CREDENTIAL.test(name) ? MASK : value]))
 }
@@ -43,7 +43,7 @@ export function shownHeaders(headers: Subscription['headers']): Record<string, s
 /** How many milliseconds a message waits after a number of failed attempts. */
 export const backoffAfter = (attempts: number, { retry }: Subscription): number => waitAfter(attempts, retry.backoff)
 
-/** Whether two definitions are the same. */
+/** Whether two subscriptions are the same. */
 export const areAlike = (a: Subscription, b: Subscription): boolean => JSON.stringify(sorted(a)) === JSON.stringify(sorted(b))
 
 function sorted(value: unknown): unknown {

@@ -1,5 +1,6 @@
-// How many deliveries of a subscription run at once on this instance: one at first, twice as many each time that as many went
-// well, half as many when one fails. An endpoint that is down is left alone for a while, then tried with one delivery:
+// The delivery window: how many deliveries of a subscription run at once on this instance. It starts at one, doubles after as
+// many successes as it is wide, and halves at a failure. A circuit breaker stops deliveries to an endpoint that is down, and
+// probes it later:
 //
 //   CLOSED ── three failures in a row, one at a time ──▶ OPEN, resting ── time is up ──▶ OPEN, one probe
 //     ▲                                                     ▲─────────────── it fails ────────┤
@@ -11,11 +12,12 @@ const FAILURES_TO_OPEN = 3
 /** How long an endpoint that is down is left alone. */
 const OPEN_BACKOFF: Backoff = { initial: 1000, factor: 2, max: 60_000, jitter: 0 }
 
+/** The window and the circuit breaker of one endpoint. */
 export class DeliveryWindow {
   #limit: number
   #window = 1
   #successes = 0
-  /** In a row, with a window of one. */
+  /** Failures in a row with a window of one. */
   #failures = 0
   /** How often it opened, or was slowed down, since the last success. */
   #rests = 0
@@ -37,18 +39,18 @@ export class DeliveryWindow {
     return this.#open
   }
 
-  /** Until when nothing is to be delivered, in milliseconds since 1970; undefined where it may be now. */
+  /** Until when to deliver nothing, in milliseconds since 1970; undefined if deliveries may run. */
   get restUntil(): number | undefined {
     return this.#now() < this.#restUntil ? this.#restUntil : undefined
   }
 
-  /** The most that there may ever be. */
+  /** The widest that the window may be. */
   set limit(limit: number) {
     this.#limit = limit
     this.#window = Math.min(this.#window, limit)
   }
 
-  /** From the beginning, as for an endpoint that is not known. */
+  /** Starts again, as for an unknown endpoint. */
   reset(): void {
     this.#window = 1
     this.#successes = this.#failures = this.#rests = this.#restUntil = 0
@@ -57,7 +59,7 @@ export class DeliveryWindow {
 
   succeeded(): void {
     this.#failures = 0
-    // One that was under way when the others failed says nothing about now.
+    // A delivery that ran when others failed says nothing about the endpoint now.
     if (this.restUntil !== undefined) return
     this.#open = false
     this.#rests = 0
@@ -76,9 +78,9 @@ export class DeliveryWindow {
   }
 
   /**
-   * The endpoint asks to be left alone.
-   * @param rest milliseconds; undefined: a second, and twice as long each time
-   * @returns for how long
+   * The endpoint asks for a pause.
+   * @param rest milliseconds; undefined: one second, doubled each time
+   * @returns how long the pause is
    */
   slowed(rest: number | undefined): number {
     if (this.restUntil === undefined) this.#halve()
@@ -91,7 +93,7 @@ export class DeliveryWindow {
   }
 
   #rest(asked: number | undefined): number {
-    // Several answers of the same moment are one.
+    // Several such responses at the same time count once.
     const going = this.restUntil
     const rest = asked ?? (going === undefined ? waitAfter(++this.#rests, OPEN_BACKOFF) : going - this.#now())
     this.#restUntil = Math.max(this.#restUntil, this.#now() + rest)

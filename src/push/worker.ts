@@ -1,6 +1,5 @@
-// One subscription on this instance: takes as many messages as may be under way, and sees each through to what its answer
-// says. It is a client of leases and receives like any other, so that a message that it holds is a lease like any other, and
-// whatever happens to this process gives it back to the queue.
+// One subscription on this instance: receives as many messages as its window has room for, and hands them to the deliverer. It
+// uses receives and leases like a client, so that a message returns to its queue whatever happens to this process.
 
 import { ReceiveAbort } from '../amqp/consume/receive.js'
 import { longestLease } from '../config/index.js'
@@ -14,22 +13,23 @@ import { DeliveryWindow } from './window.js'
 export interface WorkerOptions
   extends Pick<DelivererOptions, 'vhost' | 'name' | 'config' | 'log' | 'metrics' | 'leases' | 'addresses'> {
   receiver: Receiver
-  /** Pauses the subscription at all instances, if it is still what it was. Never throws. */
+  /** Pauses the subscription at all instances, unless it has changed. Never throws. */
   pause: (reason: string, revision: number) => Promise<void>
 }
 
-/** How long one look for messages waits. */
+/** How long a receive waits for messages. */
 const LONG_POLL_MS = 20_000
-/** The first after some trouble, so that it is soon known to be over. */
+/** The wait of the first receive after a failure, so that a recovery shows soon. */
 const SHORT_POLL_MS = 1000
-/** Between looks for a queue or a broker that is not there. */
+/** Between receives that fail, in milliseconds. */
 const RECEIVE_BACKOFF = { initial: 500, factor: 2, max: 10_000, jitter: 0.2 }
 /** With many deliveries under way, those that end within this time make room for one receive together. */
 const GATHER_MS = 10
-/** What a lease lasts beyond the timeout of its delivery, so that it doesn't end first. */
+/** How much longer a lease lasts than the timeout of its delivery, so that it does not expire first. */
 const LEASE_MARGIN_MS = 15_000
 const MIN_LEASE_MS = 30_000
 
+/** Delivers a subscription's messages from this instance. */
 export class Worker {
   readonly vhost: string
   readonly name: string
@@ -39,11 +39,11 @@ export class Worker {
   readonly #deliverer: Deliverer
   #subscription: Subscription
   #revision: number
-  /** Why it paused itself, until its definition says so too, or another one. */
+  /** Why this instance paused it, until the definition changes. */
   #pausedBecause: string | undefined
-  /** The receive that waits, and how many messages it may come back with. */
+  /** The waiting receive, and the most messages that it may return. */
   #poll: { abort: ReceiveAbort; max: number } | undefined
-  /** In a row: receives that failed. */
+  /** How many receives in a row failed. */
   #troubles = 0
   #ended = false
   readonly #pause = new Pause()
@@ -90,7 +90,7 @@ export class Worker {
     return !this.isPaused && due > Date.now() ? due : undefined
   }
 
-  /** From the next delivery on it is this. */
+  /** Uses a changed definition, from the next delivery on. */
   update(subscription: Subscription, revision: number): void {
     const before = this.#subscription
     this.#subscription = subscription
@@ -104,14 +104,14 @@ export class Worker {
     this.#wake()
   }
 
-  /** Takes no more. What is under way is settled by its answer; resolves when that has come. */
+  /** Receives no more. Resolves when the running deliveries have their responses, which settle them. */
   async end(): Promise<void> {
     this.#ended = true
     this.#wake()
     await this.#deliverer.replaceEndpoint()
   }
 
-  /** Ends what is under way, without a word on its messages. */
+  /** Aborts the running deliveries, and leaves their messages leased. */
   async close(): Promise<void> {
     void this.end()
     await this.#deliverer.close()
@@ -132,7 +132,7 @@ export class Worker {
     }
   }
 
-  /** How many more may be under way. */
+  /** How many more deliveries may run. */
   #free(): number {
     const { paused, concurrency } = this.#subscription
     if (this.#ended || paused || this.#pausedBecause !== undefined || this.#window.restUntil !== undefined) return 0
@@ -145,7 +145,7 @@ export class Worker {
     return until === undefined ? undefined : until - Date.now() + 1
   }
 
-  /** @returns false where there will be no more */
+  /** @returns false if the gateway drains, and there will be no more receives */
   async #pull(free: number): Promise<boolean> {
     const { config, receiver } = this.#options
     const { queue, timeout } = this.#subscription
@@ -174,11 +174,11 @@ export class Worker {
     if (this.#pausedBecause !== undefined || this.#subscription.paused || this.#ended) return
     this.#pausedBecause = reason
     this.#wake()
-    this.#options.log.warn({ vhost: this.vhost, subscription: this.name, reason }, 'a subscription is paused')
+    this.#options.log.warn({ vhost: this.vhost, subscription: this.name, reason }, 'subscription paused')
     await this.#options.pause(reason, this.#revision)
   }
 
-  /** Something is different: ends the rest, or the next one where none is under way, and a receive that may get too much. */
+  /** Ends the pause after a change, and a waiting receive that may return more messages than there is room for. */
   #wake(): void {
     if (this.#poll && this.#poll.max > this.#free()) this.#poll.abort.abort('superseded')
     this.#pause.end()

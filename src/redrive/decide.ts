@@ -1,4 +1,4 @@
-// What becomes of one message of a queue that is redriven: whether it is meant, where it goes, and as what.
+// What a redrive does with one message: whether it matches, where it goes, and with which headers.
 
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
@@ -14,18 +14,18 @@ import type { RedriveFilter, RedriveRequest, RedriveTarget } from './task.js'
 
 export type Decision =
   | { kind: 'skip' }
-  /** It is meant, and can't be moved. */
+  /** It matches, and cannot be moved. */
   | { kind: 'refuse'; problem: Problem }
   | { kind: 'move'; message: PublishMessage }
 
 export interface MoveRules {
   request: RedriveRequest
   rights: Rights
-  /** The only `user_id` that the gateway may publish. */
+  /** The only `user_id` that the gateway may publish with. */
   username: string
 }
 
-/** What RabbitMQ and the gateway wrote of its deaths and deliveries, and CC and BCC, which would route it elsewhere once more. */
+/** Headers about deaths and deliveries, by RabbitMQ and the gateway, and CC and BCC, which would route the message again. */
 const BROKER_HEADERS = new Set([
   'x-death',
   'x-delivery-count',
@@ -38,6 +38,7 @@ const BROKER_HEADERS = new Set([
 ])
 const BROKER_HEADER_PREFIXES = ['x-first-death-', 'x-last-death-', 'x-opt-']
 
+/** Decides about one message. Never throws. */
 export function decide(incoming: ReceivedMessage, { request: order, rights, username }: MoveRules): Decision {
   const { headers } = incoming.properties
   const death = deathIn(order.queue, headers)
@@ -56,7 +57,7 @@ export function decide(incoming: ReceivedMessage, { request: order, rights, user
 
 type Destination = Pick<PublishMessage, 'exchange' | 'routingKey'>
 
-/** The death that brought it here: the last in another queue than the one it is in. */
+/** The death that brought it here: the last one in another queue. */
 function deathIn(queue: string, headers: FieldTable | undefined): Death | undefined {
   const deaths = deathsOf(headers)
   return deaths?.find((death) => death.queue !== queue) ?? deaths?.[0]
@@ -83,7 +84,7 @@ function moveProblem(
     return new Problem('invalid_message', 'The headers of the message cannot be read.')
   if (exchange === '' && routingKey === queue)
     return new Problem('invalid_request', 'A message would come back to its own queue.')
-  // A message says itself where it came from, and may be a stranger's.
+  // The message itself says where it came from, and anybody may have written it.
   if (!namesDestination(to) && exchange === '' && routingKey.startsWith('gateway.'))
     return new Problem('access_refused', "A message would go to a queue of the gateway's own.")
   try {

@@ -1,4 +1,4 @@
-// All redrives: begins them, shows them, stops them wherever they run, and takes over those that nobody runs.
+// All redrives: begins, shows and stops them, wherever they run, and takes over those whose instance is gone.
 
 import { randomUUID } from 'node:crypto'
 import { DEFAULT_EXCHANGE, type WrittenRights } from '../access/rights.js'
@@ -11,19 +11,20 @@ import { Runner, type RunnerServices } from './runner.js'
 import { REDRIVE_KIND, type RedriveRequest, type RedriveTarget, type RedriveTask } from './task.js'
 
 const TAKEOVER_TICK_MS = 1000
-/** Milliseconds without a change, after which nobody runs it any more. */
+/** A redrive without a change for this time has lost its instance. */
 const ORPHANED_AFTER_MS = 15_000
 const MAX_RUNNING = 100
 const MAX_ENDED = 1000
 const KEEP_ENDED_MS = 24 * 3_600_000
 const FORGET_ENDED_INTERVAL_MS = 60_000
 
+/** The redrives of all instances. */
 export class Redrives {
   readonly #services: RunnerServices
   readonly #runners = new Map<string, Runner>()
-  /** Being taken over. */
+  /** Redrives that are being taken over. */
   readonly #claimed = new Set<string>()
-  /** When this instance first saw the revision that a running one of another instance has. */
+  /** When this instance first saw the present revision of a redrive that runs elsewhere. */
   readonly #seen = new Map<string, { revision: number; at: number }>()
   readonly #ticks: NodeJS.Timeout
   readonly #endWatch: () => void
@@ -38,22 +39,22 @@ export class Redrives {
     this.#ticks = setInterval(() => this.#tick(), TAKEOVER_TICK_MS)
   }
 
-  /** On this instance. */
+  /** How many redrives run on this instance. */
   get running(): number {
     return this.#runners.size
   }
 
   /**
-   * Begins to redrive a queue.
+   * Begins to redrive a queue. Resolves when the redrive is defined; it goes on in the background.
    * @param rights the caller's right to `write`
-   * @throws Problem queue_not_found, exchange_not_found, stream_queue, precondition_failed: one of the queue runs already;
+   * @throws Problem queue_not_found, exchange_not_found, stream_queue, precondition_failed (another redrive of the queue runs),
    *   broker_unavailable, broker_blocked, broker_timeout, overloaded
    */
   async begin(order: RedriveRequest, rights: WrittenRights): Promise<RedriveTask> {
     const { vhosts, definitions } = this.#services
     if (this.#closing) throw new Problem('shutting_down', 'The gateway is shutting down and begins no redrives.')
     if (this.#entries().filter(isRunning).length >= MAX_RUNNING) {
-      throw new Problem('overloaded', `As many redrives run as may (${MAX_RUNNING}).`)
+      throw new Problem('overloaded', `The most redrives that may run are running (${MAX_RUNNING}).`)
     }
     const vhost = await vhosts.get(order.vhost)
     if ((await vhost.topology.queueTypes.currentType(order.queue)) === 'stream') throw streamQueueProblem()
@@ -76,7 +77,7 @@ export class Redrives {
       instance: vhosts.instance,
     }
     const entry = await definitions.put(REDRIVE_KIND, task.id, task, { expected: 0 })
-    if (!entry) throw new Problem('broker_unavailable', 'The redrive was not begun.')
+    if (!entry) throw new Problem('broker_unavailable', 'The redrive did not begin. Try again.')
     try {
       this.#refuseSecond(task, task.id)
     } catch (error) {
@@ -91,14 +92,14 @@ export class Redrives {
     return this.#entries().map(({ key, value }) => this.#runners.get(key)?.task ?? value)
   }
 
-  /** As it is at this moment where it runs here, else as it was within the last second. */
+  /** The redrive: its current state if it runs here, or else the state of the last second. */
   get(id: string): RedriveTask | undefined {
     return this.#runners.get(id)?.task ?? this.#services.definitions.get<RedriveTask>(REDRIVE_KIND, id)?.value
   }
 
   /**
-   * Stops a redrive, at whatever instance it runs, or takes one that has ended from the list. Resolves when it has stopped, or
-   * is about to, where its instance does not say so in time.
+   * Stops a redrive, on whichever instance it runs, or removes one that has ended from the list. Resolves when it has stopped, or
+   * after BROKER_TIMEOUT, if its instance does not confirm it in time.
    * @throws Problem broker_unavailable, broker_blocked, broker_timeout
    */
   async stop(id: string): Promise<void> {
@@ -116,7 +117,7 @@ export class Redrives {
     await this.#stopped(id)
   }
 
-  /** Leaves those that run here to other instances, and begins none. */
+  /** Leaves the redrives that run here to other instances, and begins no more. */
   close(): Promise<void> {
     this.#closing ??= (async () => {
       clearInterval(this.#ticks)
@@ -130,14 +131,15 @@ export class Redrives {
     return this.#services.definitions.list<RedriveTask>(REDRIVE_KIND)
   }
 
-  /** Of several of one queue the first in the log is the one that runs: all instances see the same. */
+  /** If a queue has several redrives, the first in the log runs: all instances see the same one. */
   #first({ vhost, queue }: RedriveRequest): RedriveTask | undefined {
     return this.#entries().find((entry) => isRunning(entry) && entry.value.vhost === vhost && entry.value.queue === queue)?.value
   }
 
   #refuseSecond(order: RedriveRequest, id?: string): void {
     const first = this.#first(order)
-    if (first && first.id !== id) throw new Problem('precondition_failed', `The queue is being redriven already: ${first.id}.`)
+    if (first && first.id !== id)
+      throw new Problem('precondition_failed', `Another redrive of the queue is running: ${first.id}.`)
   }
 
   #run(entry: Definition<RedriveTask>): void {
@@ -177,16 +179,16 @@ export class Redrives {
     try {
       const entry = await definitions.put(REDRIVE_KIND, key, { ...value, instance: vhosts.instance }, { expected })
       if (!entry) return
-      log.info({ redrive: key, vhost: value.vhost, queue: value.queue }, 'takes a redrive over')
+      log.info({ redrive: key, vhost: value.vhost, queue: value.queue }, 'redrive taken over')
       this.#run(entry)
     } catch (error) {
-      log.debug({ err: error, redrive: key }, 'a redrive could not be taken over yet')
+      log.debug({ err: error, redrive: key }, 'redrive could not be taken over')
     } finally {
       this.#claimed.delete(key)
     }
   }
 
-  /** Waits until it has ended, BROKER_TIMEOUT at most. */
+  /** Waits until it has ended, at most BROKER_TIMEOUT. */
   async #stopped(id: string): Promise<void> {
     const { definitions, config } = this.#services
     let end: (() => void) | undefined
@@ -207,7 +209,7 @@ export class Redrives {
   }
 }
 
-/** Those that ended a day ago, and all but the last thousand that ended. @param entries in the order in which they began */
+/** Those that ended over a day ago, and all but the last 1000 that ended. @param entries in order of their begin */
 export function expiredRedrives(entries: Definition<RedriveTask>[], now: number): Definition<RedriveTask>[] {
   const ended = entries.filter((entry) => !isRunning(entry))
   return ended.filter(({ value }, n) => n < ended.length - MAX_ENDED || Date.parse(value.ended_at!) < now - KEEP_ENDED_MS)
@@ -215,7 +217,7 @@ export function expiredRedrives(entries: Definition<RedriveTask>[], now: number)
 
 const isRunning = ({ value }: Definition<RedriveTask>): boolean => value.state === 'running'
 
-/** @throws Problem queue_not_found, exchange_not_found */
+/** Checks that the target exists. @throws Problem queue_not_found, exchange_not_found */
 async function lookUp(vhost: Vhost, to: RedriveTarget): Promise<void> {
   if ('queue' in to) await vhost.topology.lookUpQueue(to.queue)
   else await vhost.topology.lookUpExchange(to.exchange === DEFAULT_EXCHANGE ? '' : to.exchange)

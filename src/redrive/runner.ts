@@ -1,5 +1,5 @@
-// Moves the messages of one redrive, for as long as this instance owns it: it does while the others see it change. Each change
-// expects the last one, so that of two instances one is told that it is the owner no more.
+// Runs one redrive while this instance owns it, which it does while the others see it change. Each change expects the last
+// one, so that if two instances believe that they own it, one learns that it does not.
 
 import { Rights } from '../access/rights.js'
 import type { Vhosts } from '../amqp/vhosts.js'
@@ -15,10 +15,10 @@ import { RateLimit } from './rate.js'
 import { Sweep } from './sweep.js'
 import { REDRIVE_KIND, type RedriveState, type RedriveTask } from './task.js'
 
-/** Milliseconds between two looks whether there is something to tell, and without a change until it tells that it lives. */
+/** How often progress is checked, and the longest time without a change. */
 const HEARTBEAT_TICK_MS = 1000
 const HEARTBEAT_MS = 5000
-/** Milliseconds without a word that got through, after which it stops moving: another may have taken over. */
+/** After this time without a confirmed change it stops moving: another instance may have taken over. */
 const OWNERSHIP_MS = 10_000
 const SWEEP_BACKOFF: Backoff = { initial: 500, factor: 2, max: 30_000, jitter: 0.2 }
 /**
@@ -35,11 +35,12 @@ export interface RunnerServices {
   definitions: Definitions
 }
 
+/** Runs one redrive on this instance. */
 export class Runner {
-  /** Resolves when this instance has nothing to do with it any more. */
+  /** Resolves when this instance no longer runs it. */
   readonly ended: Promise<void>
   readonly #services: RunnerServices
-  /** With the counts of the goes that are over. */
+  /** The task, with the counts of earlier sweeps. */
   #task: RedriveTask
   #sweep: Sweep | undefined
   readonly #rateLimit: RateLimit
@@ -51,7 +52,7 @@ export class Runner {
   #saving = false
   readonly #pause = new Pause()
 
-  /** @param entry that names this instance */
+  /** @param entry the definition, which names this instance */
   constructor(services: RunnerServices, { value }: Definition<RedriveTask>) {
     this.#services = services
     this.#task = value
@@ -60,7 +61,7 @@ export class Runner {
     this.ended = this.#run()
   }
 
-  /** As it is at this moment. */
+  /** The task with the counts of the present sweep. */
   get task(): RedriveTask {
     const pass = this.#sweep
     if (!pass) return this.#task
@@ -76,7 +77,7 @@ export class Runner {
     }
   }
 
-  /** What the log has of it by now. */
+  /** Called with its definition when it changes. */
   onDefinition(entry: Definition<RedriveTask> | undefined): void {
     if (entry?.value.instance !== this.#services.vhosts.instance) this.#isLost = true
     else if (!entry.value.stop) return
@@ -95,7 +96,7 @@ export class Runner {
     try {
       await this.#work()
     } catch (error) {
-      this.#services.log.error({ err: error, redrive: this.#task.id }, 'a defect: a redrive ended')
+      this.#services.log.error({ err: error, redrive: this.#task.id }, 'defect: a redrive ended')
       await this.#finish('failed', new Problem('internal_error', 'This is a defect of the gateway.'))
     } finally {
       clearInterval(this.#beats)
@@ -129,7 +130,7 @@ export class Runner {
     }
   }
 
-  /** One go over the queue, for what is left to do. What stayed at the last one is looked at again. */
+  /** One sweep over the queue, for the rest of the work. Messages that stayed at the last sweep are looked at again. */
   async #sweepOnce(): Promise<boolean> {
     const { vhosts, config, metrics } = this.#services
     const { queue, total, moved, max, rate, dry_run: dryRun, rights } = this.#task
@@ -157,7 +158,7 @@ export class Runner {
     }
   }
 
-  /** Whether this instance is the owner: asks until it knows. */
+  /** Whether this instance still owns the redrive: tries until it knows. */
   async #renewOwnership(): Promise<boolean> {
     for (;;) {
       if (this.#isLost) return false
@@ -168,7 +169,7 @@ export class Runner {
         await this.#save()
         return false
       } catch (error) {
-        if (this.#isReleased) return false // it is taken over when the others see no change
+        if (this.#isReleased) return false // another instance takes over when it sees no change
         this.#note(error)
         await this.#sleep(HEARTBEAT_TICK_MS)
       }
@@ -184,7 +185,7 @@ export class Runner {
     if (task.skipped > 0) metrics.redriven('skipped', task.skipped)
     if (task.failed > 0) metrics.redriven('failed', task.failed)
     const { id, vhost, queue, moved, skipped, failed } = this.#task
-    log.info({ redrive: id, vhost, queue, state, moved, skipped, failed, reason: problem?.message }, 'a redrive has ended')
+    log.info({ redrive: id, vhost, queue, state, moved, skipped, failed, reason: problem?.message }, 'redrive ended')
     while (!this.#isLost) {
       try {
         await this.#save()
@@ -209,9 +210,9 @@ export class Runner {
   }
 
   /**
-   * Tells the others how far it is.
-   * @returns whether this instance still was the owner
-   * @throws Problem it is not known
+   * Tells the others the progress.
+   * @returns whether this instance still owned it
+   * @throws Problem if that is unknown
    */
   async #save(): Promise<boolean> {
     const { definitions, vhosts } = this.#services

@@ -1,4 +1,4 @@
-// A redrive: what was asked for and how far it is, as it stands among the definitions for every instance, and as it is shown.
+// A redrive: its request and its progress, as a definition for every instance and as JSON for clients.
 
 import type { WrittenRights } from '../access/rights.js'
 
@@ -9,18 +9,18 @@ export type RedriveState = 'running' | 'done' | 'stopped' | 'failed'
 /** `routing_key` absent: each message's own. The default exchange is `amq.default`. */
 export type RedriveTarget = { queue: string } | { exchange: string; routing_key?: string }
 
-/** What a message has to have, all of it. */
+/** The conditions that a message must match, all of them. */
 export interface RedriveFilter {
   /** Headers in their JSON form. */
   header?: Record<string, unknown>
-  /** Why it died, in RabbitMQ's words. */
+  /** Why it was dead-lettered, in RabbitMQ's words. */
   reason?: 'rejected' | 'expired' | 'maxlen' | 'delivery_limit'
 }
 
 export interface RedriveRequest {
   vhost: string
   queue: string
-  /** Absent: where each message came from. */
+  /** Absent: each message goes to the queue that it came from. */
   to?: RedriveTarget
   /** The most messages to move. */
   max?: number
@@ -30,7 +30,7 @@ export interface RedriveRequest {
   dry_run: boolean
 }
 
-/** In the present go over the queue, but for `moved`, which is of all. */
+/** The counts of the present sweep over the queue; `moved` counts all sweeps. */
 export interface RedriveCounts {
   moved: number
   matched: number
@@ -44,18 +44,18 @@ export interface RedriveTask extends RedriveRequest, RedriveCounts {
   rights: WrittenRights
   state: RedriveState
   last_error?: string
-  /** Messages in the queue when it began: no more are looked at, so that what dies again is not moved in a circle. */
+  /** Messages in the queue at the begin. No more are looked at, so that a message that dies again does not move in circles. */
   total: number
   started_at: string
   updated_at: string
   ended_at?: string
   /** The instance that moves them; absent: any instance may take over. */
   instance?: string
-  /** Somebody wants it to end. */
+  /** A client has asked to stop it. */
   stop?: true
 }
 
-/** For clients. */
+/** The redrive as clients see it. */
 export function redriveToJson(task: RedriveTask) {
   const { rights: _, stop: __, ...visible } = task
   return visible

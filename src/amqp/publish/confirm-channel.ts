@@ -1,4 +1,4 @@
-// One confirm channel, for one exchange: matches confirms and returns to messages, and knows at every moment what is in flight.
+// One confirm channel, for one exchange: matches confirms and returns to messages, and knows what is in flight.
 
 import { randomUUID } from 'node:crypto'
 import type { Config } from '../../config/index.js'
@@ -32,12 +32,13 @@ interface InFlight {
 const SWEEP_INTERVAL_MS = 100
 const COUNTED = { counted: true }
 
+/** A confirm channel for one exchange. */
 export class ExchangeConfirmChannel {
   readonly #channel: ConfirmChannel
   readonly #hooks: ConfirmChannelHooks
   /**
-   * Returns that came for a message whose confirm has not: a return carries no delivery tag, so it is matched by exchange,
-   * routing key and message id, counted, since two messages may share all three. The broker sends it before the confirm.
+   * Returns whose confirm has not come yet. A return carries no delivery tag, so it is matched by exchange, routing key and
+   * message id, and counted, since two messages may share all three. RabbitMQ sends a return before the confirm.
    */
   readonly #returned = new Map<string, number>()
   /** In order of their deadlines, since every publish gets the same time. */
@@ -45,7 +46,7 @@ export class ExchangeConfirmChannel {
   #inFlight = 0
   #closing = false
   #failure: Error | undefined
-  /** Whether one publish alone was in flight when the broker closed the channel, so that it is the one that failed. */
+  /** Whether a single publish was in flight when RabbitMQ closed the channel, and so must have caused it. */
   #failedAlone = false
   #lastHeard = Date.now()
   #asked = 0
@@ -58,7 +59,7 @@ export class ExchangeConfirmChannel {
       this.#failure = error
       this.#failedAlone = this.#inFlight === 1
     })
-    channel.on('handler-error' as 'error', (error: Error) => hooks.log.error({ err: error }, 'a publish callback failed'))
+    channel.on('handler-error' as 'error', (error: Error) => hooks.log.error({ err: error }, 'publish callback failed'))
     channel.on('return', (message) => {
       const key = returnKey(message.fields.exchange, message.fields.routingKey, message.properties.messageId)
       this.#returned.set(key, (this.#returned.get(key) ?? 0) + 1)
@@ -71,7 +72,7 @@ export class ExchangeConfirmChannel {
   }
 
   /**
-   * Opens the channel and, for a named exchange, looks the exchange up on it: if it is missing only this channel closes.
+   * Opens the channel and looks a named exchange up on it: if it does not exist, only this channel closes.
    * @throws Problem exchange_not_found, access_refused, broker_timeout
    */
   static async open(model: ChannelModel, exchange: string, hooks: ConfirmChannelHooks): Promise<ExchangeConfirmChannel> {
@@ -86,11 +87,16 @@ export class ExchangeConfirmChannel {
     }
   }
 
-  /** Milliseconds since a probe was sent that nothing has answered yet. */
+  /** Milliseconds since the unanswered probe; 0 if there is none. */
   get silentFor(): number {
     return this.#asked > this.#lastHeard ? Date.now() - this.#asked : 0
   }
 
+  /**
+   * Publishes a message with `mandatory`, and resolves with its confirm: whether a queue took it.
+   * @throws Problem publish_rejected: nacked; publish_outcome_unknown: no confirm within PUBLISH_TIMEOUT, or the channel closed;
+   *   exchange_not_found, access_refused, invalid_message, message_too_large, broker_unavailable: not stored
+   */
   publish(message: PublishMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const { exchange, routingKey, properties, body } = message
@@ -120,7 +126,7 @@ export class ExchangeConfirmChannel {
     })
   }
 
-  /** Publishes a byte to nowhere, to hear whether the broker still answers, where no confirm came for `quiet` milliseconds. */
+  /** Publishes a byte that goes nowhere if no confirm came for `quiet` milliseconds, to see whether RabbitMQ still answers. */
   probe(quiet: number): void {
     const now = Date.now()
     if (this.#asked > this.#lastHeard || now - this.#lastHeard < quiet) return
@@ -130,11 +136,11 @@ export class ExchangeConfirmChannel {
         if (!error) this.#lastHeard = Date.now()
       })
     } catch {
-      // the connection is on its way down and says so itself
+      // the connection is closing, which its own event tells
     }
   }
 
-  /** Closes once nothing is in flight any more, PUBLISH_TIMEOUT at most. */
+  /** Closes the channel once nothing is in flight, after at most PUBLISH_TIMEOUT. */
   async close(): Promise<void> {
     if (this.#closing) return
     this.#closing = true
@@ -159,7 +165,7 @@ export class ExchangeConfirmChannel {
       entry.reject(
         new Problem(
           'publish_rejected',
-          'RabbitMQ rejected the message: a queue is full, or has lost its quorum. Another queue may have it.',
+          'RabbitMQ rejected the message: a queue is full or has lost its quorum. Other queues may have it.',
           {
             extra: { message_id: entry.messageId },
           },
@@ -170,7 +176,7 @@ export class ExchangeConfirmChannel {
     }
   }
 
-  /** The broker says which publish closed the channel only where it was alone in flight: then nothing was stored. */
+  /** Only a publish that was alone in flight is known to have closed the channel, and so not to be stored. */
   #channelClosed(entry: InFlight): void {
     const code = (this.#failure as { code?: number } | undefined)?.code
     const alone = this.#failedAlone
@@ -206,7 +212,7 @@ export class ExchangeConfirmChannel {
 
   #notWritten(error: Error): Problem {
     const problem = brokerProblem(error)
-    // What amqplib's encoder refuses never reached the wire; the validator should have said so before.
+    // A message that amqplib cannot encode never reached the wire. The validator should have refused it.
     return problem.code === 'internal_error' ? new Problem('invalid_message', error.message, { cause: error }) : problem
   }
 

@@ -1,6 +1,5 @@
-// One connection to the broker that keeps itself alive: connect with a deadline, reconnect with full jitter, know within a
-// second when the broker is blocked. Its owner sets up channels and consumers again at every
-// incarnation.
+// One self-healing connection to the broker: it connects with a deadline, reconnects with jitter, and knows whether RabbitMQ
+// blocks publishing. Its owner sets up channels and consumers again at every incarnation.
 
 import type { Socket } from 'node:net'
 import { hostname } from 'node:os'
@@ -21,11 +20,11 @@ export interface ConnectionSettings {
   log: Log
   role: Role
   vhost: string
-  /** Instead of the gateway's own user. */
+  /** The RabbitMQ user to connect as; the gateway's own user if absent. */
   login?: Login | undefined
   /** Runs once per incarnation before the connection counts as up. A rejection ends the incarnation. */
   onUp?: (model: ChannelModel) => Promise<void>
-  /** Runs once when an incarnation that was up, or coming up, is over. */
+  /** Runs once when an incarnation ends that was up or coming up. */
   onDown?: () => void
 }
 
@@ -39,14 +38,15 @@ export interface Login {
   readonly subject: string
 }
 
-/** Milliseconds. With a jitter of 1, a wait is anything between nothing and twice the plain one: reconnects spread out. */
+/** Milliseconds. With a jitter of 1 a wait is anything from 0 to twice the plain one, so that reconnects spread out. */
 const RECONNECT: Backoff = { initial: 50, factor: 2, max: 5000, jitter: 1 }
 
+/** A connection that reconnects by itself until it is closed. */
 export class BrokerConnection {
   state: ConnectionState = 'connecting'
-  /** Why it is not up, for the readiness answer and the log. */
+  /** Why it is not up, for readiness and the log. */
   reason = 'connecting'
-  /** The broker's version, such as `4.0.5`, once it was connected. */
+  /** The broker's version, such as `4.0.5`; empty before the first connection. */
   brokerVersion = ''
 
   readonly #settings: ConnectionSettings
@@ -69,7 +69,7 @@ export class BrokerConnection {
     return this.model()
   }
 
-  /** As ready(), without the wait. */
+  /** The live connection, without waiting. @throws Problem broker_unavailable, vhost_not_found, unauthorized */
   model(): ChannelModel {
     if (this.#model && (this.state === 'up' || this.state === 'blocked')) return this.#model
     if (this.reason === CREDENTIALS_REFUSED && this.#settings.login) throw refusedLogin()
@@ -79,7 +79,7 @@ export class BrokerConnection {
     throw new Problem('broker_unavailable', `RabbitMQ cannot be reached (${this.reason}).`)
   }
 
-  /** Whether the broker refused it, rather than that it could not be reached. */
+  /** Whether RabbitMQ refused the vhost or the user, rather than being unreachable. */
   get isRefused(): boolean {
     return this.reason === VHOST_REFUSED || (this.reason === CREDENTIALS_REFUSED && this.#settings.login !== undefined)
   }
@@ -92,7 +92,7 @@ export class BrokerConnection {
     socketOf(model)?.destroy(new Error(reason))
   }
 
-  /** Closes for good. Waits for the broker's close-ok, two seconds at most. */
+  /** Closes the connection permanently. Waits for RabbitMQ's close-ok, at most 2 s. */
   async close(): Promise<void> {
     const model = this.#model
     this.state = 'closed'
@@ -118,7 +118,7 @@ export class BrokerConnection {
       this.#model = model
       this.brokerVersion = serverVersion(model)
       await within(config.BROKER_TIMEOUT, 'the set-up of a connection', this.#settings.onUp?.(model) ?? Promise.resolve())
-      // It may have died, or been closed for good, while it was set up: then #lost has run, or the socket is let go here.
+      // It may have died during the set-up, and #lost has run; or it was closed, and its socket is destroyed here.
       if (this.state === 'closed') socketOf(model)?.destroy()
       if (this.#model !== model || (this.state as ConnectionState) === 'closed') return
       this.state = 'up'
@@ -139,7 +139,7 @@ export class BrokerConnection {
   }
 
   #watch(model: ChannelModel): void {
-    // Every call on a scratch channel listens while it runs, and there may be many.
+    // Every call on a scratch channel adds a listener while it runs, and there may be many.
     model.setMaxListeners(0)
     model.on('error', (error: Error) => this.#lost(model, error))
     model.on('close', (error?: Error) => this.#lost(model, error ?? new Error('closed by the broker')))
@@ -171,14 +171,14 @@ export class BrokerConnection {
     this.reason = isVhostRefused(error) ? VHOST_REFUSED : connectionFailure(error)
     const delay = waitAfter(++this.#attempts, RECONNECT)
     const { log, role, vhost } = this.#settings
-    log.warn({ role, vhost, reason: this.reason, retry_ms: delay }, 'no broker connection')
+    log.warn({ role, vhost, reason: this.reason, retry_ms: delay }, 'broker connection failed')
     this.#retry = setTimeout(() => void this.#connect(), delay)
   }
 }
 
 /**
  * Asks RabbitMQ whether it knows the user. It does not tell which vhosts they may use.
- * @throws Problem broker_unavailable: it can't be asked
+ * @throws Problem broker_unavailable: RabbitMQ cannot be asked
  */
 export async function isKnownUser(config: Config, login: Login): Promise<boolean> {
   const address = { ...pick(config.AMQP_URL, 0), ...login }
@@ -194,7 +194,7 @@ export async function isKnownUser(config: Config, login: Login): Promise<boolean
   }
 }
 
-/** The answer to credentials that RabbitMQ does not take. */
+/** The problem of credentials that RabbitMQ does not accept. */
 export function refusedLogin(): Problem {
   const challenge = 'Basic realm="rabbitmq-http-gateway", charset="UTF-8"'
   return new Problem('unauthorized', 'RabbitMQ does not accept these credentials.', { challenge })
@@ -215,7 +215,7 @@ async function openConnection(config: Config, address: BrokerAddress, vhost: str
       heartbeat: Math.round(config.AMQP_HEARTBEAT / 1000),
     },
     {
-      // As they are now: certificates are renewed while the gateway runs.
+      // Read for each connection, since certificates are renewed while the gateway runs.
       ...(address.protocol === 'amqps' && brokerCertificates(config)),
       timeout: config.CONNECT_TIMEOUT,
       noDelay: true,
@@ -232,12 +232,12 @@ function pick(addresses: readonly BrokerAddress[], attempt: number): BrokerAddre
   return addresses[(start + attempt) % addresses.length]!
 }
 
-/** amqplib gives a connection up only after a handshake of closes; a frozen one needs its socket taken away. */
+/** amqplib closes a connection only by a handshake. A frozen connection needs its socket destroyed. */
 function socketOf(model: ChannelModel): Socket | undefined {
   return (model.connection as unknown as { stream?: Socket }).stream
 }
 
-/** Makes what all channels write in one turn of the event loop go out in one system call, in place of one for each channel. */
+/** Sends what all channels write in one turn of the event loop in one system call, rather than one for each channel. */
 function gatherWrites(socket: Socket | undefined): void {
   if (!socket) return
   const write = socket.write

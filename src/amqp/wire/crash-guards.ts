@@ -1,29 +1,29 @@
-// What makes RabbitMQ end a whole connection with an internal error, instead of refusing it politely: found by fuzzing 3.10, 4.0
-// and 4.3. Whatever is of such a kind gets a connection of its own to lose.
+// Requests over which RabbitMQ ends the whole connection with an internal error, instead of refusing them: found by fuzzing 3.10,
+// 4.0 and 4.3. Such a request goes over a separate connection.
 
 import { type FieldTable, type FieldValue, TypedValue } from './field-table.js'
 
-/** The broker's error texts have 255 bytes; the longest of those that hold names adds some 210 to them. */
+/** An error text has at most 255 bytes. The longest one that contains names has some 210 bytes without them. */
 const MAX_SAFE_NAME_BYTES = 40
 
 /**
- * Whether an error about these names is one that RabbitMQ 4 fails to write: it cuts the text at 255 bytes, and breaks down
- * over the cut where something in it is not ASCII.
+ * Whether RabbitMQ 4 fails to write an error about these names: it cuts the text at 255 bytes, and crashes over the cut if the
+ * text is not ASCII.
  */
 export function breaksErrorText(...names: string[]): boolean {
   const all = names.join('')
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII is what the broker can cut
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: RabbitMQ can cut ASCII
   return /[^\x00-\x7f]/.test(all) && Buffer.byteLength(all) > MAX_SAFE_NAME_BYTES
 }
 
-/** Every name and text in arguments. */
+/** Every name and string in arguments. */
 export function textsIn(value: FieldValue): string[] {
   if (typeof value === 'string') return [value]
   if (typeof value !== 'object' || value === null || value instanceof TypedValue || Buffer.isBuffer(value)) return []
   return Object.entries(value).flatMap(([name, inner]) => [name, ...textsIn(inner)])
 }
 
-/** Whether a message with these headers may end the connection: no RabbitMQ converts a decimal for a stream. */
+/** Whether a message with these headers may end the connection: RabbitMQ cannot convert a decimal for a stream. */
 export function breaksStreams(headers: FieldTable | undefined): boolean {
   for (const name in headers) if (hasDecimal(headers[name]!)) return true
   return false
@@ -55,15 +55,15 @@ const DECLARE_ARGUMENTS: Readonly<Record<string, ArgumentType>> = {
   'alternate-exchange': 'string',
 }
 
-/** Of x-max-age; another text is one more that ends connections. */
+/** The form of x-max-age. Another text ends the connection. */
 const MAX_AGE_ARGUMENT = /^\d{1,9}[YMDhms]$/
 
 const isIntegerField = (value: FieldValue): boolean =>
   Number.isSafeInteger(value) || (value instanceof TypedValue && value['!'] === 'int32')
 
 /**
- * Whether a declaration with these arguments is safe. Over others (a known name with a value of another type, a plugin's, a
- * misspelt one) some versions break down.
+ * Whether a declaration with these arguments is safe. Some versions crash over others: a known name with a value of another
+ * type, an argument of a plugin, a misspelt one.
  */
 export function areSafeDeclareArguments(args: FieldTable): boolean {
   return Object.entries(args).every(([name, value]) => {
@@ -74,7 +74,7 @@ export function areSafeDeclareArguments(args: FieldTable): boolean {
   })
 }
 
-/** Whether a binding with these arguments is: what a headers exchange compares are plain values. */
+/** Whether a binding with these arguments is safe: a headers exchange compares plain values. */
 export function areSafeBindArguments(args: FieldTable): boolean {
   return Object.entries(args).every(
     ([name, value]) => typeof value === 'string' || (name !== 'x-match' && (typeof value === 'boolean' || isIntegerField(value))),
