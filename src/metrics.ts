@@ -33,6 +33,7 @@ export interface Gauges {
   delayed: () => readonly { queue: string; count: number }[]
 }
 
+/** Creates every metric of a process but those of subscriptions, and the registry that has them all. */
 export function createMetrics() {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util'
 import { parseDuration } from '../lib/units.js'
 import { KeyFileError, readKeyFile } from './key-file.js'
 
-export const USAGE = `npm run key -- --name <name> --right <right>… [--expires <when>] [--header <name>=<value>…] [--user-id]
+const USAGE = `npm run key -- --name <name> --right <right>… [--expires <when>] [--header <name>=<value>…] [--user-id]
 
   --name     who will have it; stands in the log where it is used
   --right    configure, write or read, as in read:%2F/orders.*: read on every name in the vhost / that begins with orders.

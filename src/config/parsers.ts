@@ -3,19 +3,22 @@
 import { isIP } from 'node:net'
 import { parseDuration, parseSize } from '../lib/units.js'
 
-export const duration = (min: string, max: string) => (plainText: string) => {
-  const value = parseDuration(plainText)
+/** A duration within bounds, in milliseconds. @throws Error that completes "the setting …" */
+export const duration = (min: string, max: string) => (text: string) => {
+  const value = parseDuration(text)
   if (value === undefined) throw new Error('is not a duration like 500ms, 30s, 5m or 1h')
   if (value < parseDuration(min)! || value > parseDuration(max)!) throw new Error(`must be between ${min} and ${max}`)
   return value
 }
 
+/** A whole number within bounds. @throws Error that completes "the setting …" */
 export const integerBetween = (min: number, max: number) => (text: string) => {
   const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
   if (!(value >= min && value <= max)) throw new Error(`must be a whole number between ${min} and ${max}`)
   return value
 }
 
+/** A size within bounds, in bytes. @throws Error that completes "the setting …" */
 export const size = (min: number, max: number) => (text: string) => {
   const value = parseSize(text)
   if (value === undefined) throw new Error('is not a size like 512KiB or 16MiB')
@@ -23,6 +26,7 @@ export const size = (min: number, max: number) => (text: string) => {
   return value
 }
 
+/** One of several words. @throws Error that completes "the setting …" */
 export const oneOf =
   <const T extends string>(...choices: T[]) =>
   (text: string): T => {
@@ -40,6 +44,7 @@ export interface BrokerAddress {
   vhost: string
 }
 
+/** The nodes of AMQP_URL, separated by commas. @throws Error that completes "the setting …" */
 export function brokerAddresses(text: string): BrokerAddress[] {
   const addresses = text
     .split(/[\s,]+/)
@@ -77,6 +82,7 @@ function brokerAddress(text: string): BrokerAddress {
   }
 }
 
+/** An address or a host name to listen on. @throws Error that completes "the setting …" */
 export const host = (text: string) => {
   if (!isIP(text) && !/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(text))
     throw new Error('is not a host name or an IP address')
@@ -99,6 +105,7 @@ export const optional =
   (text: string): T | undefined =>
     text === '' ? undefined : parse(text)
 
+/** Any text. */
 export const text = (value: string) => value
 export const MiB = 1024 ** 2
 

@@ -53,6 +53,7 @@ export function decodePercent(value: string): string | undefined {
   }
 }
 
+/** Percent-encodes what is not visible ASCII, for a header value. */
 export function encodePercent(value: string): string {
   return value.toWellFormed().replace(/[^\u0021\u0023-\u0024\u0026-\u007e]/gu, (character) => encodeURIComponent(character))
 }

@@ -134,6 +134,7 @@ function toBigInt(value: unknown): bigint | undefined {
 const isIntegerText = (value: unknown, min: number, max: number): value is number =>
   Number.isInteger(value) && (value as number) >= min && (value as number) <= max
 
+/** A name as a part of a JSON pointer (RFC 6901). */
 export const escapePointer = (name: string): string => name.replaceAll('~', '~0').replaceAll('/', '~1')
 
 /** The table as JSON text. Numbers are exact; a double without a fraction is `1.0`. */

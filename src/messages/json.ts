@@ -53,9 +53,11 @@ function propertiesToJson({ properties: values }: ReceivedMessage): string {
   return `{${json}}`
 }
 
+/** Whether a content type is JSON, or based on JSON (`+json`). */
 export const isJsonType = (contentType: string | undefined): boolean =>
   contentType !== undefined && /^application\/(?:[^;]+\+)?json\s*(?:;|$)/i.test(contentType)
 
+/** Whether a text is valid JSON. */
 export function isJson(text: string): boolean {
   try {
     JSON.parse(text)

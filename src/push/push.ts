@@ -133,7 +133,7 @@ export class Push {
     throw new Problem('overloaded', 'Other requests change the same subscription at the same time. Try again.')
   }
 
-  /** Pauses or resumes it at all instances. @throws Problem subscription_not_found, and those of `put()` */
+  /** Pauses or resumes it everywhere. @throws Problem subscription_not_found, overloaded, broker_unavailable, broker_timeout */
   async setPaused(vhost: string, name: string, paused: boolean): Promise<Subscription> {
     const { subscription } = await this.put(vhost, name, () => {
       const { reason, ...rest } = this.get(vhost, name)

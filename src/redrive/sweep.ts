@@ -13,7 +13,7 @@ import type { RateLimit } from './rate.js'
 import type { RedriveCounts } from './task.js'
 
 /** The most messages that stay and are held. */
-export const MAX_HELD_MESSAGES = 50_000
+const MAX_HELD_MESSAGES = 50_000
 /** Messages in hand at a time: at first, and at most, if most of them stay and their bodies are small. */
 const FIRST_WINDOW = 100
 const MAX_WINDOW = 5000

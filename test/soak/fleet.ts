@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { Agent, request } from 'node:http'
 import { freePort } from '../../scripts/broker.mjs'
 import { eventually } from '../support/eventually.js'
+import { endWithTheRun } from '../support/process.js'
 import { CuttingProxy } from '../support/proxy.js'
 
 export interface HttpResponse {
@@ -60,6 +61,7 @@ export class Instance {
     const child = spawn(process.execPath, [this.#program], { env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child = child
     let requested = false
+    endWithTheRun(child)
     const kill = child.kill.bind(child)
     child.kill = (signal) => {
       requested = true

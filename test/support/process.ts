@@ -15,6 +15,24 @@ export interface GatewayProcess {
   exited: Promise<number | string>
 }
 
+const children = new Set<ChildProcess>()
+let isWatching = false
+
+/** Kills a process that a test started when the run is stopped: hooks do not run then. */
+export function endWithTheRun(child: ChildProcess): void {
+  if (!isWatching) {
+    isWatching = true
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.once(signal, () => {
+        for (const one of children) one.kill('SIGKILL')
+        process.exit(1)
+      })
+    }
+  }
+  children.add(child)
+  child.once('exit', () => children.delete(child))
+}
+
 /** Starts dist/src/main.js without waiting for anything; `url` is empty. It is killed after the test. */
 export function spawnGateway(env: Record<string, string>): GatewayProcess {
   const child = spawn(process.execPath, [resolve('dist/src/main.js')], {
@@ -22,6 +40,7 @@ export function spawnGateway(env: Record<string, string>): GatewayProcess {
     env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+  endWithTheRun(child)
   let output = ''
   child.stdout.on('data', (chunk) => {
     output += chunk

@@ -70,7 +70,7 @@ export function streamQueueProblem(options: { cause?: unknown } = {}): Problem {
 }
 
 /** Whether the call failed because its channel or connection went away, whatever the reason. */
-export function isConnectionLoss(error: Error): boolean {
+function isConnectionLoss(error: Error): boolean {
   return (
     error.name === 'IllegalOperationError' ||
     /^(Channel (closed|closing|ended)|channel closed|Connection clos|Socket|Heartbeat timeout|Unexpected close|read E|write E)/i.test(
