@@ -3,32 +3,31 @@
 /** For a loop that looks at its state again and again, and sleeps in between until something changes. */
 export class Pause {
   #isAwake = false
-  #end: (() => void) | undefined
+  #wake: ((wasEnded: boolean) => void) | undefined
 
   /**
    * Waits until `end()` is called, at most `milliseconds` (undefined: no limit). If `end()` was called since the last wait, it
    * returns at once.
    * @returns whether it was ended, rather than timed out
    */
-  async take(milliseconds?: number): Promise<boolean> {
-    if (!this.#isAwake) {
-      await new Promise<void>((resolve) => {
-        const timer = milliseconds === undefined ? undefined : setTimeout(resolve, milliseconds)
-        this.#end = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-      })
+  take(milliseconds?: number): Promise<boolean> {
+    if (this.#isAwake) {
+      this.#isAwake = false
+      return Promise.resolve(true)
     }
-    const wasEnded = this.#isAwake
-    this.#isAwake = false
-    this.#end = undefined
-    return wasEnded
+    return new Promise((resolve) => {
+      const timer = milliseconds === undefined ? undefined : setTimeout(() => this.#wake?.(false), milliseconds)
+      this.#wake = (wasEnded) => {
+        clearTimeout(timer)
+        this.#wake = undefined
+        resolve(wasEnded)
+      }
+    })
   }
 
   /** Ends the current wait, or the next one if none is running. */
   end(): void {
-    this.#isAwake = true
-    this.#end?.()
+    if (this.#wake) this.#wake(true)
+    else this.#isAwake = true
   }
 }
