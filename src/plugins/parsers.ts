@@ -1,8 +1,10 @@
 // Request bodies and queries: JSON whose numbers keep their digits, and validation that neither drops nor converts members.
+// Answers are serialized by their schemas.
 
+import { SerializerSelector } from '@fastify/fast-json-stringify-compiler'
 import { Ajv } from 'ajv'
 import addFormats from 'ajv-formats'
-import type { FastifyInstance, FastifySchemaCompiler } from 'fastify'
+import type { FastifyInstance, FastifySchemaCompiler, FastifySerializerCompiler } from 'fastify'
 import fp from 'fastify-plugin'
 import { schemas } from '../../openapi/document.js'
 import { parseExact } from '../messages/exact-json.js'
@@ -55,7 +57,23 @@ export const parsers = fp(async (app: FastifyInstance) => {
   }
   app.setValidatorCompiler(compile)
   for (const schema of schemas) app.addSchema(schema)
+  app.setSerializerCompiler(serializerCompiler(app))
 })
+
+/**
+ * Compiles each distinct schema of an answer once. The routes share few of them, such as the problem document, and every
+ * compilation takes milliseconds: without this, most of the time until the gateway listens.
+ */
+function serializerCompiler(app: FastifyInstance): FastifySerializerCompiler<unknown> {
+  const compile = SerializerSelector()(app.getSchemas(), {})
+  const compiled = new Map<string, ReturnType<typeof compile>>()
+  return (route) => {
+    const key = JSON.stringify(route.schema)
+    const serializer = compiled.get(key) ?? compile(route as never)
+    compiled.set(key, serializer)
+    return serializer
+  }
+}
 
 function validator(coerceTypes: boolean): Ajv {
   const ajv = new Ajv({

@@ -17,7 +17,7 @@ const broker = await startBroker({ dir, ...SOAK_BROKER })
 const reports = new Map<string, Report>()
 after(async () => {
   console.log(formatReports(reports))
-  await broker.stop()
+  await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
 
