@@ -25,8 +25,20 @@ async function arrived(from: string, to: string, all: string[]): Promise<number>
   return there.length
 }
 
-for (const type of ['classic', 'quorum']) {
-  describe(`redrive of a ${type} queue`, () => {
+/**
+ * Has the broker raise a memory alarm as soon as a file exists. A call of rabbitmqctl takes seconds on a busy machine, in which
+ * the redrive may end.
+ */
+async function prepareAlarm({ ctl }: Broker, file: string): Promise<() => Promise<void>> {
+  const raise = 'vm_memory_monitor:set_vm_memory_high_watermark(0.00001)'
+  const wait = `fun Wait() -> case filelib:is_file("${file}") of true -> ${raise}; false -> timer:sleep(20), Wait() end end`
+  await ctl('eval', `spawn(${wait}).`)
+  return () => writeFile(file, '')
+}
+
+// Each test has its own gateways and queues, and mostly waits.
+describe('redrive', { concurrency: true }, () => {
+  for (const type of ['classic', 'quorum']) {
     it(`a redrive of a ${type} queue continues at another instance when its own is killed`, { timeout: 90_000 }, async () => {
       const doomed = await readyGateway(vhost.env)
       const [from, to] = [await freshQueue(gateway, { type }), await freshQueue(gateway, { type })]
@@ -70,21 +82,8 @@ for (const type of ['classic', 'quorum']) {
       assert.ok((await arrived(from, to, all)) <= all.length + 3 * 50)
       await cut.close()
     })
-  })
-}
+  }
 
-/**
- * Has the broker raise a memory alarm as soon as a file exists. A call of rabbitmqctl takes seconds on a busy machine, in which
- * the redrive may end.
- */
-async function prepareAlarm({ ctl }: Broker, file: string): Promise<() => Promise<void>> {
-  const raise = 'vm_memory_monitor:set_vm_memory_high_watermark(0.00001)'
-  const wait = `fun Wait() -> case filelib:is_file("${file}") of true -> ${raise}; false -> timer:sleep(20), Wait() end end`
-  await ctl('eval', `spawn(${wait}).`)
-  return () => writeFile(file, '')
-}
-
-describe('redrive', () => {
   it('a redrive without an instance is continued by the next instance that starts', { timeout: 60_000 }, async () => {
     const alone = await freshVhost('redrive')
     const first = await startGateway(alone.env)
