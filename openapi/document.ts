@@ -12,7 +12,7 @@ import {
   SettleResultsSchema,
   SettleSchema,
 } from './schemas/lease.js'
-import { MessageSchema, MessagesSchema, PropertiesSchema, ReceiptSchema } from './schemas/message.js'
+import { MessageSchema, MessagesSchema, PropertiesSchema, ReceiptSchema, StreamTicketSchema } from './schemas/message.js'
 import { HealthSchema, ReadinessSchema } from './schemas/operations.js'
 import { ProblemSchema } from './schemas/problem.js'
 import { RedriveOrderSchema, RedriveSchema, RedrivesSchema } from './schemas/redrive.js'
@@ -39,6 +39,7 @@ export const schemas = [
   MessageSchema,
   MessagesSchema,
   ReceiptSchema,
+  StreamTicketSchema,
   BatchSchema,
   BatchResultSchema,
   BatchResultsSchema,

@@ -2,8 +2,9 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
-import { Type } from 'typebox'
-import { pathParams, QueueNameSchema, queryDuration, strict, written } from '../openapi/schemas/common.js'
+import { type Static, type TObject, Type } from 'typebox'
+import { json, pathParams, QueueNameSchema, queryDuration, strict, written } from '../openapi/schemas/common.js'
+import { StreamTicketSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { read } from '../src/access/requirements.js'
 import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
@@ -16,12 +17,44 @@ import { acceptsByName, identityOf, leaseOf, nameOf, pathOf, vhostOf } from './p
 const HEARTBEAT_INTERVAL_MS = 15_000
 const lines = (description: string) => ({ schema: Type.String({ description }) })
 
-/** Stream the messages of a queue until either side ends it. */
-export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, vhosts, config }) => {
+/** How a queue is streamed. */
+const streamParameters = {
+  ack: Type.Optional(
+    Type.Enum(['manual', 'auto'], {
+      description:
+        'manual (default): the client settles each lease. auto: a message is settled once it is written to the socket.',
+    }),
+  ),
+  prefetch: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 1000,
+      default: 10,
+      description: 'Maximum number of unsettled messages at a time.',
+    }),
+  ),
+  lease: Type.Optional(
+    queryDuration('How long each lease lasts, from 1s. Default: 30s, or the longest lease that the gateway allows.'),
+  ),
+  encoding: Type.Optional(
+    Type.Enum(['auto', 'string', 'base64'], { default: 'auto', description: 'The encoding of the payload in JSON.' }),
+  ),
+  offset: Type.Optional(
+    Type.String({
+      maxLength: 40,
+      description: 'Where to begin in a RabbitMQ stream: first, last, next (default), an offset, or an RFC 3339 time.',
+    }),
+  ),
+}
+
+type StreamQuery = Static<TObject<typeof streamParameters>>
+
+/** Stream the messages of a queue until either side ends it, and make tickets for clients that can send no credentials. */
+export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, tickets, vhosts, config }) => {
   app.get(
     '/queues/:queue/stream',
     {
-      config: { access: read('queue') },
+      config: { access: read('queue'), takesTicket: true },
       schema: {
         operationId: 'stream',
         tags: ['messages'],
@@ -38,31 +71,9 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
         }),
         querystring: Type.Object(
           {
-            ack: Type.Optional(
-              Type.Enum(['manual', 'auto'], {
-                description:
-                  'manual (default): the client settles each lease. auto: a message is settled once it is written to the socket.',
-              }),
-            ),
-            prefetch: Type.Optional(
-              Type.Integer({
-                minimum: 1,
-                maximum: 1000,
-                default: 10,
-                description: 'Maximum number of unsettled messages at a time.',
-              }),
-            ),
-            lease: Type.Optional(
-              queryDuration('How long each lease lasts, from 1s. Default: 30s, or the longest lease that the gateway allows.'),
-            ),
-            encoding: Type.Optional(
-              Type.Enum(['auto', 'string', 'base64'], { default: 'auto', description: 'The encoding of the payload in JSON.' }),
-            ),
-            offset: Type.Optional(
-              Type.String({
-                maxLength: 40,
-                description: 'Where to begin in a RabbitMQ stream: first, last, next (default), an offset, or an RFC 3339 time.',
-              }),
+            ...streamParameters,
+            ticket: Type.Optional(
+              Type.String({ description: 'A ticket for this stream, in place of credentials and all other parameters.' }),
             ),
           },
           strict,
@@ -79,8 +90,8 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       },
     },
     async (request, reply) => {
-      const { ack, prefetch = 10, lease, encoding = 'auto', offset } = request.query
-      const resumed = request.headers['last-event-id']
+      const query: StreamQuery = request.ticket?.query ?? request.query
+      const { ack, prefetch = 10, encoding = 'auto' } = query
       const identity = identityOf(request)
       const { login } = identity
       const stream = await streams.consume({
@@ -89,8 +100,8 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
         queue: nameOf(request.params, 'queue'),
         ack,
         prefetch,
-        lease: leaseOf(lease, config.MAX_LEASE),
-        offset: resumed ? after(resumed) : offset === undefined ? undefined : offsetOf(offset),
+        lease: leaseOf(query.lease, config.MAX_LEASE),
+        offset: startOf(query, request.headers['last-event-id']),
       })
       reply.raw.once('close', () => stream.end())
       // The client may have left while the gateway asked the broker.
@@ -101,11 +112,48 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       const stillMay = () => identity.current()?.rights.allows('read', vhost, request.params.queue) === true
       const beat = () =>
         stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream have expired or were revoked.'))
-      stream.start(openStream(reply, isNdjson ? new Lines() : new Events(), { encoding, requestId: request.id, beat }))
+      const format = isNdjson ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
+      stream.start(openStream(reply, format, { encoding, requestId: request.id, beat }))
       return reply
     },
   )
+
+  app.post(
+    '/queues/:queue/stream/ticket',
+    {
+      config: { access: read('queue') },
+      schema: {
+        operationId: 'createStreamTicket',
+        tags: ['messages'],
+        summary: 'Make a ticket for a stream',
+        description:
+          "A page's `EventSource` can send no credentials: it opens the stream at the `url` of a ticket. A ticket is for one queue and the parameters that it was made with. A client has a minute to connect with it, and may reconnect with `Last-Event-ID`, as `EventSource` does by itself, for an hour, as long as the credentials that made it are valid.",
+        params: pathParams({ queue: QueueNameSchema }),
+        querystring: Type.Object(streamParameters, strict),
+        response: {
+          201: json(StreamTicketSchema, 'The ticket.'),
+          ...problems(),
+        },
+      },
+    },
+    (request, reply) => {
+      const { params, query, headers } = request
+      const queue = nameOf(params, 'queue')
+      leaseOf(query.lease, config.MAX_LEASE)
+      startOf(query, undefined)
+      const vhost = vhostOf(params) ?? vhosts.defaultName
+      const { ticket, expiresAt } = tickets.create({ authorization: headers.authorization, vhost, queue, query })
+      const url = `${pathOf(request).replace(/\/ticket$/, '')}?ticket=${ticket}`
+      reply.code(201).send({ ticket, expires_at: new Date(expiresAt).toISOString(), url })
+    },
+  )
 }
+
+/**
+ * The event id with which a stream that was opened with a ticket begins. `EventSource` sends it when it reconnects, even if no
+ * message came in between; that is how the gateway tells a client that reconnects from a stranger with an old URL.
+ */
+const TICKET_EVENT_ID = 'ticket'
 
 /** How a stream is written: as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) or lines. */
 interface StreamFormat {
@@ -117,8 +165,13 @@ interface StreamFormat {
 }
 
 class Events implements StreamFormat {
+  /** @param id the event id to begin with */
+  constructor(id: string | undefined) {
+    this.beginning = `retry: 1000\n${id === undefined ? '' : `id: ${id}\n`}\n`
+  }
+
   type = 'text/event-stream; charset=utf-8'
-  beginning = 'retry: 1000\n\n'
+  readonly beginning: string
   heartbeat = ':\n\n'
   message = (json: string, offset: FieldValue | undefined) =>
     `event: message\n${offset === undefined ? '' : `id: ${offset}\n`}data: ${json}\n\n`
@@ -174,6 +227,12 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
 }
 
 const MAX_OFFSET = 2n ** 63n - 1n
+
+/** Where a stream begins, in AMQP's form; undefined if the client did not say. @throws Problem invalid_request */
+function startOf({ offset }: StreamQuery, lastEventId: string | undefined): FieldValue | undefined {
+  if (lastEventId && lastEventId !== TICKET_EVENT_ID) return after(lastEventId)
+  return offset === undefined ? undefined : offsetOf(offset)
+}
 
 function after(lastEventId: string): FieldValue {
   const last = /^\d{1,19}$/.test(lastEventId) ? BigInt(lastEventId) : MAX_OFFSET

@@ -12,6 +12,7 @@ import { parsers } from './plugins/parsers.js'
 import { rateLimit } from './plugins/rate-limit.js'
 import { requestContext } from './plugins/request-context.js'
 import { slowClients } from './plugins/slow-clients.js'
+import { tickets } from './plugins/tickets.js'
 import { createServer, renewCertificates } from './server.js'
 import { createServices, type Services } from './services.js'
 
@@ -41,6 +42,7 @@ export async function buildApp(config: Config): Promise<App> {
   await http.register(errors)
   await http.register(slowClients, services)
   await http.register(crossOrigin, services)
+  await http.register(tickets, services)
   await http.register(access, services)
   await http.register(rateLimit, services)
   await http.register(parsers)

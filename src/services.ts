@@ -1,6 +1,7 @@
 // Everything behind the routes, put together once per app.
 
 import { Authentication } from './access/authentication.js'
+import { Tickets } from './access/tickets.js'
 import { Vhosts } from './amqp/vhosts.js'
 import { waitQuietly } from './amqp/wire/deadline.js'
 import { brokerCertificates } from './config/certificates.js'
@@ -22,6 +23,8 @@ export interface Services {
   readonly log: Log
   readonly metrics: Metrics
   readonly authentication: Authentication
+  /** Tickets for streams of clients that can send no credentials. */
+  readonly tickets: Tickets
   readonly vhosts: Vhosts
   readonly definitions: Definitions
   readonly policies: RetryPolicies
@@ -46,6 +49,7 @@ export interface Services {
 export function createServices(config: Config, log: Log): Services {
   brokerCertificates(config)
   const authentication = new Authentication({ config, log })
+  const tickets = new Tickets(config)
   const metrics = createMetrics()
   const instances = config.ADVERTISE_URL === undefined ? undefined : new Instances(config, log, metrics)
   const vhosts = new Vhosts({ config, log, metrics })
@@ -85,6 +89,7 @@ export function createServices(config: Config, log: Log): Services {
     log,
     metrics,
     authentication,
+    tickets,
     vhosts,
     definitions,
     policies,

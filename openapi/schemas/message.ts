@@ -79,6 +79,15 @@ export const ReceiptSchema = Type.Object(
   { $id: 'Receipt', ...strict },
 )
 
+export const StreamTicketSchema = Type.Object(
+  {
+    ticket: Type.String({ description: 'Opaque. It stands for credentials, so keep it out of logs.' }),
+    expires_at: Type.String({ format: 'date-time', description: 'Until when a client may connect for the first time.' }),
+    url: Type.String({ description: 'The path of the stream with the ticket in its query.' }),
+  },
+  { $id: 'StreamTicket', ...strict },
+)
+
 const property = (description: string) => Type.Optional(Type.String({ description }))
 /** The headers that Swagger UI offers. The gateway reads and checks all of them elsewhere, and every `amqp-header-<name>`. */
 export const MessageHeadersSchema = Type.Object({

@@ -5,6 +5,7 @@ import type { FastifyInstance, onRequestHookHandler, preHandlerHookHandler, Rout
 import fp from 'fastify-plugin'
 import { ANYBODY, type Identity } from '../access/identity.js'
 import type { Requirement } from '../access/requirements.js'
+import type { Ticket } from '../access/tickets.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
 import { clientKey } from './rate-limit.js'
@@ -51,12 +52,17 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
       done()
     }
     const { ip, method, raw } = request
-    const { rawHeaders, url = '' } = raw
+    const { url = '' } = raw
+    const rawHeaders = request.ticket ? credentialsOf(request.ticket) : raw.rawHeaders
     const found = authentication.identify({ method, url, rawHeaders, clientKey: () => clientKey(ip) })
     if (found instanceof Promise) found.then(settle, done)
     else settle(found)
   })
 })
+
+/** Node's list of names and values, with the credentials of the ticket's maker alone. */
+const credentialsOf = ({ authorization }: Ticket): string[] =>
+  authorization === undefined ? [] : ['authorization', authorization]
 
 /** Puts the checks before the route's own handlers. Hooks that run after this one may still set its requirement. */
 function guard(route: RouteOptions, defaultVhost: string): void {

@@ -22,6 +22,7 @@ const REQUIRED: Record<string, Required> = {
   'POST /exchanges/:exchange/rpc': [['write']],
   'GET /queues/:queue/messages': [['read']],
   'GET /queues/:queue/stream': [['read']],
+  'POST /queues/:queue/stream/ticket': [['read']],
   'POST /leases/:id/ack': [['read']],
   'POST /leases/:id/nack': [['read']],
   'POST /leases/:id/extend': [['read']],
