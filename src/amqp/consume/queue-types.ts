@@ -32,7 +32,10 @@ export class QueueTypes {
   recentType(queue: string): Promise<QueueType | undefined> {
     const known = this.#known.get(queue)
     if (known) return known
-    const type = this.currentType(queue).catch(() => undefined)
+    const type = this.currentType(queue).catch(() => {
+      if (this.#known.get(queue) === type) this.forget(queue) // it may be declared in the next moment
+      return undefined
+    })
     this.#known.set(queue, type)
     return type
   }

@@ -1,11 +1,6 @@
-// One receive: a consumer for as long as it takes, which never takes more messages than the response may hold, and leaves no
-// message behind.
+// What a receive is asked for, how it is ended from outside, and how its messages go back.
 
-import { Pause } from '../../lib/pause.js'
-import { Problem } from '../../problems.js'
-import { brokerProblem } from '../wire/errors.js'
 import type { Delivery } from './delivery.js'
-import type { DeliveryChannel } from './delivery-channel.js'
 
 export interface ReceiveOptions {
   queue: string
@@ -13,7 +8,7 @@ export interface ReceiveOptions {
   max: number
   /** Until when to wait for the first message, in milliseconds since 1970. */
   until: number
-  /** Bodies beyond this many bytes in all go back; the first message never does. */
+  /** The most bytes of bodies in all, beyond which only a single message goes. */
   maxBytes: number
   abort: ReceiveAbort
   /** Called with 1 when the receive starts to wait because the queue is empty, and with -1 when it stops waiting. */
@@ -49,98 +44,6 @@ export class ReceiveAbort {
   get isUnwanted(): boolean {
     return this.reason === 'client_gone' || this.reason === 'superseded'
   }
-}
-
-/** How long the second look at a queue that has messages waits for the first of them. */
-const SECOND_LOOK_MS = 250
-
-let receiveTags = 0
-
-/**
- * Takes up to `max` messages, as soon as there is at least one, on a channel that no other receive uses. Resolves with an empty
- * list if none came in time, or if the receive was aborted.
- * @throws Problem queue_not_found, stream_queue, resource_locked, access_refused, broker_unavailable, broker_timeout;
- *   the channel is then closed, or closing, and everything it had taken is back in the queue
- */
-export async function receive(channel: DeliveryChannel, options: ReceiveOptions): Promise<Delivery[]> {
-  try {
-    const deliveries = await collectDeliveries(channel, options)
-    return withinBytes(channel, deliveries, options.maxBytes)
-  } catch (error) {
-    if (error instanceof Problem) {
-      void channel.close()
-      throw error
-    }
-    throw channelProblem(channel, error)
-  } finally {
-    channel.received()
-  }
-}
-
-async function collectDeliveries(
-  channel: DeliveryChannel,
-  { queue, max, until, abort, onWait }: ReceiveOptions,
-): Promise<Delivery[]> {
-  const deliveries: Delivery[] = []
-  let end = until
-  let looked = false
-  for (;;) {
-    let ended = false
-    const pause = new Pause()
-    const wake = () => pause.end()
-    const tag = `gateway.${++receiveTags}`
-    channel.onClosed = wake
-    await channel.consume(queue, { tag, prefetch: max }, (delivery) => {
-      if (delivery) deliveries.push(delivery)
-      else ended = true
-      wake()
-    })
-    const left = end - Date.now()
-    if (left > 0 && deliveries.length === 0 && !ended && !abort.reason) {
-      abort.onAbort(wake)
-      onWait?.(1)
-      await pause.take(left)
-      onWait?.(-1)
-      abort.onAbort(undefined)
-    }
-    if (channel.closed) throw channel.failure()
-    if (!ended) {
-      const cancelled = channel.cancel(tag)
-      // A consumer whose prefetch is used up gets nothing more, and every settle of these messages comes after the cancel. So
-      // nobody waits for its answer. If none comes, the channel is closed, as if it had died a moment later.
-      if (deliveries.length === max) {
-        cancelled.catch(() => channel.close())
-        return deliveries
-      }
-      await cancelled
-      if (deliveries.length > 0 || looked || abort.reason || (await channel.messageCount(queue)) === 0) return deliveries
-      // A busy quorum queue may not have sent its messages before the cancel: look once more, and wait a little.
-      looked = true
-      end = Date.now() + SECOND_LOOK_MS
-      continue
-    }
-    // RabbitMQ ended the consumer: the queue was deleted, or its node went away. Consuming again tells which.
-    if (deliveries.length > 0)
-      throw new Problem('broker_unavailable', 'RabbitMQ ended the consumer: the queue was deleted or has moved to another node.')
-  }
-}
-
-function withinBytes(channel: DeliveryChannel, deliveries: Delivery[], maxBytes: number): Delivery[] {
-  let bytes = 0
-  const end = deliveries.findIndex((delivery, index) => {
-    bytes += delivery.body.length
-    return bytes > maxBytes && index > 0
-  })
-  if (end === -1) return deliveries
-  for (const delivery of deliveries.slice(end)) channel.settle(delivery, 'requeue')
-  return deliveries.slice(0, end)
-}
-
-function channelProblem(channel: DeliveryChannel, error: unknown): Problem {
-  // The channel's own error has the reply code; the call's rejection may only say "channel closed".
-  if (channel.closed) return channel.failure()
-  void channel.close()
-  return brokerProblem(error)
 }
 
 /**

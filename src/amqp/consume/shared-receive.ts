@@ -2,10 +2,11 @@
 // start and to cancel a consumer costs RabbitMQ, and the gateway, more than the message it brings.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { receive } from './collector.js'
 import type { Delivery } from './delivery.js'
 import type { DeliveryChannel } from './delivery-channel.js'
 import type { QueueType } from './queue-types.js'
-import { ReceiveAbort, type ReceiveOptions, receive, requeuesAtTail } from './receive.js'
+import { giveBack, ReceiveAbort, type ReceiveOptions, requeuesAtTail } from './receive.js'
 
 /** The most receives that share a channel, so that a channel that dies takes few leases with it. */
 const MAX_SHARING = 32
@@ -23,6 +24,8 @@ export interface ReceiveChannel {
 /** The result of a receive, and which connection holds it. */
 export interface ReceivedBatch extends Omit<ReceiveChannel, 'channel'> {
   deliveries: Delivery[]
+  /** Whether a limit of the gateway ended the receive, although more messages were ready. */
+  more: boolean
 }
 
 interface PendingReceive {
@@ -56,9 +59,20 @@ export class SharedReceive {
    *   too_many_waiters, too_many_leases
    */
   async receiveAlone(options: ReceiveOptions): Promise<ReceivedBatch> {
-    const { channel, ...connection } = await this.#take(options.queue)
+    const type = await this.#type(options.queue)
     const onWait = (change: 1 | -1) => this.#count(options.queue, change)
-    return { deliveries: await receive(channel, { ...options, onWait }), ...connection }
+    for (let { max } = options; ; ) {
+      const { channel, ...connection } = await this.#take(options.queue)
+      const { deliveries, fitting, more } = await receive(channel, { ...options, max, onWait }, { type, ...connection })
+      if (fitting === deliveries.length) return { deliveries, more: more || max < options.max, ...connection }
+      if (type === 'classic') {
+        for (const delivery of deliveries.splice(fitting)) channel.settle(delivery, 'requeue')
+        return { deliveries, more: true, ...connection }
+      }
+      // Only messages that go back all together keep their order. Those that fit are received again.
+      await giveBack(deliveries, connection.brokerVersion)
+      max = fitting
+    }
   }
 
   /**
@@ -96,21 +110,22 @@ export class SharedReceive {
   /** Takes what is ready and hands it out. Receives that got nothing, although others did, try again on their own. */
   async #receiveTogether(queue: string, group: PendingReceive[]): Promise<void> {
     try {
+      const type = await this.#type(queue)
       const { channel, ...connection } = await this.#take(queue)
       // Such a queue keeps the order of what is given back only if the channel closes, so nobody may share it.
-      if (requeuesAtTail(connection.brokerVersion) && (await this.#type(queue)) !== 'classic') {
+      if (requeuesAtTail(connection.brokerVersion) && type !== 'classic') {
         channel.received()
         for (const { options, resolve } of group) resolve(this.receiveAlone(options))
         return
       }
       const options = { queue, max: group.length, until: 0, maxBytes: Number.POSITIVE_INFINITY, abort: new ReceiveAbort() }
-      const deliveries = await receive(channel, options)
+      const { deliveries } = await receive(channel, options, { type, ...connection })
       const isEmpty = deliveries.length === 0
       let bytes = 0
       for (const { options, resolve } of group) {
         const delivery = deliveries.shift()
         if (delivery) {
-          resolve({ deliveries: [delivery], ...connection })
+          resolve({ deliveries: [delivery], more: false, ...connection })
           bytes += delivery.body.length
           if (bytes > MAX_BYTES_PER_TURN) {
             bytes = 0
@@ -119,7 +134,7 @@ export class SharedReceive {
           }
         } else if (!isEmpty) resolve(this.receiveOne(options))
         else if (options.until > Date.now()) resolve(this.receiveAlone(options))
-        else resolve({ deliveries: [], ...connection })
+        else resolve({ deliveries: [], more: false, ...connection })
       }
     } catch (error) {
       for (const { reject } of group) reject(error)
