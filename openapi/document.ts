@@ -15,6 +15,7 @@ import {
 import { MessageSchema, MessagesSchema, PropertiesSchema, ReceiptSchema, StreamTicketSchema } from './schemas/message.js'
 import { HealthSchema, ReadinessSchema } from './schemas/operations.js'
 import { ProblemSchema } from './schemas/problem.js'
+import { ReceiveOrderSchema } from './schemas/receive.js'
 import { RedriveOrderSchema, RedriveSchema, RedrivesSchema } from './schemas/redrive.js'
 import { RetryPolicyDeclarationSchema, RetryPolicySchema } from './schemas/retry.js'
 import {
@@ -38,6 +39,7 @@ export const schemas = [
   PropertiesSchema,
   MessageSchema,
   MessagesSchema,
+  ReceiveOrderSchema,
   ReceiptSchema,
   StreamTicketSchema,
   BatchSchema,

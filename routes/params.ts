@@ -134,8 +134,8 @@ export function delayOf(value: string | number | undefined, pointer: string): nu
  * @param longest in milliseconds
  * @throws Problem invalid_request
  */
-export function leaseOf(value: string | number | undefined, longest: number): number {
-  return value === undefined ? Math.min(DEFAULT_LEASE_MS, longest) : durationOf(value, '/query/lease', MIN_LEASE_MS, longest)
+export function leaseOf(value: string | number | undefined, longest: number, pointer = '/query/lease'): number {
+  return value === undefined ? Math.min(DEFAULT_LEASE_MS, longest) : durationOf(value, pointer, MIN_LEASE_MS, longest)
 }
 
 /** A backoff from a body, with the defaults for absent members. @throws Problem invalid_request */

@@ -67,7 +67,18 @@ export const MessageSchema = Type.Object(
   { $id: 'Message', ...strict },
 )
 
-export const MessagesSchema = Type.Object({ messages: Type.Array(ref(MessageSchema)) }, { $id: 'Messages', ...strict })
+export const MessagesSchema = Type.Object(
+  {
+    messages: Type.Array(ref(MessageSchema)),
+    more: Type.Optional(
+      Type.Literal(true, {
+        description:
+          'There are more messages, but a limit of the gateway ended the answer. Without it, fewer messages than `max` means that no more were ready.',
+      }),
+    ),
+  },
+  { $id: 'Messages', ...strict },
+)
 
 export const ReceiptSchema = Type.Object(
   {

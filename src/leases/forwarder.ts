@@ -12,6 +12,10 @@ import { failedResult, goneResult, type LeaseCommand, type LeaseResult, settleOu
 
 /** How much longer the answer may take than the holder waits for its own barrier. */
 const ANSWER_MARGIN_MS = 500
+/** Between two looks whether the holder's queue still exists, while an answer is awaited. */
+const PROBE_INTERVAL_MS = 300
+/** A message to the holder that asks for nothing. */
+const PROBE = Buffer.from(JSON.stringify({ commands: [] }))
 
 /** The instance that holds leases, and how to reach it. */
 export interface LeaseHolder {
@@ -60,18 +64,21 @@ export class Forwarder {
     sentBefore: boolean,
   ): Promise<LeaseResult[]> {
     const { metrics, log, vhosts } = this.#options
+    const onSwallowed = () => {
+      sentBefore = true
+    }
     try {
       const vhost = await vhosts.get(ofLogin ? undefined : name)
       // The queue of a dying holder may still swallow a command. The same one again finds the queue gone, or the settle done.
-      const answer = await this.#ask(vhost, epoch, body).catch((error) => {
+      const answer = await this.#ask(vhost, epoch, body, onSwallowed).catch((error) => {
         if (sentBefore || !(error instanceof Problem) || error.code !== 'rpc_timeout') throw error
         sentBefore = true
-        return this.#ask(vhost, epoch, body)
+        return this.#ask(vhost, epoch, body, onSwallowed)
       })
       return this.#answered(answer, commands, sentBefore)
     } catch (error) {
       // The instance's own queue may be missing while the instance still runs; only an epoch's queue proves that it is gone.
-      if (!ofLogin && error instanceof Problem && error.code === 'unroutable') {
+      if (!ofLogin && isUnroutable(error)) {
         metrics.forwarded('gone', commands.length)
         // The holder may have settled the lease and died before it could answer.
         return commands.map(({ op }) => (sentBefore && op === 'settle' ? settleOutcomeUnknown() : goneResult()))
@@ -93,7 +100,28 @@ export class Forwarder {
     )
   }
 
-  #ask(vhost: Vhost, epoch: string, body: Buffer): Promise<Buffer> {
-    return vhost.sendCommand(epoch, body, this.#timeout)
+  /**
+   * Sends a command and waits for the answer. The queue of a dying holder may swallow the command, and then no answer comes. So
+   * the queue is probed while the answer is awaited: a probe that no queue takes ends the wait.
+   * @param onSwallowed called if the command reached the queue, which is gone now
+   * @throws Problem unroutable: the queue is gone; rpc_timeout, broker_blocked, broker_unavailable
+   */
+  #ask(vhost: Vhost, epoch: string, body: Buffer, onSwallowed: () => void): Promise<Buffer> {
+    return new Promise<Buffer>((resolve, reject) => {
+      const probe = () => {
+        vhost.sendCommand(epoch, PROBE, PROBE_INTERVAL_MS).catch((error: unknown) => {
+          if (!isUnroutable(error)) return
+          onSwallowed()
+          reject(error)
+        })
+      }
+      const probing = setInterval(probe, PROBE_INTERVAL_MS)
+      vhost
+        .sendCommand(epoch, body, this.#timeout)
+        .then(resolve, reject)
+        .finally(() => clearInterval(probing))
+    })
   }
 }
+
+const isUnroutable = (error: unknown): error is Problem => error instanceof Problem && error.code === 'unroutable'

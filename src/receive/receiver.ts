@@ -71,11 +71,16 @@ export class Receiver {
   /**
    * Takes messages and forms the response. Messages that do not reach the client go back to the queue, in order: if `form`
    * throws, if the client goes away while it waits, or if it goes away before the response is written out.
+   * @param form its `more` is whether a limit ended the receive, although more messages were ready
    * @returns what `form` returned; undefined if the messages are no longer wanted
    * @throws Problem too_many_leases, too_many_waiters, shutting_down, queue_not_found, stream_queue, resource_locked,
    *   access_refused, vhost_not_found, broker_unavailable, broker_timeout, and what `form` throws
    */
-  async receive<T>(request: ReceiveRequest, client: ReceiveClient, form: (received: Received) => T): Promise<T | undefined> {
+  async receive<T>(
+    request: ReceiveRequest,
+    client: ReceiveClient,
+    form: (received: Received, more: boolean) => T,
+  ): Promise<T | undefined> {
     if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no receives.')
     if (request.ack === 'manual') this.#leases.requireRoom(request.max)
     const waits = request.wait > 0 && client.onEnd !== undefined
@@ -106,7 +111,7 @@ export class Receiver {
     vhost: Vhost,
     request: ReceiveRequest,
     { abort, onEnd }: ReceiveClient,
-    form: (received: Received) => T,
+    form: (received: Received, more: boolean) => T,
   ): Promise<T | undefined> {
     const { queue, ack, max, wait } = request
     const receivedAt = Date.now()
@@ -115,7 +120,7 @@ export class Receiver {
     const isShared = max === 1 && ack !== 'requeue'
     const { sharedReceive } = vhost
     const batch = await (isShared ? sharedReceive.receiveOne(options) : sharedReceive.receiveAlone(options))
-    const { deliveries, epoch, brokerVersion } = batch
+    const { deliveries, more, epoch, brokerVersion } = batch
     if (deliveries.length > 0) await countFirst(vhost, queue, deliveries)
     if (abort.isUnwanted) {
       await giveBack(deliveries, brokerVersion)
@@ -132,7 +137,10 @@ export class Receiver {
     const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
     let response: T
     try {
-      response = form(deliveries.map((delivery, index) => ({ delivery, lease: leases[index] })))
+      response = form(
+        deliveries.map((delivery, index) => ({ delivery, lease: leases[index] })),
+        more,
+      )
     } catch (error) {
       await back()
       throw error

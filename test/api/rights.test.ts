@@ -21,6 +21,7 @@ const REQUIRED: Record<string, Required> = {
   'POST /queues/:queue/rpc': [['write']],
   'POST /exchanges/:exchange/rpc': [['write']],
   'GET /queues/:queue/messages': [['read']],
+  'POST /queues/:queue/messages/receive': [['read']],
   'GET /queues/:queue/stream': [['read']],
   'POST /queues/:queue/stream/ticket': [['read']],
   'POST /leases/:id/ack': [['read']],

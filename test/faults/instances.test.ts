@@ -142,6 +142,35 @@ describe('unreachable instance', { timeout: 120_000 }, () => {
     await eventually(async () => assert.equal((await ask(other, 'POST', `/leases/${lease}/ack`)).code, 'lease_gone'))
   })
 
+  for (const [what, env] of [
+    ['an instance', {}],
+    ['an instance with ADVERTISE_URL', SHARED],
+  ] as const) {
+    it(`a settle that has reached ${what} that is then killed is answered within a second`, async () => {
+      const PORT = String(await freePort())
+      const advertised = env === SHARED && { ADVERTISE_URL: `http://127.0.0.1:${PORT}` }
+      // Only BROKER_TIMEOUT would end the wait for an answer of the killed instance.
+      const owner = await readyGateway({ ...plainEnv, ...env, ...advertised, PORT, BROKER_TIMEOUT: '30s' })
+      const other = await readyGateway({ ...plainEnv, ...env, ...(advertised && { ADVERTISE_URL: 'http://127.0.0.1:1' }), BROKER_TIMEOUT: '30s' })
+      const queue = freshName()
+      await witness.put(`/queues/${queue}`).expect(201)
+      const [first, settled, read] = await leasesOf(owner, 3)
+      assert.equal((await ask(other, 'POST', `/leases/${first}/ack`)).status, 204)
+      owner.child.kill('SIGSTOP')
+      const answers = Promise.all([ask(other, 'POST', `/leases/${settled}/ack`), ask(other, 'GET', `/leases/${read}`)])
+      // Published over the connection of the commands, and confirmed: RabbitMQ has read the commands before.
+      for (const _ of [1, 2]) assert.equal((await ask(other, 'POST', `/queues/${queue}/messages`, {})).status, 201)
+      owner.child.kill('SIGKILL')
+      const killedAt = Date.now()
+      const [ack, look] = await answers
+      const took = Date.now() - killedAt
+      assert.deepEqual([ack.status, ack.code], [503, 'settle_outcome_unknown'])
+      assert.deepEqual([look.status, look.code], [410, 'lease_gone'])
+      assert.ok(took < 1000, `${took} ms`)
+      assert.equal((await ask(other, 'POST', `/leases/${settled}/ack`)).code, 'lease_gone')
+    })
+  }
+
   it('a lease of a frozen instance is unreachable in time, and is settled once the instance runs again', async () => {
     const owner = await start()
     const other = await start()

@@ -28,6 +28,7 @@ const operations = Object.entries(openapi.paths).flatMap(([path, methods]) =>
 const OFTEN: Record<string, number> = {
   publishToQueue: 10,
   receive: 10,
+  receiveMessages: 5,
   deleteQueue: 1,
   purgeQueue: 1,
   live: 1,
@@ -137,11 +138,18 @@ const GARBAGE = [
 ]
 GARBAGE.push('['.repeat(5000), `${'['.repeat(5000)}${']'.repeat(5000)}`, '{"type":"direct","type":1}', 'a=b')
 
+/** No generated body makes a request wait. */
+function withoutWait(body: unknown): unknown {
+  if (typeof body !== 'object' || body === null || !('wait' in body)) return body
+  const { wait: _wait, ...rest } = body
+  return rest
+}
+
 /** A body that matches the schema or, unless careful, one with a wrong or an unknown member, or any text. */
 function jsonBody(schema: JsonSchema, careful: boolean): Text {
   const resolved = (schema.$ref ? schemas[schema.$ref.split('/').pop()!] : schema) as JsonSchema
   const members = Object.keys(resolved.properties ?? {})
-  const generated = fromSchema(resolved, schemas)
+  const generated = fromSchema(resolved, schemas).map(withoutWait)
   const leases = fc.array(careful ? fc.constant(A_LEASE) : fc.oneof(fc.constant(A_LEASE), oddText), { maxLength: 4 })
   const settle = fc.record({ ack: leases, nack: leases.map((ids) => ids.map((id) => ({ id }))) }, { requiredKeys: [] })
   const right = oneOf<unknown>(
@@ -150,10 +158,10 @@ function jsonBody(schema: JsonSchema, careful: boolean): Text {
       members.includes('arguments') ? 2 : 0,
       fc.tuple(generated, table).map(([value, table]) => ({ ...(value as object), arguments: table })),
     ],
-    [members.includes('ack') ? 6 : 0, settle],
+    [members.includes('nack') ? 6 : 0, settle],
   )
   if (careful) return right.map(json)
-  const named = fc.constantFrom(...members, 'more', '__proto__', 'constructor')
+  const named = fc.constantFrom(...members.filter((name) => name !== 'wait'), 'more', '__proto__', 'constructor')
   const changed = fc.tuple(right, named, odd).map(([value, name, member]) => ({ ...(value as object), [name]: member }))
   return oneOf([2, right.map(json)], [3, changed.map(json)], [1, odd.map(json)], [1, fc.constantFrom(...GARBAGE)])
 }

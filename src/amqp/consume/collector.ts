@@ -6,10 +6,10 @@
 
 import { Pause } from '../../lib/pause.js'
 import { Problem } from '../../problems.js'
+import { brokerProblem } from '../wire/errors.js'
 import type { Delivery } from './delivery.js'
 import type { DeliveryChannel } from './delivery-channel.js'
 import type { QueueType } from './queue-types.js'
-import { brokerProblem } from '../wire/errors.js'
 import { type ReceiveOptions, requeuesAtTail } from './receive.js'
 
 /** The most messages of the first consumer. The sizes of its messages tell how many more fit in the response. */
@@ -128,7 +128,10 @@ class Collector {
       if (!this.#ended) {
         if (!this.#isFull || this.deliveries.length === this.#options.max) break
       } else if (this.deliveries.length > 0) {
-        throw new Problem('broker_unavailable', 'RabbitMQ ended the consumer: the queue was deleted or has moved to another node.')
+        throw new Problem(
+          'broker_unavailable',
+          'RabbitMQ ended the consumer: the queue was deleted or has moved to another node.',
+        )
       }
       // A consumer that RabbitMQ ended before its first message: consuming again tells whether the queue was deleted.
     }
