@@ -18,7 +18,8 @@ header() { sed -n "s/^$1: //p" "$dir/headers" | tr -d '\r'; }
 encode() { sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g'; }
 
 while [ -z "$stop" ]; do
-  if ! curl -sS --fail -D "$dir/headers" -o "$dir/request" "$GATEWAY/queues/$queue/messages?format=raw&wait=5s"; then
+  if ! curl -sS --fail -D "$dir/headers" -o "$dir/request" -X POST \
+    "$GATEWAY/queues/$queue/messages/receive?format=raw&wait=5s"; then
     [ -n "$stop" ] || sleep 1
     continue
   fi

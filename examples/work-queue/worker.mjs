@@ -68,7 +68,7 @@ for (const signal of ['SIGTERM', 'SIGINT']) {
 const [queue] = process.argv.slice(2)
 while (!stopping) {
   try {
-    const { messages } = await call('GET', `/queues/${encodeURIComponent(queue)}/messages?wait=5s&lease=${LEASE}s`)
+    const { messages } = await call('POST', `/queues/${encodeURIComponent(queue)}/messages/receive?wait=5s&lease=${LEASE}s`)
     for (const message of messages) await handle(message)
   } catch (error) {
     console.error(error.message, error.cause?.message ?? '') // no response, or a refusal

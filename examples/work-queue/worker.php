@@ -88,7 +88,7 @@ if (function_exists('pcntl_async_signals')) {
 $queue = rawurlencode($argv[1]);
 while (!$stopping) {
     try {
-        foreach (call('GET', "/queues/$queue/messages?wait=5s&lease=" . LEASE . 's')['messages'] as $message) handle($message);
+        foreach (call('POST', "/queues/$queue/messages/receive?wait=5s&lease=" . LEASE . 's')['messages'] as $message) handle($message);
     } catch (RuntimeException $error) {
         fwrite(STDERR, $error->getMessage() . "\n"); // no response, or a refusal
         sleep(1);

@@ -89,10 +89,10 @@ def main(queue):
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    path = f"/queues/{urllib.parse.quote(queue, safe='')}/messages?wait=5s&lease={LEASE}s"
+    path = f"/queues/{urllib.parse.quote(queue, safe='')}/messages/receive?wait=5s&lease={LEASE}s"
     while not stopping.is_set():
         try:
-            for message in call("GET", path)["messages"]:
+            for message in call("POST", path)["messages"]:
                 handle(message)
         except FAILURES as error:
             print(error, file=sys.stderr)

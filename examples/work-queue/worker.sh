@@ -27,7 +27,7 @@ renew() {
 
 while [ -z "$stop" ]; do
   if ! curl -sS --fail --max-time 60 -D "$dir/headers" -o "$dir/task" \
-    "$GATEWAY/queues/$queue/messages?format=raw&wait=5s&lease=${LEASE}s"; then
+    -X POST "$GATEWAY/queues/$queue/messages/receive?format=raw&wait=5s&lease=${LEASE}s"; then
     [ -n "$stop" ] || sleep 1
     continue
   fi

@@ -42,7 +42,8 @@ for (const type of ['classic', 'quorum'] as const) {
         const queue = await filled(type, COUNT)
         const answers: Answer[] = []
         const drained = () => answers.flatMap(({ messages }) => messages)
-        while (drained().length < COUNT && answers.length < 4) answers.push(await receive(queue, { ack: 'auto', max: 1000, wait }))
+        while (drained().length < COUNT && answers.length < 4)
+          answers.push(await receive(queue, { ack: 'auto', max: 1000, wait }))
         assert.deepEqual(answers.flatMap(payloads), numbers(1, COUNT))
         assert.equal(drained().filter(wasDelivered).length, 0)
         assert.equal(await pika.count(queue), 0)
@@ -81,7 +82,8 @@ for (const type of ['classic', 'quorum'] as const) {
           await pause(Math.random() * 10)
         }
       })()
-      for (let turn = 0; got.length < last; turn++) got.push(...(await receive(queue, { ack: 'auto', max: 1 + (turn % 40) })).messages)
+      for (let turn = 0; got.length < last; turn++)
+        got.push(...(await receive(queue, { ack: 'auto', max: 1 + (turn % 40) })).messages)
       await publishing
       assert.deepEqual(
         got.map(({ payload }) => payload),

@@ -151,7 +151,12 @@ describe('unreachable instance', { timeout: 120_000 }, () => {
       const advertised = env === SHARED && { ADVERTISE_URL: `http://127.0.0.1:${PORT}` }
       // Only BROKER_TIMEOUT would end the wait for an answer of the killed instance.
       const owner = await readyGateway({ ...plainEnv, ...env, ...advertised, PORT, BROKER_TIMEOUT: '30s' })
-      const other = await readyGateway({ ...plainEnv, ...env, ...(advertised && { ADVERTISE_URL: 'http://127.0.0.1:1' }), BROKER_TIMEOUT: '30s' })
+      const other = await readyGateway({
+        ...plainEnv,
+        ...env,
+        ...(advertised && { ADVERTISE_URL: 'http://127.0.0.1:1' }),
+        BROKER_TIMEOUT: '30s',
+      })
       const queue = freshName()
       await witness.put(`/queues/${queue}`).expect(201)
       const [first, settled, read] = await leasesOf(owner, 3)

@@ -121,8 +121,9 @@ export const queueFaults: Record<string, Fault> = {
     const requestedAt = Date.now()
     const messages = [...EXOTIC_TAGS].map((tag) => ({ tag, body: `exotic-${requestedAt}-${tag}` }))
     const confirmed = await publishExoticHeaders(soakUrl(pick(brokers)), queue, messages)
+    const answeredAt = Date.now()
     for (const { body: id } of messages)
-      journal.publishes.push({ id, queue, requestedAt, outcome: confirmed.includes(id) ? 'confirmed' : 'unknown' })
+      journal.publishes.push({ id, queue, requestedAt, answeredAt, outcome: confirmed.includes(id) ? 'confirmed' : 'unknown' })
   },
 }
 

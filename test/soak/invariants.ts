@@ -34,6 +34,8 @@ export interface Report {
   /** Messages with successful acks or rejects under two leases. */
   settledTwice: string[]
   overFetched: number
+  /** Messages behind others in one answer that were published after they had been confirmed. */
+  outOfOrder: string[]
   longestRequestMs: number
   leftovers: string[]
   unexpected: string[]
@@ -94,10 +96,26 @@ export function checkInvariants(
     ],
     settledTwice: [...leasesOf].filter(([id, leases]) => once(id) && leases.size > 1).map(([id]) => id),
     overFetched: journal.overFetched,
+    outOfOrder: outOfOrder(journal),
     longestRequestMs: Math.round(journal.longestRequestMs),
     leftovers: finalState.leftovers,
     unexpected: journal.unexpected,
   }
+}
+
+/** Only first deliveries: what came back, or was delayed, may have another place. */
+function outOfOrder({ answers, publishes, delayed }: Journal): string[] {
+  const confirmed = new Map(publishes.filter(({ outcome }) => outcome === 'confirmed').map((publish) => [publish.id, publish]))
+  return answers.flatMap((answer) => {
+    let latest = Number.NEGATIVE_INFINITY
+    return answer.flatMap(({ id, redelivered }) => {
+      const publish = confirmed.get(id)
+      if (!publish || redelivered || delayed.has(id)) return []
+      const isBehind = publish.answeredAt < latest
+      latest = Math.max(latest, publish.requestedAt)
+      return isBehind ? [id] : []
+    })
+  })
 }
 
 /** One line for each broken promise. @param longest the time that a request may take, in milliseconds */
@@ -108,6 +126,7 @@ export function violations(report: Report, longest: number): string[] {
     'storedAfterRefusal',
     'redeliveredAfterSettle',
     'settledTwice',
+    'outOfOrder',
     'leftovers',
     'unexpected',
   ] as const) {
@@ -132,6 +151,7 @@ const ROWS: [heading: string, value: (report: Report) => string | number][] = [
   ['redelivered after a settle', ({ redeliveredAfterSettle }) => redeliveredAfterSettle.length],
   ['settled twice', ({ settledTwice }) => settledTwice.length],
   ['over-fetched', ({ overFetched }) => overFetched],
+  ['out of order', ({ outOfOrder }) => outOfOrder.length],
   ['longest request, ms', ({ longestRequestMs }) => longestRequestMs],
   ['leftovers on the broker', ({ leftovers }) => leftovers.length],
   ['unexpected responses', ({ unexpected }) => unexpected.length],

@@ -11,6 +11,8 @@ export interface Publish {
   outcome: Outcome
   /** When the request was sent. */
   requestedAt: number
+  /** When the response arrived, or the connection broke. */
+  answeredAt: number
 }
 
 export interface Delivery {
@@ -20,6 +22,9 @@ export interface Delivery {
   /** When the request of the receive, or of the stream, was sent. */
   requestedAt: number
 }
+
+/** The messages of one answer to a receive, in its order. */
+export type Answer = { id: string; redelivered: boolean }[]
 
 export interface Settle {
   id: string
@@ -46,6 +51,7 @@ export interface Fault {
 export class Journal {
   readonly publishes: Publish[] = []
   readonly deliveries: Delivery[] = []
+  readonly answers: Answer[] = []
   readonly settles: Settle[] = []
   readonly faults: Fault[] = []
   readonly deletions: Deletion[] = []

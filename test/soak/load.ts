@@ -34,6 +34,9 @@ const NOT_STORED = [
 const NO_COPY = [...NOT_STORED, 'publish_rejected', 'publish_outcome_unknown']
 /** Longer than the consumer timeout of the soak test's broker and the interval at which it checks its consumers. */
 const SLOW_WORKER_MS = 8000
+/** The `max` of workers that take everything, and the most messages that a worker settles one by one. */
+const LARGE_MAX = [100, 300, 1000]
+const ONE_BY_ONE = 10
 const JSON_BODY = { 'content-type': 'application/json' }
 
 /** The number of clients of each kind. */
@@ -136,7 +139,7 @@ export class Load {
     } catch {
       // the outcome is unknown
     }
-    this.#journal.publishes.push({ id, queue, outcome: this.#outcome(answer), requestedAt: from })
+    this.#journal.publishes.push({ id, queue, outcome: this.#outcome(answer), requestedAt: from, answeredAt: Date.now() })
     await sleep(answer?.status === 201 ? 5 * Math.random() : 50)
   }
 
@@ -151,7 +154,8 @@ export class Load {
 
   async #work(): Promise<void> {
     const lease = 2 + Math.floor(Math.random() * 2)
-    await this.#finish(await this.#receive(1 + Math.floor(Math.random() * 5), lease), lease * 1000)
+    const max = chance(0.1) ? pick(LARGE_MAX) : 1 + Math.floor(Math.random() * 5)
+    await this.#finish(await this.#receive(max, lease), lease * 1000)
   }
 
   /** @param lease seconds */
@@ -159,8 +163,8 @@ export class Load {
     const queue = pick(this.#queues)
     const abort = chance(0.05) ? AbortSignal.timeout(Math.ceil(Math.random() * 200)) : undefined
     const requestedAt = Date.now()
-    const path = `/queues/${queue}/messages?max=${max}&wait=1s&lease=${lease}s`
-    const answer = await this.#request('GET', path, undefined, 1000, abort)
+    const order = { max, wait: chance(0.2) ? 0 : 1, lease }
+    const answer = await this.#request('POST', `/queues/${queue}/messages/receive`, order, 1000 * order.wait, abort)
     if (!answer) return []
     if (answer.status !== 200) {
       const { code } = JSON.parse(answer.text) as { code: string }
@@ -169,8 +173,11 @@ export class Load {
       await sleep(50)
       return []
     }
-    const { messages } = JSON.parse(answer.text) as { messages: { payload: string; lease: { id: string } }[] }
+    const { messages } = JSON.parse(answer.text) as {
+      messages: { payload: string; redelivered: boolean; lease: { id: string } }[]
+    }
     if (messages.length > max) this.#journal.overFetched += messages.length - max
+    this.#journal.answers.push(messages.map(({ payload, redelivered }) => ({ id: payload, redelivered })))
     const leased = messages.map(({ payload, lease }) => ({ id: payload, lease: lease.id }))
     for (const { id, lease } of leased) this.#journal.deliveries.push({ id, queue, lease, requestedAt })
     return leased
@@ -181,7 +188,7 @@ export class Load {
     const dice = Math.random()
     if (dice < 0.06) return // the worker dies with its leases
     if (dice < 0.1) await sleep(lease + 300) // the worker settles too late
-    if (dice < 0.2) return this.#settleAll(leased)
+    if (dice < 0.2 || leased.length > ONE_BY_ONE) return this.#settleAll(leased)
     for (const one of leased) {
       await sleep(Math.random() * 10)
       if (dice < 0.25) await this.#request('POST', `/leases/${one.lease}/extend`, {})

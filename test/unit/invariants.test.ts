@@ -13,7 +13,7 @@ function story(
   ...events: ([asked: number] | [lease: string, verdict: Verdict, result: SettleResult, answered: number])[]
 ): Journal {
   const journal = new Journal()
-  journal.publishes.push({ id: 'm', queue: 'q', outcome: 'confirmed', requestedAt: 0 })
+  journal.publishes.push({ id: 'm', queue: 'q', outcome: 'confirmed', requestedAt: 0, answeredAt: 0 })
   for (const event of events) {
     if (event.length === 1) journal.deliveries.push({ id: 'm', queue: 'q', lease: `l${event[0]}`, requestedAt: event[0] })
     else journal.settles.push({ id: 'm', lease: event[0], verdict: event[1], result: event[2], answeredAt: event[3] })
@@ -34,6 +34,20 @@ describe('soak test invariants', () => {
     assert.deepEqual(broken(story([1], ['l1', 'reject', 'done', 5]), { ...nothing, dead: ['m'] }), [])
     assert.deepEqual(broken(story([1], ['l1', 'ack', 'done', 5], ['l1', 'ack', 'done', 6])), [])
     assert.deepEqual(broken(story(), left('m')), [])
+  })
+
+  it('a message behind one that was published after its confirm is a violation, unless either was delivered before', () => {
+    const answered = (...answer: [id: string, redelivered: boolean][]) => {
+      const journal = story([1], ['l1', 'ack', 'done', 5])
+      journal.publishes.push({ id: 'later', queue: 'q', outcome: 'confirmed', requestedAt: 1, answeredAt: 2 })
+      journal.settles.push({ id: 'later', lease: 'l2', verdict: 'ack', result: 'done', answeredAt: 5 })
+      journal.answers.push(answer.map(([id, redelivered]) => ({ id, redelivered })))
+      return journal
+    }
+    assert.deepEqual(broken(answered(['later', false], ['m', false])), ['outOfOrder'])
+    assert.deepEqual(broken(answered(['m', false], ['later', false])), [])
+    assert.deepEqual(broken(answered(['later', false], ['m', true])), [])
+    assert.deepEqual(broken(answered(['later', true], ['m', false])), [])
   })
 
   it('a lost message is a violation', () => {
@@ -80,7 +94,7 @@ describe('soak test invariants', () => {
 
   it('a message that was answered as not stored and exists is a violation', () => {
     const journal = new Journal()
-    journal.publishes.push({ id: 'm', queue: 'q', outcome: 'not_stored', requestedAt: 0 })
+    journal.publishes.push({ id: 'm', queue: 'q', outcome: 'not_stored', requestedAt: 0, answeredAt: 0 })
     assert.deepEqual(broken(journal), [])
     assert.deepEqual(broken(journal, left('m')), ['storedAfterRefusal'])
   })
