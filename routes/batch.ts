@@ -2,21 +2,25 @@
 
 import { PassThrough, type Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { BatchResultsSchema, BatchSchema } from '../openapi/schemas/batch.js'
 import { ExchangeNameSchema, pathParams, QueueNameSchema, ref, strict, written } from '../openapi/schemas/common.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishManyToExchange, publishToQueue } from '../src/access/requirements.js'
+import { isNdjson, mediaTypeOf, NDJSON_TYPES, textOf } from '../src/messages/media-type.js'
+import type { Problem } from '../src/problems.js'
 import { Batch, publishAll } from '../src/publish/batch.js'
 import { publishLines, RESULT_BUFFER_BYTES } from '../src/publish/ndjson.js'
 import type { Services } from '../src/services.js'
-import { bytesOf, identityOf, nameOf, pathOf, present, routingKeyOf, vhostOf } from './params.js'
+import { identityOf, nameOf, pathOf, present, routingKeyOf, vhostOf } from './params.js'
 
 const summary = 'Publish many messages'
 const description =
   'Takes up to 10 000 messages as `{"messages": […]}` or as a CloudEvents batch, or any number as NDJSON, one message a line, which the gateway reads and confirms as they arrive. Each message has its own result, in the same order: an invalid message does not affect the others.'
-const batchMediaTypes = ['application/json', 'application/x-ndjson', 'application/cloudevents-batch+json']
+const EVENTS_TYPE = 'application/cloudevents-batch+json'
+const WHOLE_TYPES = ['application/json', EVENTS_TYPE]
+const batchMediaTypes = ['application/json', NDJSON_TYPES[0], EVENTS_TYPE]
 const batchResponse = {
   200: written<Static<typeof BatchResultsSchema> | Readable>(
     'One result for each message. `unknown` means that no confirm arrived: the message may or may not be in the queue.',
@@ -46,15 +50,23 @@ interface BatchAddress {
   routingKey: string
 }
 
+/** Reads a JSON batch as text. NDJSON is read while it is published. */
+function acceptBatches(app: Pick<FastifyInstance, 'removeAllContentTypeParsers' | 'addContentTypeParser'>, limit: number): void {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser(WHOLE_TYPES, { parseAs: 'buffer', bodyLimit: limit }, (request, bytes, done) => {
+    try {
+      done(null, textOf(bytes as Buffer, mediaTypeOf(request.headers['content-type'])?.charset))
+    } catch (error) {
+      done(error as Problem)
+    }
+  })
+  app.addContentTypeParser([...NDJSON_TYPES], (_request, _payload, done) => done(null, undefined))
+}
+
 /** Publish many messages to a queue or an exchange. */
 export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
   const { config } = services
-  app.removeAllContentTypeParsers()
-  const whole = { parseAs: 'buffer', bodyLimit: config.MAX_BATCH_SIZE } as const
-  for (const type of ['application/json', 'application/cloudevents-batch+json']) {
-    app.addContentTypeParser(type, whole, (_request, bytes, done) => done(null, bytes))
-  }
-  app.addContentTypeParser('application/x-ndjson', (_request, _payload, done) => done(null, undefined))
+  acceptBatches(app, config.MAX_BATCH_SIZE)
 
   // The body is not validated as a whole: each message is read from the text on its own, so that a bad one fails alone.
   const body = ref(BatchSchema)
@@ -123,6 +135,8 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
     reply: FastifyReply,
     address: BatchAddress,
   ): Promise<Static<typeof BatchResultsSchema> | Readable> {
+    const type = request.headers['content-type']
+    const text = typeof request.body === 'string' ? request.body : ''
     const batch = await Batch.begin(services, {
       author: identityOf(request),
       ...address,
@@ -130,15 +144,14 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
       instance: pathOf(request),
       requestId: request.id,
     })
-    const type = request.headers['content-type'] ?? ''
-    if (/^application\/x-ndjson/i.test(type)) {
+    if (isNdjson(type)) {
       const out = new PassThrough({ writableHighWaterMark: RESULT_BUFFER_BYTES })
       reply.raw.once('close', () => out.destroy())
       publishLines(batch, request.raw, out, config).catch((error) => out.destroy(error))
       reply.type('application/x-ndjson; charset=utf-8')
       return out
     }
-    const results = await publishAll(batch, bytesOf(request.body), /cloudevents/i.test(type) ? 'cloudevents' : 'json')
+    const results = await publishAll(batch, text, mediaTypeOf(type)?.essence === EVENTS_TYPE ? 'cloudevents' : 'json')
     const published = results.filter(({ status }) => status === 'confirmed').length
     return { published, failed: results.length - published, results }
   }

@@ -5,10 +5,12 @@ import type { Static } from 'typebox'
 import type { BackoffSchema } from '../openapi/schemas/common.js'
 import type { Identity } from '../src/access/identity.js'
 import type { Vhosts } from '../src/amqp/vhosts.js'
+import { declareArguments } from '../src/amqp/wire/crash-guards.js'
 import type { FieldTable } from '../src/amqp/wire/field-table.js'
 import { isReserved } from '../src/amqp/wire/reserved.js'
 import { MAX_DELAY_MS, MIN_DELAY_MS } from '../src/delay/levels.js'
 import type { Backoff } from '../src/lib/backoff.js'
+import { meant } from '../src/lib/nearest.js'
 import { formatDuration, parseDuration } from '../src/lib/units.js'
 import { unreachable } from '../src/lib/unreachable.js'
 import { parseExact } from '../src/messages/exact-json.js'
@@ -49,11 +51,14 @@ export function pathOf({ url }: Pick<FastifyRequest, 'url'>): string {
 }
 
 /**
- * Whether the `Accept` header names this media type, with a weight above 0. A wildcard does not: a client that accepts anything
- * gets the default of the route. A malformed entry of the header counts for nothing.
+ * Which of the media types the `Accept` header prefers, by weight, then by how exactly it names them, then by its order. The
+ * first one if the client has no preference or wants none of them.
  */
-export function acceptsByName(request: Pick<FastifyRequest, 'accepts'>, type: string): boolean {
-  return [request.accepts().types()].flat().some((named) => named !== false && named.toLowerCase() === type)
+export function preferredType<T extends string>(request: Pick<FastifyRequest, 'accepts'>, types: readonly [T, ...T[]]): T {
+  // With the charset they match a header that names it as well as one that does not.
+  const offered = types.map((type) => (type === 'application/octet-stream' ? type : `${type}; charset=utf-8`))
+  const chosen = request.accepts().type(offered)
+  return types[typeof chosen === 'string' ? offered.indexOf(chosen) : 0] ?? types[0]
 }
 
 /** The bytes of a body that is a message; empty if the request has none. */
@@ -164,6 +169,22 @@ export function argumentsOf(json: unknown, pointer: string): FieldTable {
   if (errors.length > 0)
     throw new Problem('invalid_request', errors.map((e) => `${e.pointer} ${e.detail}`).join('; '), { errors })
   return table
+}
+
+/**
+ * The arguments of a queue or an exchange from their JSON form. RabbitMQ ignores names that it does not know, so a name that is
+ * nearly a known one is refused.
+ * @throws Problem invalid_request
+ */
+export function declareArgumentsOf(json: unknown): FieldTable {
+  const args = argumentsOf(json, '/body/arguments')
+  for (const name of Object.keys(args)) {
+    if (declareArguments.includes(name)) continue
+    const near = [name, `x-${name}`, name.replace(/^x-/, '')].map((one) => meant(one, declareArguments)).find(Boolean)
+    if (near)
+      throw invalidRequest(`/body/arguments/${name.slice(0, 64)}`, `${name} is no argument of RabbitMQ: did you mean ${near}?`)
+  }
+  return args
 }
 
 /** AMQP arguments in a query parameter; empty if there are none. @throws Problem invalid_request */

@@ -7,6 +7,7 @@ import { ExchangeNameSchema, json, pathParams, QueueNameSchema, queryDuration, s
 import { MessageHeadersSchema, ReceiptSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { publishToExchange, publishToQueue } from '../src/access/requirements.js'
+import { publishAdvice } from '../src/messages/advice.js'
 import { readProperties } from '../src/messages/raw.js'
 import { type PublishOptions, publish, type Receipt } from '../src/publish/publish.js'
 import type { Services } from '../src/services.js'
@@ -130,6 +131,9 @@ export const publishRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
   ): Promise<Receipt> {
     const author = identityOf(request)
     const properties = readProperties(request.raw.headers, userIdOf(author, vhosts))
-    return publish(services, { ...address, properties, body: bytesOf(request.body) }, { ...options, author })
+    const message = { ...address, properties, body: bytesOf(request.body) }
+    const receipt = await publish(services, message, { ...options, author })
+    const warning = publishAdvice(message)
+    return warning === undefined ? receipt : { ...receipt, warning }
   }
 }

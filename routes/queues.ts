@@ -12,14 +12,14 @@ import { isReserved } from '../src/amqp/wire/reserved.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { argumentsOf, identityOf, nameOf, reservedQueue, vhostOf } from './params.js'
+import { declareArgumentsOf, identityOf, nameOf, reservedQueue, vhostOf } from './params.js'
 
 type QueueDeclaration = Static<typeof QueueDeclarationSchema>
 
 const queueParams = pathParams({ queue: QueueNameSchema })
 
 /** Declare, look up, delete and purge queues. */
-export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, leases }) => {
+export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, leases, policies }) => {
   app.put(
     '/queues/:queue',
     {
@@ -40,7 +40,9 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
     async (request, reply) => {
       const name = nameOf(request.params, 'queue')
       const { body } = request
-      const args = argumentsOf(body.arguments, '/body/arguments')
+      const args = declareArgumentsOf(body.arguments)
+      if (body.durable === false && (body.type === 'quorum' || body.type === 'stream'))
+        throw invalidRequest('/body/durable', `a ${body.type} queue is always durable: leave durable out`)
       const deadLetterKey = args['x-dead-letter-routing-key']
       if (typeof deadLetterKey === 'string' && isReserved(deadLetterKey)) throw reservedQueue()
       if (body.type !== undefined) args['x-queue-type'] = body.type
@@ -87,7 +89,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
         operationId: 'deleteQueue',
         tags: ['queues'],
         summary: 'Delete a queue',
-        description: 'Deletes the queue and its messages. Succeeds if the queue does not exist.',
+        description: 'Deletes the queue, its messages and its retry policy. Succeeds if the queue does not exist.',
         params: queueParams,
         querystring: Type.Object(
           {
@@ -102,7 +104,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
         ),
         response: {
           204: noContent('The queue does not exist any more.'),
-          ...problems(...BROKER, 'precondition_failed', 'resource_locked'),
+          ...problems(...BROKER, 'precondition_failed', 'resource_locked', 'broker_blocked', 'overloaded'),
         },
       },
     },
@@ -112,6 +114,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       await vhost.topology.deleteQueue(name, { ifUnused, ifEmpty })
       leases.queueDeleted(vhost.name, name)
+      await policies.delete(vhost.name, name)
       return reply.code(204).send(null)
     },
   )

@@ -14,6 +14,9 @@ export function acceptAnyBody(
   app: Pick<FastifyInstance, 'removeAllContentTypeParsers' | 'addContentTypeParser' | 'addHook' | 'decorateRequest'>,
   bodyLimit: number,
 ): void {
+  app.addHook('onRoute', (route) => {
+    route.config = { ...route.config, bodyIsMessage: true }
+  })
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) => done(null, body))
   // AMQP's content type is free text. The framework would refuse one that is not a media type before it asks the parser.

@@ -14,7 +14,7 @@ import { writeProperties } from '../src/messages/raw.js'
 import { invalidRequest } from '../src/problems.js'
 import type { ReceiveClient, Received } from '../src/receive/receiver.js'
 import type { Services } from '../src/services.js'
-import { acceptsByName, durationOf, identityOf, leaseOf, nameOf, vhostOf } from './params.js'
+import { durationOf, identityOf, leaseOf, nameOf, preferredType, vhostOf } from './params.js'
 import { answerRaw, keepType } from './raw-body.js'
 
 const MAX_WAIT_MS = 60_000
@@ -134,10 +134,9 @@ const refuseTwice: preValidationHookHandler = ({ query, body }, _reply, done) =>
   done(twice === undefined ? undefined : invalidRequest(`/body/${twice}`, 'is in the query too'))
 }
 
-/** A client that accepts both forms gets JSON, which carries every message. */
-function prefersRaw(request: Pick<FastifyRequest, 'accepts'>): boolean {
-  return acceptsByName(request, 'application/octet-stream') && !acceptsByName(request, 'application/json')
-}
+/** A client without a preference gets JSON, which carries every message. */
+const prefersRaw = (request: Pick<FastifyRequest, 'accepts'>): boolean =>
+  preferredType(request, ['application/json', 'application/octet-stream']) === 'application/octet-stream'
 
 function clientOf(reply: FastifyReply): ReceiveClient {
   const abort = new ReceiveAbort()

@@ -6,6 +6,7 @@ import { json, noContent, pathParams, QueueNameSchema, ref } from '../openapi/sc
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { RetryPolicyDeclarationSchema, RetryPolicySchema } from '../openapi/schemas/retry.js'
 import { configure, readOrConfigure } from '../src/access/requirements.js'
+import type { Topology } from '../src/amqp/topology.js'
 import { streamQueueProblem } from '../src/amqp/wire/errors.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { RetryPolicy } from '../src/retry/policies.js'
@@ -50,7 +51,8 @@ export const retryPolicyRoutes: FastifyPluginAsyncTypebox<Services> = async (app
       const vhost = await vhosts.get(vhostOf(request.params))
       if ((await vhost.topology.queueTypes.currentType(queue)) === 'stream') throw streamQueueProblem()
       const isNew = await policies.put(vhost.name, queue, policy)
-      return reply.code(isNew ? 201 : 200).send(policyToJson(vhost.name, queue, policy))
+      const warning = await dropsWarning(vhost.topology, queue, policy)
+      return reply.code(isNew ? 201 : 200).send({ ...policyToJson(vhost.name, queue, policy), ...(warning && { warning }) })
     },
   )
 
@@ -105,6 +107,22 @@ function policyOf(declaration: Static<typeof RetryPolicyDeclarationSchema>): Ret
     throw invalidRequest('/body/then', 'has no effect without max_deliveries: the message is always delivered again')
   const waits = backoffOf(backoff, '/body/backoff')
   return { ...(maxDeliveries !== undefined && { maxDeliveries }), backoff: waits, last: last ?? 'dead_letter' }
+}
+
+/** What to tell the author of a policy that may drop messages without their knowing. */
+async function dropsWarning(
+  topology: Topology,
+  queue: string,
+  { maxDeliveries, last }: RetryPolicy,
+): Promise<string | undefined> {
+  if (maxDeliveries === undefined || last === 'discard') return undefined
+  const hasDeadLetters = await topology.hasDeadLetters(queue)
+  if (hasDeadLetters) return undefined
+  const known =
+    hasDeadLetters === false
+      ? 'The queue was declared without a dead-letter exchange'
+      : 'The gateway does not know whether the queue has a dead-letter exchange'
+  return `${known}. If it has none by a policy of RabbitMQ either, RabbitMQ drops messages after max_deliveries.`
 }
 
 const policyToJson = (vhost: string, queue: string, { maxDeliveries, backoff, last }: RetryPolicy) => ({

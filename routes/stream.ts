@@ -9,10 +9,11 @@ import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { read } from '../src/access/requirements.js'
 import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
 import { messageToJson } from '../src/messages/json.js'
+import { NDJSON_TYPES } from '../src/messages/media-type.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Sink } from '../src/receive/stream.js'
 import type { Services } from '../src/services.js'
-import { acceptsByName, identityOf, leaseOf, nameOf, pathOf, vhostOf } from './params.js'
+import { identityOf, leaseOf, nameOf, pathOf, preferredType, vhostOf } from './params.js'
 
 const HEARTBEAT_INTERVAL_MS = 15_000
 const lines = (description: string) => ({ schema: Type.String({ description }) })
@@ -106,13 +107,13 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       reply.raw.once('close', () => stream.end())
       // The client may have left while the gateway asked the broker.
       if (reply.raw.destroyed) stream.end()
-      const isNdjson = acceptsByName(request, 'application/x-ndjson')
+      const isLines = preferredType(request, ['text/event-stream', ...NDJSON_TYPES]) !== 'text/event-stream'
       const vhost = vhostOf(request.params) ?? vhosts.defaultName
       // A key may be revoked, or a token expire, while the stream is open.
       const stillMay = () => identity.current()?.rights.allows('read', vhost, request.params.queue) === true
       const beat = () =>
         stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream have expired or were revoked.'))
-      const format = isNdjson ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
+      const format = isLines ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
       stream.start(openStream(reply, format, { encoding, requestId: request.id, beat }))
       return reply
     },
@@ -240,7 +241,9 @@ function after(lastEventId: string): FieldValue {
   return new TypedValue('int64', last + 1n)
 }
 
-function offsetOf(offset: string): FieldValue {
+function offsetOf(text: string): FieldValue {
+  // A plus sign that the client did not encode arrives as a space.
+  const offset = text.replace(/ (?=\d\d:\d\d$)/, '+')
   if (offset === 'first' || offset === 'last' || offset === 'next') return offset
   if (/^\d{1,19}$/.test(offset) && BigInt(offset) <= MAX_OFFSET) return new TypedValue('int64', BigInt(offset))
   const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/i.test(offset) ? Date.parse(offset) : Number.NaN

@@ -14,9 +14,10 @@ import type { SubscriptionStatus } from '../src/push/status.js'
 import { isMask, type Subscription, shownHeaders } from '../src/push/subscription.js'
 import { backoffOf, backoffToJson, durationOf, reservedQueue } from './params.js'
 
-/** A subscription from a body. `secrets` and `paused` are undefined if the body does not name them. */
-export interface RequestedSubscription extends Omit<Subscription, 'secrets' | 'paused'> {
+/** A subscription from a body. `secrets`, `giveUp` and `paused` are undefined if the body does not name them. */
+export interface RequestedSubscription extends Omit<Subscription, 'secrets' | 'paused' | 'giveUp'> {
   secrets: readonly string[] | undefined
+  giveUp: Subscription['giveUp'] | undefined
   paused: boolean | undefined
 }
 
@@ -66,7 +67,7 @@ export function readSubscription(
         ? Math.min(longest, Math.max(DEFAULT_LEASE_MS, time))
         : durationOf(lease, '/body/lease', MIN_LEASE_MS, longest),
     retry: { max_attempts: retry.max_attempts ?? 10, backoff: backoffOf(retry.backoff, '/body/retry/backoff') },
-    giveUp: body.give_up ?? 'pause',
+    giveUp: body.give_up,
     paused: body.paused,
   }
 }
@@ -106,7 +107,12 @@ function checkCustomHeaders(headers: Record<string, string>): void {
 const timeOf = (at: number) => new Date(at).toISOString()
 
 /** The JSON form of a subscription, with secrets counted and headers masked. */
-export function subscriptionToJson(vhost: string, name: string, subscription: Subscription, status: SubscriptionStatus) {
+export function subscriptionToJson(
+  vhost: string,
+  name: string,
+  subscription: Subscription,
+  { status, hasPolicy }: { status: SubscriptionStatus; hasPolicy: boolean },
+) {
   const { queue, url, secrets, format, headers, concurrency, timeout, lease, retry, giveUp, paused, reason } = subscription
   const { state, delivered, failed, inFlight, lastError, nextAttempt } = status
   return {
@@ -122,6 +128,7 @@ export function subscriptionToJson(vhost: string, name: string, subscription: Su
     lease: formatDuration(lease),
     retry: { max_attempts: retry.max_attempts, backoff: backoffToJson(retry.backoff) },
     give_up: giveUp,
+    ...(hasPolicy && { retry_policy: 'overridden' as const }),
     paused,
     state: paused ? ('paused' as const) : state,
     ...(reason !== undefined && { pause_reason: reason }),

@@ -27,10 +27,14 @@ const MAX_SHOWN_BYTES = 4096
 const CHANGES = ['broker_blocked', 'overloaded'] as const
 
 /** Create, look up, pause, resume, test and delete subscriptions. */
-export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, push, config }) => {
+export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhosts, push, policies, config }) => {
   app.addHook('preHandler', () => push.ready())
   const vhostNameOf = (params: { vhost?: string }) => vhostOf(params) ?? vhosts.defaultName
-  const toJson = (vhost: string, name: string) => subscriptionToJson(vhost, name, push.get(vhost, name), push.status(vhost, name))
+  const toJson = (vhost: string, name: string, subscription = push.get(vhost, name)) =>
+    subscriptionToJson(vhost, name, subscription, {
+      status: push.status(vhost, name),
+      hasPolicy: policies.get(vhost, subscription.queue) !== undefined,
+    })
 
   app.put(
     '/subscriptions/:name',
@@ -69,12 +73,13 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
           'stream_queue',
           'A RabbitMQ stream keeps its messages, so a subscription cannot deliver and acknowledge them.',
         )
+      const giveUp = asked.giveUp ?? ((await vhost.topology.hasDeadLetters(asked.queue)) ? 'dead_letter' : 'pause')
       let made: string | undefined
       const { created } = await push.put(vhost.name, name, (old) => {
         const secrets = asked.secrets ?? old?.secrets ?? [newSecret()]
         made = asked.secrets || old ? undefined : secrets[0]
         const { paused = old?.paused ?? false } = asked
-        return { ...asked, secrets, paused, ...(paused && old?.reason !== undefined && { reason: old.reason }) }
+        return { ...asked, giveUp, secrets, paused, ...(paused && old?.reason !== undefined && { reason: old.reason }) }
       })
       return reply.code(created ? 201 : 200).send({ ...toJson(vhost.name, name), ...(created && made && { secret: made }) })
     },
@@ -98,9 +103,7 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
       const { rights } = identityOf(request)
       const mine = push.list(vhost).filter(({ name }) => rights.allows('configure', vhost, name))
       return {
-        subscriptions: mine.map(({ name, subscription }) =>
-          subscriptionToJson(vhost, name, subscription, push.status(vhost, name)),
-        ),
+        subscriptions: mine.map(({ name, subscription }) => toJson(vhost, name, subscription)),
       }
     },
   )

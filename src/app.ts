@@ -5,10 +5,12 @@ import { operationRoutes, routes } from '../routes/index.js'
 import { serverCertificates } from './config/certificates.js'
 import type { Config } from './config/index.js'
 import { access } from './plugins/access.js'
+import { bodies } from './plugins/bodies.js'
 import { crossOrigin } from './plugins/cross-origin.js'
 import { docs, openapi } from './plugins/docs.js'
 import { errors } from './plugins/errors.js'
-import { parsers } from './plugins/parsers.js'
+import { httpRules } from './plugins/http-rules.js'
+import { acceptJson, parsers } from './plugins/parsers.js'
 import { rateLimit } from './plugins/rate-limit.js'
 import { requestContext } from './plugins/request-context.js'
 import { slowClients } from './plugins/slow-clients.js'
@@ -40,14 +42,20 @@ export async function buildApp(config: Config): Promise<App> {
   const services = createServices(config, http.log)
   await http.register(requestContext, services)
   await http.register(errors)
+  await http.register(httpRules)
   await http.register(slowClients, services)
   await http.register(crossOrigin, services)
   await http.register(tickets, services)
   await http.register(access, services)
   await http.register(rateLimit, services)
+  await http.register(bodies)
   await http.register(parsers)
   await http.register(openapi)
-  await http.register(routes, services)
+  // In a scope: for a path without a route no body is read, so that the client learns of the path first.
+  await http.register(async (api) => {
+    acceptJson(api)
+    await api.register(routes, services)
+  })
   if (config.DOCS === 'on') await http.register(docs)
   const operations = config.OPERATIONS_PORT === undefined ? undefined : await operationsServer(config, services)
   const certificate = certificates && renewCertificates(http, config, () => services.instances?.renew())
@@ -71,7 +79,9 @@ async function operationsServer(config: Config, services: Services): Promise<Fas
   const http = createServer(config)
   await http.register(requestContext, services)
   await http.register(errors)
+  await http.register(httpRules)
   await http.register(slowClients, services)
+  await http.register(bodies)
   await http.register(parsers)
   await http.register(operationRoutes, services)
   return http

@@ -11,7 +11,8 @@ export type LeaseEnd = 'acked' | 'nacked' | 'expired' | 'lost' | 'unknown'
 export type InstanceRequestOutcome = 'answered' | 'unanswered' | 'unreachable' | 'not_there'
 export type DelayOutcome = 'delivered' | 'postponed' | 'undeliverable'
 
-export type RetryOutcome = 'again' | 'dead_letter' | 'discard'
+/** rejected: to the dead-letter exchange of the queue, or dropped by RabbitMQ if it has none. */
+export type RetryOutcome = 'again' | 'rejected' | 'discard'
 export type RedriveOutcome = 'moved' | 'skipped' | 'failed'
 
 export interface Gauges {
@@ -110,7 +111,7 @@ export function createMetrics() {
 
   const retries = new Counter({
     name: 'gateway_retries_total',
-    help: 'Messages that came back to a queue with a retry policy: to be delivered again, dead-lettered, discarded.',
+    help: 'Messages that came back to a queue with a retry policy: delivered again, rejected (dead-lettered, if the queue has a dead-letter exchange), discarded.',
     labelNames: ['outcome'] as const,
     registers,
   })

@@ -15,6 +15,8 @@ export interface ProblemOptions {
   retryAfter?: number
   /** The `www-authenticate` header of a 401. */
   challenge?: string
+  /** Other headers of the response. */
+  headers?: Readonly<Record<string, string>>
   /** Members besides the standard ones, such as the `message_id` of a publish whose outcome is unknown. */
   extra?: Pick<ProblemBody, 'message_id'>
   cause?: unknown

@@ -18,6 +18,7 @@ export function createServer(config: Config, tls?: Certificates): FastifyInstanc
   const options = {
     maxHeaderSize: MAX_REQUEST_HEADER_BYTES,
     headersTimeout: config.HEADERS_TIMEOUT,
+    requireHostHeader: false, // Node.js would answer by itself: plugins/http-rules.ts does
     // How often Node looks for those that took too long.
     connectionsCheckingInterval: Math.min(5000, config.HEADERS_TIMEOUT / 2),
   }

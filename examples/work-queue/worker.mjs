@@ -35,6 +35,18 @@ async function call(method, path, body) {
   }
 }
 
+/** The task in a message. JSON that was published without its content type, as `curl -d` does, is a string. */
+function taskOf(payload) {
+  let task = payload
+  try {
+    if (typeof payload === 'string') task = JSON.parse(payload)
+  } catch {
+    // refused below
+  }
+  if (typeof task !== 'object' || task === null) throw new Unworkable('not a JSON object')
+  return task
+}
+
 async function handle({ payload, lease: { id } }) {
   const renewal = setInterval(
     () => call('POST', `/leases/${id}/extend`).catch((error) => console.error('not renewed:', error.message)),
@@ -43,9 +55,7 @@ async function handle({ payload, lease: { id } }) {
   let verdict = 'ack'
   let body
   try {
-    // The payload of a JSON message is the value itself, any other is text or base64.
-    if (typeof payload !== 'object' || payload === null) throw new Unworkable('not a JSON object')
-    await work(payload)
+    await work(taskOf(payload))
   } catch (error) {
     verdict = 'nack'
     body = { requeue: !(error instanceof Unworkable) }

@@ -63,9 +63,11 @@ function handle(array $message): void
         $renewed = time();
     };
     try {
-        // The payload of a JSON message is the value itself, any other is text or base64.
-        if (!is_array($message['payload'])) throw new Unworkable('not a JSON object');
-        work($message['payload'], $renew);
+        $task = $message['payload'];
+        // JSON that was published without its content type, as curl -d does, is a string.
+        if (is_string($task)) $task = json_decode($task, true);
+        if (!is_array($task)) throw new Unworkable('not a JSON object');
+        work($task, $renew);
     } catch (Throwable $error) {
         $requeue = !$error instanceof Unworkable;
         fwrite(STDERR, ($requeue ? 'failed, for another try: ' : 'rejected: ') . $error->getMessage() . "\n");

@@ -62,16 +62,24 @@ def renew(lease, done):
             print("not renewed:", error, file=sys.stderr)
 
 
+def task_of(payload):
+    """The task in a message. JSON that was published without its content type, as `curl -d` does, is a string."""
+    try:
+        task = json.loads(payload) if isinstance(payload, str) else payload
+    except ValueError:
+        task = None
+    if not isinstance(task, dict):
+        raise Unworkable("not a JSON object")
+    return task
+
+
 def handle(message):
     lease = message["lease"]["id"]
     done = threading.Event()
     threading.Thread(target=renew, args=(lease, done), daemon=True).start()
     verdict, body = "ack", None
     try:
-        # The payload of a JSON message is the value itself, any other is text or base64.
-        if not isinstance(message["payload"], dict):
-            raise Unworkable("not a JSON object")
-        work(message["payload"])
+        work(task_of(message["payload"]))
     except Unworkable as error:
         print("rejected:", error, file=sys.stderr)
         verdict, body = "nack", {"requeue": False}

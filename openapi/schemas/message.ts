@@ -86,6 +86,11 @@ export const ReceiptSchema = Type.Object(
     routed: Type.Optional(
       Type.Boolean({ description: 'Whether at least one queue took the message. Absent with `confirm=false`.' }),
     ),
+    warning: Type.Optional(
+      Type.String({
+        description: 'Why the message is probably not what its publisher meant, such as JSON with the content type of a form.',
+      }),
+    ),
   },
   { $id: 'Receipt', ...strict },
 )
@@ -112,6 +117,9 @@ export const MessageHeadersSchema = Type.Object({
   'amqp-type': property('type'),
   'amqp-app-id': property('app_id'),
   'amqp-user-id': property("user_id. RabbitMQ accepts only the user of the gateway's own connection."),
+  'amqp-content-encoding': property(
+    'content_encoding, if it is no content coding of HTTP, such as `utf-8`. Others travel as `content-encoding`.',
+  ),
   'amqp-headers': property(
     'All AMQP headers as a JSON object, with their types. Headers with string values can also be sent one by one, as `amqp-header-<name>: <string>`.',
   ),

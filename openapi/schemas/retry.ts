@@ -36,6 +36,11 @@ export const RetryPolicySchema = Type.Object(
     max_deliveries: Type.Optional(Type.Integer(MAX)),
     backoff: FullBackoffSchema,
     then: Type.Optional(Type.Enum(['dead_letter', 'discard'], THEN)),
+    warning: Type.Optional(
+      Type.String({
+        description: 'After a PUT: the policy may drop messages, since no dead-letter exchange of the queue is known.',
+      }),
+    ),
   },
   { $id: 'RetryPolicy', ...strict },
 )

@@ -14,7 +14,7 @@ const format = Type.Enum(['raw', 'json', 'cloudevents'], {
 })
 const giveUp = Type.Enum(['dead_letter', 'pause', 'discard'], {
   description:
-    'What happens to a message after the last attempt. dead_letter: it goes to the dead-letter exchange of the queue. pause: it returns to its queue, and the subscription is paused. discard: it is dropped. Default: pause.',
+    'What happens to a message after the last attempt. dead_letter: it goes to the dead-letter exchange of the queue. pause: it returns to its queue, and the subscription is paused. discard: it is dropped. Default: dead_letter if the queue was declared with a dead-letter exchange, otherwise pause.',
 })
 
 export const SubscriptionDefinitionSchema = Type.Object(
@@ -100,6 +100,11 @@ export const SubscriptionSchema = Type.Object(
     lease: Type.String(),
     retry: Type.Object({ max_attempts: Type.Integer(), backoff: FullBackoffSchema }, strict),
     give_up: giveUp,
+    retry_policy: Type.Optional(
+      Type.Enum(['overridden'], {
+        description: 'The queue has a retry policy. It does not apply to deliveries of this subscription: `retry` does.',
+      }),
+    ),
     paused: Type.Boolean(),
     state: Type.Enum(['running', 'paused', 'failing'], {
       description: 'failing: the last attempt failed, or the gateway cannot receive from the queue.',

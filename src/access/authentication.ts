@@ -52,7 +52,11 @@ export class Authentication {
     }
     const what = this.#authenticators.map(({ credential }) => credential).join(' or ')
     if (credentials === 'missing') return this.#refuse(`Send a ${what}: authorization: Bearer <${what}>.`, false)
-    if (credentials === 'malformed') return this.#refuse('The authorization header is malformed, or has an unknown scheme.', true)
+    if (credentials === 'malformed')
+      return this.#refuse(
+        `The authorization header is malformed, or has an unknown scheme. Send authorization: Bearer <${what}>.`,
+        true,
+      )
     return this.#refuse(`The ${what} is unknown.`, true)
   }
 

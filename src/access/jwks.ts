@@ -7,6 +7,7 @@
 import { calculateJwkThumbprint, createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Config } from '../config/index.js'
 import { type Backoff, waitAfter } from '../lib/backoff.js'
+import { withoutMark } from '../lib/byte-order-mark.js'
 import type { Log } from '../lib/log.js'
 import { readWhole, watch } from '../lib/watched-file.js'
 import { Problem } from '../problems.js'
@@ -130,7 +131,7 @@ export class Jwks {
 function parseKeySet(text: string): JSONWebKeySet {
   let json: unknown
   try {
-    json = JSON.parse(text)
+    json = JSON.parse(withoutMark(text))
   } catch {
     throw new KeySetError('is not JSON')
   }

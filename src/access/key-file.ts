@@ -2,6 +2,7 @@
 
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
+import { withoutMark } from '../lib/byte-order-mark.js'
 import {
   type KeyFileEntry,
   KeyFileSchema,
@@ -39,7 +40,7 @@ export class KeyFileError extends Error {
 export function readKeyFile(text: string): KeyEntry[] {
   let json: unknown
   try {
-    json = JSON.parse(text)
+    json = JSON.parse(withoutMark(text))
   } catch {
     // The parser's own message would show a part of the file.
     throw new KeyFileError(['is not JSON'])

@@ -1,6 +1,7 @@
 // Queues, exchanges and bindings. Every call has a scratch channel, since a failed call closes its channel. A call that may end
 // the connection goes over a separate one, or looks its names up first.
 
+import { randomUUID } from 'node:crypto'
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
@@ -66,6 +67,28 @@ export class Topology {
   /** Looks a queue up, with its counts of ready messages and of consumers. @throws Problem queue_not_found, resource_locked */
   async lookUpQueue(name: string): Promise<{ messageCount: number; consumerCount: number }> {
     return this.#call([name], 'queue.declare', (channel) => channel.checkQueue(name), { missing: 'queue_not_found' })
+  }
+
+  /**
+   * Whether the queue's own arguments give it a dead-letter exchange; undefined if RabbitMQ does not tell. It may have one by a
+   * policy of RabbitMQ as well, which AMQP never tells. Never rejects.
+   *
+   * AMQP has no question for it, but a declaration with other arguments is refused with an error that names the first one that
+   * differs. The exchange is compared before the routing key. Without an exchange a routing key is invalid, so that the
+   * declaration never makes a queue.
+   */
+  async hasDeadLetters(name: string): Promise<boolean | undefined> {
+    try {
+      const type = await this.queueTypes.currentType(name)
+      const args = { 'x-queue-type': type, 'x-dead-letter-routing-key': randomUUID() }
+      await this.#call([name], 'queue.declare', (channel) => channel.assertQueue(name, { durable: true, arguments: args }))
+    } catch (error) {
+      const differs =
+        error instanceof Problem ? /^Inequivalent arg '(x-dead-letter-[a-z-]+)'/.exec(error.message)?.[1] : undefined
+      if (differs === 'x-dead-letter-exchange') return true
+      if (differs === 'x-dead-letter-routing-key') return false
+    }
+    return undefined
   }
 
   /** Deletes a queue, if it exists. @throws Problem precondition_failed: it is in use, or not empty */

@@ -1,6 +1,7 @@
 // Reads the environment into one frozen Config, or lists everything that is wrong with it. Imports nothing that runs.
 
 import { readFileSync } from 'node:fs'
+import { nearest } from '../lib/nearest.js'
 import { longestLease } from './derived.js'
 import { brokenRules } from './rules.js'
 import { type Config, type Setting, type SettingName, settings } from './settings.js'
@@ -94,27 +95,4 @@ function misspellings(env: Environment): string[] {
     else if (bare !== name) mistakes.push(`${name} is not a setting`)
   }
   return mistakes
-}
-
-/** The most likely name: the same one, or one that is one or two letters off. Short names only match exactly. */
-function nearest(name: string, known: string[]): string | undefined {
-  if (known.includes(name)) return name
-  const near = known
-    .map((one) => ({ one, letters: distance(one, name) }))
-    .filter(({ one, letters }) => one.length > 5 && letters <= (one.length > 8 ? 2 : 1))
-  return near.sort((a, b) => a.letters - b.letters)[0]?.one
-}
-
-/** Levenshtein distance of two short names; 3 if their lengths differ by more than 2. */
-function distance(a: string, b: string): number {
-  if (Math.abs(a.length - b.length) > 2) return 3
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
-    }
-    row = next
-  }
-  return row[b.length]!
 }

@@ -33,6 +33,9 @@ export const failedResult = (code: ProblemCode, detail: string): LeaseResult => 
 
 const LEASE_GONE =
   'The lease expired, or its instance, connection or queue is gone. If the queue still exists, the message is back in it.'
+/** The lease ran out. */
+export const expiredResult = (): LeaseResult =>
+  failedResult('lease_gone', 'The lease expired before it was settled or extended, and the message went back to its queue.')
 /** The lease is over. */
 export const goneResult = (): LeaseResult => failedResult('lease_gone', LEASE_GONE)
 /** The connection was lost before RabbitMQ confirmed the settle. */

@@ -10,6 +10,7 @@ import { formatDuration } from '../lib/units.js'
 import { Problem } from '../problems.js'
 import {
   conflictResult,
+  expiredResult,
   failedResult,
   goneResult,
   type LeaseCommand,
@@ -40,6 +41,8 @@ export interface NewLeases {
   queue: string
   epoch: string
   deliveries: Delivery[]
+  /** Whether the retry policy of the queue leaves them alone. */
+  ignoresPolicy?: boolean
   /** Milliseconds that each lease lasts. */
   duration: number
   /** When the receive began, in milliseconds since 1970: RabbitMQ's consumer timeout may have started then. */
@@ -97,7 +100,9 @@ export class Leases {
   }
 
   /** Leases deliveries, from now on. */
-  create({ vhost: { name: vhost, login }, queue, epoch, deliveries, duration, receivedAt }: NewLeases): Lease[] {
+  create(leased: NewLeases): Lease[] {
+    const { vhost: leasedIn, queue, epoch, deliveries, duration, receivedAt, ignoresPolicy = false } = leased
+    const { name: vhost, login } = leasedIn
     const now = Date.now()
     const receivedBy = login && loginDigest(login.subject)
     return deliveries.map((delivery) => {
@@ -106,6 +111,7 @@ export class Leases {
         vhost,
         queue,
         receivedBy,
+        ignoresPolicy,
         delivery,
         leasedAt: now,
         expiresAt: now + duration,
@@ -232,6 +238,7 @@ export class Leases {
   /** The same settle again has the same result, another one is a conflict, and a lease whose outcome was unknown is gone. */
   #over(command: LeaseCommand): LeaseResult {
     const remembered = this.#table.remembered(command.id)
+    if (remembered?.outcome === 'expired') return expiredResult()
     if (remembered?.outcome !== 'settled' || command.op === 'get') return goneResult()
     return command.op === 'settle' && command.action === remembered.action ? { ok: true } : conflictResult()
   }

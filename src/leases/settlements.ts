@@ -46,13 +46,15 @@ export class Settlements {
    */
   settlementOf(lease: Lease, request: SettleRequest): Settlement {
     if (request.action === 'later') return this.#republish(lease, request.delay, request.changes)
-    const decision = request.action === 'requeue' ? this.#policies.decide(lease.vhost, lease.queue, lease.delivery) : undefined
+    const asksPolicy = request.action === 'requeue' && !lease.ignoresPolicy
+    const decision = asksPolicy ? this.#policies.decide(lease.vhost, lease.queue, lease.delivery) : undefined
     if (decision === undefined) return { disposition: request.action }
     if (typeof decision === 'object') {
       this.#metrics.retried('again')
       return this.#republish(lease, decision.again)
     }
-    this.#metrics.retried(decision)
+    // Whether the queue has a dead-letter exchange is not known: the metric says no more than what was done.
+    this.#metrics.retried(decision === 'discard' ? 'discard' : 'rejected')
     return { disposition: decision === 'discard' ? 'ack' : 'reject' }
   }
 

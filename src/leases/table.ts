@@ -15,6 +15,8 @@ export interface Lease {
   readonly queue: string
   /** `loginDigest()` of the RabbitMQ user that received it; undefined for the gateway's own user. */
   readonly receivedBy: string | undefined
+  /** Whether the retry policy of the queue leaves it alone: a subscription has its own rules. */
+  readonly ignoresPolicy: boolean
   readonly delivery: Delivery
   /** Milliseconds since 1970, as all times here. */
   readonly leasedAt: number
@@ -43,7 +45,8 @@ export interface Settlement {
 export type SettleOutcome = 'settled' | 'unknown'
 interface RememberedSettle {
   action: SettleAction
-  outcome: SettleOutcome
+  /** expired: the lease ran out unsettled. */
+  outcome: SettleOutcome | 'expired'
   at: number
 }
 
@@ -167,8 +170,12 @@ export class LeaseTable {
     this.#forget(lease)
     if (outcome === 'unknown') this.#metrics.settled('unknown')
     else this.#metrics.settled(action === 'ack' ? 'acked' : 'nacked')
-    if (this.#remembers) this.#remembered.set(lease.id, { action, outcome, at: Date.now() })
+    this.#remember(lease, action, outcome)
     return outcome
+  }
+
+  #remember({ id }: Lease, action: SettleAction, outcome: RememberedSettle['outcome']): void {
+    if (this.#remembers) this.#remembered.set(id, { action, outcome, at: Date.now() })
   }
 
   #lost(lease: Lease): void {
@@ -212,6 +219,7 @@ export class LeaseTable {
       for (const lease of [...due].sort((a, b) => a.delivery.tag - b.delivery.tag)) {
         this.#remove(lease)
         this.#metrics.settled('expired')
+        this.#remember(lease, 'requeue', 'expired')
         this.#giveBack(lease, this.#onExpired(lease))
       }
     }

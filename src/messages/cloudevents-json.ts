@@ -3,8 +3,10 @@
 
 import { isUtf8 } from 'node:buffer'
 import type { ReceivedMessage } from '../amqp/wire/message.js'
+import { withoutMark } from '../lib/byte-order-mark.js'
 import { attributeText, REQUIRED, toHttpName } from './cloudevents.js'
 import { isJson, isJsonType } from './json.js'
+import { isEncoded } from './media-type.js'
 import { checkHeaders } from './properties.js'
 
 export const STRUCTURED = 'application/cloudevents+json'
@@ -58,11 +60,12 @@ function newAttributes(
 
 function dataOf({ body, properties: { contentType, contentEncoding } }: ReceivedMessage): string {
   if (body.length === 0) return ''
-  if (!contentEncoding && isUtf8(body)) {
+  if (!isEncoded(contentEncoding) && isUtf8(body)) {
     const text = body.toString('utf8')
     // Without a type an event's data is JSON: other text stands there as a JSON string.
     if (contentType === undefined || !isJsonType(contentType)) return `,"data":${JSON.stringify(text)}`
-    if (isJson(text)) return `,"data":${text}`
+    const json = withoutMark(text)
+    if (isJson(json)) return `,"data":${json}`
   }
   return `,"data_base64":"${body.toString('base64')}"`
 }

@@ -1,14 +1,18 @@
 // JSON with exact numbers: JavaScript's own parser rounds integers beyond 2^53, and reads 1.0 as 1.
 
+import { withoutMark } from '../lib/byte-order-mark.js'
+
 const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g
 const SUSPECT = /\d{16}|\d[.eE]/
 
 /**
  * Parses JSON. A number that JavaScript would change becomes the tagged value that has it exactly:
  * `{"amqp_type": "int64", "value": "9007199254740993"}`, and with `doubles` also `{"amqp_type": "double", "value": 1}` for 1.0.
+ * A byte order mark is ignored.
  * @throws SyntaxError
  */
-export function parseExact(text: string, { doubles = false } = {}): unknown {
+export function parseExact(marked: string, { doubles = false } = {}): unknown {
+  const text = withoutMark(marked)
   const plain = JSON.parse(text)
   if (!SUSPECT.test(text)) return plain
   let changed = false

@@ -2,7 +2,9 @@
 
 import { isUtf8 } from 'node:buffer'
 import type { ReceivedMessage } from '../amqp/wire/message.js'
+import { withoutMark } from '../lib/byte-order-mark.js'
 import { tableToJson } from './headers.js'
+import { isEncoded } from './media-type.js'
 import { checkHeaders, properties, propertyNames } from './properties.js'
 import { deathsOf } from './x-death.js'
 
@@ -33,9 +35,10 @@ function payload({ body, properties: { contentType, contentEncoding } }: Receive
   const bytes = `"payload_bytes":${body.length}`
   if (encoding !== 'base64' && isUtf8(body)) {
     const text = body.toString('utf8')
-    if (encoding === 'auto' && !contentEncoding && isJsonType(contentType) && isJson(text)) {
+    const json = withoutMark(text)
+    if (encoding === 'auto' && !isEncoded(contentEncoding) && isJsonType(contentType) && isJson(json)) {
       // A line end outside a string is white space, and valid JSON has none inside a string.
-      return `"payload":${text.replace(/[\r\n]/g, ' ')},"payload_encoding":"json",${bytes}`
+      return `"payload":${json.replace(/[\r\n]/g, ' ')},"payload_encoding":"json",${bytes}`
     }
     return `"payload":${JSON.stringify(text)},"payload_encoding":"string",${bytes}`
   }

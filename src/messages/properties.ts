@@ -6,6 +6,7 @@ import type { FieldTable } from '../amqp/wire/field-table.js'
 import type { Properties } from '../amqp/wire/message.js'
 import { DELAYED_HEADER, isReserved } from '../amqp/wire/reserved.js'
 import type { FieldError } from '../problems.js'
+import { isContentCoding } from './media-type.js'
 
 type PropertyName = Exclude<keyof Properties, 'headers'>
 interface PropertyInfo {
@@ -64,6 +65,13 @@ export const properties: Readonly<Record<PropertyName, PropertyInfo>> = {
   userId: checkText('user_id'),
   appId: checkText('app_id'),
 }
+
+/** The header that carries a property in the raw form. HTTP's `content-encoding` is for HTTP's own content codings only. */
+export const httpNameOf = (name: PropertyName, value: string | number): string =>
+  name === 'contentEncoding' && !isContentCoding(String(value)) ? AMQP_CONTENT_ENCODING : properties[name].http
+
+/** For a `content_encoding` that is no content coding of HTTP, such as a charset. */
+export const AMQP_CONTENT_ENCODING = 'amqp-content-encoding'
 
 export const propertyNames = Object.keys(properties) as PropertyName[]
 

@@ -9,7 +9,14 @@ import { type FieldError, Problem } from '../problems.js'
 import { attributeText, decodePercent, encodePercent, missingAttributes, toAmqpName, toHttpName } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson, tableToJson } from './headers.js'
-import { checkAcrossProperties, checkHeaders, properties, propertyNames } from './properties.js'
+import {
+  AMQP_CONTENT_ENCODING,
+  checkAcrossProperties,
+  checkHeaders,
+  httpNameOf,
+  properties,
+  propertyNames,
+} from './properties.js'
 
 export const TRACE = ['traceparent', 'tracestate', 'baggage']
 const MAX_RESPONSE_HEADERS = 8 * 1024
@@ -26,6 +33,7 @@ export class UnfitForHttp extends Problem {
 }
 
 const byHttpName = new Map(propertyNames.map((name) => [properties[name].http, name]))
+byHttpName.set(AMQP_CONTENT_ENCODING, 'contentEncoding')
 
 /**
  * The properties in a request's headers, with the client's message id or a new UUID.
@@ -46,6 +54,8 @@ export function readProperties(http: IncomingHttpHeaders, username: string | und
         const value = kind === 'integer' && /^\d{1,16}$/.test(raw) ? Number(raw) : fromHttp(raw)
         const detail = check(value)
         if (detail) errors.push({ pointer: `/header/${name}`, detail })
+        else if (property === 'contentEncoding' && (values.contentEncoding ?? value) !== value)
+          errors.push({ pointer: `/header/${name}`, detail: 'contradicts the other header for the content encoding' })
         else (values as unknown as Record<string, unknown>)[property] = value
       } else if (!isHeaderName(name)) {
         errors.push({ pointer: `/header/${name}`, detail: 'is no property of a message' })
@@ -115,7 +125,7 @@ export function writeProperties(message: ReceivedMessage): Record<string, string
   const http: Record<string, string> = {}
   for (const name of propertyNames) {
     const value = message.properties[name]
-    if (value !== undefined) http[properties[name].http] = String(value)
+    if (value !== undefined) http[httpNameOf(name, value)] = String(value)
   }
   http['amqp-redelivered'] = String(message.redelivered)
   http['amqp-exchange'] = message.exchange

@@ -4,8 +4,9 @@ import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { escapePointer } from '../messages/headers.js'
-import { type FieldError, Problem, type ProblemCode } from '../problems.js'
+import { catalogue, Problem, type ProblemCode } from '../problems.js'
+import { KnownRoutes } from './known-routes.js'
+import { unsupportedType, validationProblem } from './mistakes.js'
 
 /**
  * Headers of every response. Unless a route replaces them, no response is cached, runs scripts, is framed, or has its type
@@ -47,20 +48,17 @@ const problemJson: ErrorFormatter = (problem, request) => ({
   body: JSON.stringify(problem.body(requestPath(request), request.id)),
 })
 
-const PARTS: Record<string, string> = { querystring: '/query', params: '/path', headers: '/header', body: '/body' }
-
 /** Answers every failure, and every request without a route. A scope may replace the form with `setErrorFormatter()`. */
 export const errors = fp(async (app: FastifyInstance) => {
-  // Method and path template of every route, to tell a wrong method from a wrong path.
-  const routes: { segments: string[]; methods: string[] }[] = []
-  app.addHook('onRoute', ({ url, method }) => {
-    routes.push({ segments: url.split('/'), methods: [method].flat() })
-  })
+  const routes = new KnownRoutes()
+  app.addHook('onRoute', (route) => routes.add(route))
 
   app.decorate('setErrorFormatter', function (this: FastifyInstance, format: ErrorFormatter) {
-    this.setErrorHandler((error: FastifyError, request, reply) => answer(app, problemFor(error), request, reply, format))
+    this.setErrorHandler((error: FastifyError, request, reply) => answer(app, problemFor(error, request), request, reply, format))
     this.setNotFoundHandler((request, reply) => {
-      answer(app, request.refusal ?? withoutRoute(routes, request), request, reply, format)
+      const { refusal, method } = request
+      // Only callers who are authenticated learn of routes, or everyone if the gateway does not authenticate.
+      answer(app, refusal ?? routes.problemOf(method, requestPath(request)), request, reply, format)
     })
   })
   app.setErrorFormatter(problemJson)
@@ -74,26 +72,7 @@ export function frameworkError(
   reply: FastifyReply,
 ): void {
   reply.header('x-request-id', request.id).headers(securityHeaders)
-  answer(app(), problemFor(error), request, reply, problemJson)
-}
-
-/** Only callers who are authenticated get here, or everyone if the gateway does not authenticate: others are refused before. */
-function withoutRoute(routes: readonly { segments: string[]; methods: string[] }[], request: FastifyRequest): Problem {
-  const path = request.raw.url!.split('?', 1)[0]!.split('/')
-  const allow = routes
-    .filter(
-      ({ segments }) => segments.length === path.length && segments.every((part, i) => part.startsWith(':') || part === path[i]),
-    )
-    .flatMap(({ methods }) => methods)
-  if (allow.length === 0)
-    return new Problem(
-      'not_found',
-      `There is no route ${request.method} ${requestPath(request)}. The routes are listed at /docs.`,
-    )
-  const methods = [...new Set(allow)]
-  return new Problem('method_not_allowed', `The path only supports ${methods.join(', ')}, not ${request.method}.`, {
-    allow: methods,
-  })
+  answer(app(), problemFor(error, request), request, reply, problemJson)
 }
 
 function answer(
@@ -105,7 +84,7 @@ function answer(
 ): void {
   logProblem(app, problem, request)
   const { status = problem.status, contentType, body, headers = {} } = format(problem, request)
-  reply.code(status).headers(headers)
+  reply.code(status).headers({ ...problem.options.headers, ...headers })
   if (problem.retryAfter !== undefined) reply.header('retry-after', String(problem.retryAfter))
   if (problem.options.challenge) reply.header('www-authenticate', problem.options.challenge)
   if (problem.options.allow) reply.header('allow', problem.options.allow.join(', '))
@@ -122,7 +101,7 @@ function logProblem(app: FastifyInstance, problem: Problem, request: FastifyRequ
   const { id, method, ip, identity } = request
   const fields = { request_id: id, method, path: requestPath(request), code, detail: message }
   if (code === 'internal_error') app.log.error({ ...fields, err: problem.cause }, 'request failed: a defect of the gateway')
-  else if (status >= 500) app.log.warn(fields, 'request failed')
+  else if (catalogue[code].status >= 500) app.log.warn(fields, 'request failed')
   else if (LOGGED_REFUSALS.includes(status)) {
     app.log.info({ ...fields, status, address: ip, ...(identity?.name && { identity: identity.name }) }, 'request refused')
   }
@@ -132,44 +111,20 @@ const asIs = (body: unknown): string => body as string
 /** The path without the query, in which a client may have put a key. */
 export const requestPath = (request: FastifyRequest): string => request.url.split('?', 1)[0]!.slice(0, 2048)
 
-function problemFor(error: FastifyError): Problem {
+function problemFor(error: FastifyError, request: FastifyRequest): Problem {
   if (error instanceof Problem) return error
-  if (error.validation) return validationProblem(error)
+  if (error.validation) return validationProblem(error, request)
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return new Problem('message_too_large', 'The body is larger than the gateway accepts.')
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return new Problem('unsupported_media_type', 'Send JSON, with content-type: application/json.')
+      return unsupportedType(request)
   }
   const { statusCode } = error
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new Problem('invalid_request', error.message.slice(0, 500), { cause: error })
   }
   return new Problem('internal_error', 'This is a defect of the gateway. Its log names the request id.', { cause: error })
-}
-
-function validationProblem(error: FastifyError): Problem {
-  const part = PARTS[error.validationContext ?? 'body'] ?? ''
-  const errors = error.validation!.map(({ instancePath, message, keyword, params }): FieldError => {
-    if (keyword === 'additionalProperties') {
-      return {
-        pointer: `${part}${instancePath}/${escapePointer(String(params['additionalProperty']).slice(0, 64))}`,
-        detail: 'is unknown',
-      }
-    }
-    if (keyword === 'required') return { pointer: `${part}${instancePath}/${params['missingProperty']}`, detail: 'is missing' }
-    if (keyword === 'enum')
-      return { pointer: part + instancePath, detail: `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}` }
-    return { pointer: part + instancePath, detail: message ?? 'is not valid' }
-  })
-  return new Problem(
-    'invalid_request',
-    errors
-      .map(({ pointer, detail }) => `${pointer} ${detail}`)
-      .join('; ')
-      .slice(0, 1000),
-    { errors },
-  )
 }
 
 const CLIENT_ERRORS: Record<string, [status: string, detail: string]> = {

@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { isNdjson } from '../messages/media-type.js'
 import type { Services } from '../services.js'
 import { clientError } from './errors.js'
 
@@ -66,7 +67,7 @@ function checkBody(socket: Socket, watch: Watch, now: number, limit: number): vo
     watch.readAt = now
     return
   }
-  const patience = /ndjson/i.test(request.headers['content-type'] ?? '') ? NDJSON_PATIENCE : 1
+  const patience = isNdjson(request.headers['content-type']) ? NDJSON_PATIENCE : 1
   if (now - readAt < limit * patience) return
   if (response.headersSent) socket.destroy()
   else clientError(Object.assign(new Error('slow'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket)

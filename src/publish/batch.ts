@@ -1,6 +1,5 @@
 // Many messages in one request. A bad message fails alone, and no result claims more than is known.
 
-import { isUtf8 } from 'node:buffer'
 import { authorizePublish, withStampedHeaders } from '../access/authorize-publish.js'
 import type { Identity } from '../access/identity.js'
 import type { Vhost } from '../amqp/vhost.js'
@@ -50,6 +49,8 @@ export interface BatchServices {
 }
 
 const MAX_MESSAGES = 10_000
+/** How much of a body that is no JSON is looked at for what it may be instead. */
+const MAX_HINT_LENGTH = 4096
 const DELAY_BOUNDS = { shortest: MIN_DELAY_MS, longest: MAX_DELAY_MS }
 
 /** Publishes the messages of one request, each on its own, in order. */
@@ -180,10 +181,9 @@ export function batchStatusOf(code: ProblemCode): BatchStatus {
  * with fewer if the client goes away.
  * @throws Problem invalid_request if the body is not a batch
  */
-export async function publishAll(batch: Batch, body: Buffer, kind: 'json' | 'cloudevents'): Promise<BatchResult[]> {
+export async function publishAll(batch: Batch, text: string, kind: 'json' | 'cloudevents'): Promise<BatchResult[]> {
   try {
-    if (!isUtf8(body)) throw invalidRequest('/body', 'is not UTF-8')
-    const text = body.toString('utf8')
+    if (text === '') throw invalidRequest('/body', 'is missing')
     const items = kind === 'json' ? messagesOf(text) : eventsOf(text)
     if (items.length === 0) throw invalidRequest(kind === 'json' ? '/body/messages' : '/body', 'is empty')
     if (items.length > MAX_MESSAGES)
@@ -220,6 +220,9 @@ function parseBatch(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {
-    throw invalidRequest('/body', `is not JSON: ${(error as Error).message.slice(0, 200)}`)
+    const hint = /^\s*\{"?payload.*\}\s*\{/s.test(text.slice(0, MAX_HINT_LENGTH))
+      ? '. One message a line is application/x-ndjson'
+      : ''
+    throw invalidRequest('/body', `is not JSON: ${(error as Error).message.slice(0, 200)}${hint}`)
   }
 }

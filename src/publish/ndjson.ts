@@ -65,14 +65,18 @@ const isBlank = (line: Buffer): boolean => line.every((byte) => byte === 0x20 ||
 
 function readLine(batch: Batch, line: Buffer | undefined) {
   if (!line) throw new Problem('message_too_large', 'The line is longer than a message can be.')
-  const text = decodeLine(line).trim()
+  const text = decodeLine(line).trim() // a byte order mark too
   try {
     JSON.parse(text)
   } catch (error) {
-    throw invalidLine(`is not JSON: ${(error as Error).message.slice(0, 120)}`)
+    throw invalidLine(`is not JSON: ${(error as Error).message.slice(0, 120)}${lineEndsHint(text)}`)
   }
   return readBatchMessage(text, 0, batch.target)
 }
+
+/** `curl -d @file` takes all line ends out of the file. */
+const lineEndsHint = (text: string): string =>
+  /[}\]]\s*[{[]/.test(text) ? '. If it has several messages, their line ends are missing: curl keeps them with --data-binary' : ''
 
 function decodeLine(line: Buffer): string {
   if (!isUtf8(line)) throw invalidLine('is not UTF-8')

@@ -23,6 +23,8 @@ export interface Receipt {
   message_id: string
   /** Absent if the confirm was not waited for. */
   routed?: boolean
+  /** Why the message is probably not what its publisher meant. */
+  warning?: string
 }
 
 /**

@@ -44,10 +44,13 @@ export class AddressPolicy {
     return this.#allowed.some((network) => isIn(parsed, network)) || isPublic(parsed)
   }
 
-  /** Checks a URL whose host is an address, which is not looked up. @throws AddressRefused */
+  /** Checks a URL whose host is an address, or `localhost`, before anything is looked up. @throws AddressRefused */
   checkHost(url: URL): void {
     const host = url.hostname.replace(/^\[|\]$/g, '')
     if (isIP(host) !== 0 && !this.allows(host)) throw addressRefused(host)
+    // Such a name is this machine wherever it is resolved (RFC 6761, 6.3), so it is not necessary to try.
+    const isLocal = /^(?:.*\.)?localhost\.?$/i.test(host)
+    if (isLocal && !this.allows('127.0.0.1') && !this.allows('::1')) throw addressRefused('127.0.0.1', host)
   }
 
   /** A `lookup` for connections: calls back with the addresses that may be called, or with AddressRefused if there are none. */

@@ -154,7 +154,7 @@ export class Worker {
     try {
       const lease = Math.min(longestLease(config), Math.max(MIN_LEASE_MS, timeout + LEASE_MARGIN_MS))
       const wait = this.#troubles > 0 ? SHORT_POLL_MS : LONG_POLL_MS
-      const request = { vhost: this.vhost, queue, ack: 'manual' as const, max: free, wait, lease }
+      const request = { vhost: this.vhost, queue, ack: 'manual' as const, max: free, wait, lease, ignoresPolicy: true }
       const received = await receiver.receive(request, { abort }, (messages: Received) => messages)
       this.#troubles = 0
       for (const { delivery, lease } of received ?? []) void this.#deliverer.deliver(delivery, lease!)

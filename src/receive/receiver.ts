@@ -24,6 +24,8 @@ export interface ReceiveRequest {
   wait: number
   /** Milliseconds that each lease lasts, with `ack: 'manual'`. */
   lease: number
+  /** Whether the retry policy of the queue leaves the leases alone. */
+  ignoresPolicy?: boolean
 }
 
 /** The messages of a receive, each with its lease if it has one. */
@@ -132,8 +134,9 @@ export class Receiver {
       await giveBack(deliveries, brokerVersion)
       throw full
     }
-    const { lease: duration } = request
-    const leases = ack === 'manual' ? this.#leases.create({ vhost, queue, epoch, deliveries, duration, receivedAt }) : []
+    const { lease: duration, ignoresPolicy = false } = request
+    const leased = { vhost, queue, epoch, deliveries, duration, receivedAt, ignoresPolicy }
+    const leases = ack === 'manual' ? this.#leases.create(leased) : []
     const back = () => (ack === 'manual' ? this.#leases.release(leases, brokerVersion) : giveBack(deliveries, brokerVersion))
     let response: T
     try {

@@ -25,7 +25,6 @@ describe('invalid JSON bodies', () => {
       '{"a":1}}',
       '[1,]',
       "{'a':1}",
-      '\ufeff{}',
       '\u0000',
       '{"arguments":{"a":NaN}}',
     ]) {

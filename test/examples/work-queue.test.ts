@@ -2,10 +2,12 @@
 // that is stopped finishes its current task.
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { promisify } from 'node:util'
 import { eventually } from '../support/eventually.js'
 import { type Program, runExample } from '../support/examples.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
@@ -57,6 +59,21 @@ describe('the worker examples', () => {
       assert.equal(gateway.app.services.leases.open, 0)
     })
   }
+})
+
+describe('a task that was published with curl -d alone', () => {
+  for (const file of ['worker.py', 'worker.mjs', 'worker.php', 'worker.sh'])
+    it(`is done by ${file}, although its content type is a form's`, async () => {
+      const { queue, dead } = await queues()
+      const url = `${gateway.url}/queues/${queue}/messages`
+      const { stdout } = await promisify(execFile)('curl', ['-s', '-d', '{"task": 7}', url])
+      assert.match(stdout, /"warning":"The body is JSON, but its content type is application\/x-www-form-urlencoded/)
+      const worker = run(file, [queue, ...(file === 'worker.sh' ? COMMAND : [])])
+      await eventually(() => assert.deepEqual(numbersIn(worker.printed()), [7]), 20_000)
+      worker.child.kill('SIGTERM')
+      assert.equal(await worker.exited, 0, worker.printed())
+      assert.deepEqual([await count(queue), await count(dead)], [0, 0])
+    })
 })
 
 describe('several example workers', () => {

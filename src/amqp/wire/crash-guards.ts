@@ -38,6 +38,7 @@ function hasDecimal(value: FieldValue): boolean {
 type ArgumentType = 'string' | 'number' | 'boolean' | 'age'
 
 // https://www.rabbitmq.com/docs/queues#optional-arguments and the pages of the queue types
+/** The arguments of queues and exchanges that RabbitMQ itself knows, and the types of their values. */
 const DECLARE_ARGUMENTS: Readonly<Record<string, ArgumentType>> = {
   'x-queue-type': 'string',
   'x-message-ttl': 'number',
@@ -54,6 +55,14 @@ const DECLARE_ARGUMENTS: Readonly<Record<string, ArgumentType>> = {
   'x-max-age': 'age',
   'alternate-exchange': 'string',
 }
+
+/** The names of arguments of queues and exchanges that RabbitMQ itself knows. */
+export const declareArguments: readonly string[] = [
+  ...Object.keys(DECLARE_ARGUMENTS),
+  ...'x-queue-mode x-queue-version x-queue-leader-locator x-queue-master-locator x-max-in-memory-length'.split(' '),
+  ...'x-max-in-memory-bytes x-quorum-initial-group-size x-quorum-target-group-size x-initial-cluster-size'.split(' '),
+  ...'x-stream-max-segment-size-bytes x-stream-filter-size-bytes x-delayed-type'.split(' '),
+]
 
 /** The form of x-max-age. Another text ends the connection. */
 const MAX_AGE_ARGUMENT = /^\d{1,9}[YMDhms]$/

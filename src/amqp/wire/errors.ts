@@ -12,6 +12,9 @@ function brokerText(error: Error): string {
   return quoted ? quoted[1]! : error.message
 }
 
+const OTHER_PROPERTIES =
+  'It exists with other properties, which cannot be changed: delete it first, with its messages, or choose another name.'
+
 /**
  * The problem behind a failed call to the broker.
  * @param missing what a 404 means where the broker's text doesn't say
@@ -36,7 +39,9 @@ export function brokerProblem(error: unknown, missing: 'queue_not_found' | 'exch
       // Its consumer timeout: what the channel held goes back, and nobody asked for anything wrong.
       if (/^delivery acknowledgement .*timed out/i.test(text))
         return new Problem('broker_unavailable', 'RabbitMQ closed the channel after its consumer timeout.', options)
-      if (/^inequivalent arg|in use|not empty/.test(text)) return new Problem('precondition_failed', `${capital(text)}.`, options)
+      if (/^inequivalent arg/.test(text))
+        return new Problem('precondition_failed', `${capital(text)}. ${OTHER_PROPERTIES}`, options)
+      if (/in use|not empty/.test(text)) return new Problem('precondition_failed', `${capital(text)}.`, options)
       return new Problem('invalid_request', `${capital(text)}.`, options)
     case 503:
     case 540:
@@ -64,7 +69,7 @@ export function unroutedProblem({ exchange, routingKey }: { exchange: string; ro
 export function streamQueueProblem(options: { cause?: unknown } = {}): Problem {
   return new Problem(
     'stream_queue',
-    'The queue is a RabbitMQ stream. Read it by offset, with GET /queues/{queue}/stream: messages are not taken from it.',
+    'The queue is a RabbitMQ stream. Read it by offset, with GET /queues/{queue}/stream?offset=first: messages are not taken from it.',
     options,
   )
 }
