@@ -8,6 +8,7 @@ import { MessagesSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { read } from '../src/access/requirements.js'
 import { ReceiveAbort } from '../src/amqp/consume/receive.js'
+import { timestamp } from '../src/lib/clock.js'
 import { messageToJson } from '../src/messages/json.js'
 import { writeProperties } from '../src/messages/raw.js'
 import { invalidRequest } from '../src/problems.js'
@@ -149,7 +150,7 @@ function rawAnswer(reply: FastifyReply): (received: Received) => Buffer | string
     if (lease)
       reply.headers({
         'lease-id': lease.id,
-        'lease-expires': new Date(lease.expiresAt).toISOString(),
+        'lease-expires': timestamp(lease.expiresAt),
         location: `/leases/${lease.id}`,
       })
     return delivery.body

@@ -15,6 +15,11 @@ export const SYSTEM_PACKAGES = [
   'php-curl',
   'curl',
   'openssl',
+  'faketime',
+  'nginx',
+  'haproxy',
+  'apache2',
+  'caddy',
 ]
 
 /**

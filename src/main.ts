@@ -8,6 +8,7 @@ import { pino } from 'pino'
 import type { App } from './app.js'
 import { hasTerminal, obeyPrimary, sumMetrics, supervise } from './cluster.js'
 import { type Config, ConfigError, loadConfig, outdatedNames, rereadsFiles } from './config/index.js'
+import { now } from './lib/clock.js'
 
 const HELP = `rabbitmq-http-gateway: RabbitMQ for everything that speaks HTTP.
 
@@ -131,7 +132,7 @@ async function serve(config: Config): Promise<void> {
 /** Stops receives, serves settles until no lease is open or `drain` milliseconds are over, then gives everything back. */
 async function shutDown({ close, services }: App, drain: number): Promise<void> {
   services.drain()
-  const end = Date.now() + drain
-  while (services.leases.open > 0 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 50))
+  const end = now() + drain
+  while (services.leases.open > 0 && now() < end) await new Promise((resolve) => setTimeout(resolve, 50))
   await close()
 }

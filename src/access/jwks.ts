@@ -7,6 +7,7 @@
 import { calculateJwkThumbprint, createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Config } from '../config/index.js'
 import { type Backoff, waitAfter } from '../lib/backoff.js'
+import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { readWhole, watch } from '../lib/watched-file.js'
 import { Problem } from '../problems.js'
@@ -37,7 +38,7 @@ export class Jwks {
   readonly #log: Log
   #set: KeySet | undefined
   #loading: Promise<void> | undefined
-  #attemptedAt = 0
+  #attemptedAt = Number.NEGATIVE_INFINITY
   #failures = 0
   #timer: NodeJS.Timeout | undefined
   #unwatch: (() => void) | undefined
@@ -75,7 +76,7 @@ export class Jwks {
     try {
       return await this.#set.resolve(header, token)
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey) || !this.#url || Date.now() - this.#attemptedAt < COOLDOWN_MS) throw error
+      if (!(error instanceof errors.JWKSNoMatchingKey) || !this.#url || now() - this.#attemptedAt < COOLDOWN_MS) throw error
       this.reload()
       await this.#loading
       return await this.#set.resolve(header, token)
@@ -116,7 +117,7 @@ export class Jwks {
   }
 
   async #load(): Promise<void> {
-    this.#attemptedAt = Date.now()
+    this.#attemptedAt = now()
     await this.#use(parseKeySet(this.#url ? await fetchText(this.#url) : readFile(this.#path)))
   }
 

@@ -13,6 +13,7 @@ import {
 } from 'jose'
 import { LruMap } from 'toad-cache'
 import { type Config, ConfigError } from '../config/index.js'
+import { wallTime } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
 import { type AuthenticationRequest, type Authenticator, type AuthenticatorOptions, bearerRefusal } from './authenticator.js'
@@ -134,7 +135,7 @@ export class JwtVerifier implements Authenticator {
       rights: new Rights(this.#grants(payload)),
       headers: this.#headers(payload),
       setsUserId: false,
-      current: () => (expiresAt > Date.now() && this.#keys.has(thumbprint) ? identity : undefined),
+      current: () => (expiresAt > wallTime() && this.#keys.has(thumbprint) ? identity : undefined),
     }
     return identity
   }

@@ -7,6 +7,7 @@
 
 import { FifoMap } from 'toad-cache'
 import type { Delivery, Disposition } from '../amqp/consume/delivery.js'
+import { now } from '../lib/clock.js'
 import type { Metrics } from '../metrics.js'
 
 export interface Lease {
@@ -16,7 +17,7 @@ export interface Lease {
   /** `loginDigest()` of the RabbitMQ user that received it; undefined for the gateway's own user. */
   readonly receivedBy: string | undefined
   readonly delivery: Delivery
-  /** Milliseconds since 1970, as all times here. */
+  /** On the monotonic clock, as all times here. */
   readonly leasedAt: number
   expiresAt: number
   /** No extension goes beyond this time: RabbitMQ's consumer timeout less a minute. */
@@ -61,7 +62,7 @@ export class LeaseTable {
   /** In order of settling. */
   readonly #remembered: FifoMap<RememberedSettle>
   readonly #remembers: boolean
-  #lastSlot = slotOf(Date.now())
+  #lastSlot = slotOf(now())
   readonly #ticks: NodeJS.Timeout
 
   /**
@@ -167,7 +168,7 @@ export class LeaseTable {
     this.#forget(lease)
     if (outcome === 'unknown') this.#metrics.settled('unknown')
     else this.#metrics.settled(action === 'ack' ? 'acked' : 'nacked')
-    if (this.#remembers) this.#remembered.set(lease.id, { action, outcome, at: Date.now() })
+    if (this.#remembers) this.#remembered.set(lease.id, { action, outcome, at: now() })
     return outcome
   }
 
@@ -204,8 +205,8 @@ export class LeaseTable {
   }
 
   #tick(): void {
-    const now = Date.now()
-    const current = slotOf(now)
+    const time = now()
+    const current = slotOf(time)
     for (let slot = this.#lastSlot + 1; slot <= current; slot++) {
       const due = this.#slots.get(slot)
       if (!due) continue
@@ -218,7 +219,7 @@ export class LeaseTable {
     this.#lastSlot = Math.max(this.#lastSlot, current)
     for (const id of this.#remembered.keys() as Iterable<string>) {
       const settle = this.#remembered.get(id)
-      if (settle && now - settle.at < REMEMBER_SETTLE_MS) break
+      if (settle && time - settle.at < REMEMBER_SETTLE_MS) break
       this.#remembered.delete(id)
     }
   }

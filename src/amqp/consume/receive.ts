@@ -1,6 +1,7 @@
 // One receive: a consumer for as long as it takes, which never takes more messages than the response may hold, and leaves no
 // message behind.
 
+import { now } from '../../lib/clock.js'
 import { Pause } from '../../lib/pause.js'
 import { Problem } from '../../problems.js'
 import { brokerProblem } from '../wire/errors.js'
@@ -11,7 +12,7 @@ export interface ReceiveOptions {
   queue: string
   /** 1 to 1000. */
   max: number
-  /** Until when to wait for the first message, in milliseconds since 1970. */
+  /** Until when to wait for the first message, on the monotonic clock. */
   until: number
   /** Bodies beyond this many bytes in all go back; the first message never does. */
   maxBytes: number
@@ -95,7 +96,7 @@ async function collectDeliveries(
       else ended = true
       wake()
     })
-    const left = end - Date.now()
+    const left = end - now()
     if (left > 0 && deliveries.length === 0 && !ended && !abort.reason) {
       abort.onAbort(wake)
       onWait?.(1)
@@ -116,7 +117,7 @@ async function collectDeliveries(
       if (deliveries.length > 0 || looked || abort.reason || (await channel.messageCount(queue)) === 0) return deliveries
       // A busy quorum queue may not have sent its messages before the cancel: look once more, and wait a little.
       looked = true
-      end = Date.now() + SECOND_LOOK_MS
+      end = now() + SECOND_LOOK_MS
       continue
     }
     // RabbitMQ ended the consumer: the queue was deleted, or its node went away. Consuming again tells which.
