@@ -6,6 +6,7 @@ import type { Server } from 'node:tls'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import { type Certificates, serverCertificates } from './config/certificates.js'
 import type { Config, ConfigError } from './config/index.js'
+import { standardOutput } from './lib/log-output.js'
 import { watch } from './lib/watched-file.js'
 import { clientError, frameworkError } from './plugins/errors.js'
 
@@ -25,7 +26,11 @@ export function createServer(config: Config, tls?: Certificates): FastifyInstanc
     logger:
       config.LOG_LEVEL === 'silent'
         ? false
-        : { level: config.LOG_LEVEL, redact: ['req.headers.authorization', 'req.headers.cookie'] },
+        : {
+            level: config.LOG_LEVEL,
+            redact: ['req.headers.authorization', 'req.headers.cookie'],
+            stream: standardOutput(),
+          },
     logController: new LogController({ disableRequestLogging: true }),
     // One logger for all: every line that belongs to a request names its id itself.
     childLoggerFactory: (logger) => logger,

@@ -5,7 +5,7 @@ import { longestLease } from './derived.js'
 import { brokenRules } from './rules.js'
 import { type Config, type Setting, type SettingName, settings } from './settings.js'
 
-export { isOpen, longestLease, rereadsFiles } from './derived.js'
+export { endTimeout, isOpen, longestLease, rereadsFiles } from './derived.js'
 export type { BrokerAddress } from './parsers.js'
 export type { Config } from './settings.js'
 export { settings } from './settings.js'
