@@ -91,7 +91,7 @@ export class Jwks {
       })
       .catch((error: Error) => {
         this.#failures++
-        const source = this.#url ? { url: this.#url } : { file: this.#path }
+        const source = this.#url ? { url: withoutQuery(this.#url) } : { file: this.#path }
         this.#log.error(
           { ...source, reason: fetchFailure(error) },
           'keys of tokens cannot be read; the previous keys stay in force',
@@ -166,6 +166,12 @@ async function fetchText(url: string): Promise<string> {
   }
   if (!response.ok) throw new KeySetError(`was answered with status ${response.status}`)
   return Buffer.concat(chunks).toString('utf8')
+}
+
+/** The query may have a key of the service in it, which no log shows. */
+const withoutQuery = (text: string): string => {
+  const { origin, pathname } = new URL(text)
+  return origin + pathname
 }
 
 /** Node's fetch only says "fetch failed"; its cause says why. */

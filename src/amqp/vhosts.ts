@@ -39,7 +39,7 @@ export class Vhosts {
 
   /** The user of the gateway's own connections: the only `user_id` that RabbitMQ lets one of their messages carry. */
   get username(): string {
-    return this.#address.username
+    return this.default.publisher.connection.username ?? this.#address.username
   }
 
   /** Sets who answers the commands of other instances. Called once, before the first connection is up. */

@@ -99,7 +99,7 @@ export const settings = {
     parse: list(host),
   },
   TRUST_PROXY: {
-    doc: 'proxies whose X-Forwarded headers are trusted: addresses and ranges, separated by commas; none if not set',
+    doc: 'proxies whose X-Forwarded and Forwarded headers are trusted: addresses and ranges, separated by commas; none if not set',
     default: '',
     parse: list(proxy),
   },
@@ -120,7 +120,7 @@ export const settings = {
     parse: integerBetween(1, 1_000_000),
   },
   AMQP_URL: {
-    doc: 'RabbitMQ, as in amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas',
+    doc: 'RabbitMQ, as in amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas. A query may have heartbeat, connection_timeout, channel_max and frame_max. AMQP_URL_FILE is read again for each connection',
     default: 'amqp://guest:guest@127.0.0.1:5672/',
     parse: brokerAddresses,
     secret: true,

@@ -3,7 +3,7 @@
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { freshFile, replaceFile } from './access.js'
+import { freshFile, replaceFile } from './files.js'
 
 const LIBRARY = 'libfaketimeMT.so.1'
 
