@@ -53,6 +53,11 @@ export class Authentication {
     const what = this.#authenticators.map(({ credential }) => credential).join(' or ')
     if (credentials === 'missing') return this.#refuse(`Send a ${what}: authorization: Bearer <${what}>.`, false)
     if (credentials === 'malformed') return this.#refuse('The authorization header is malformed, or has an unknown scheme.', true)
+    if (credentials === 'too_long')
+      return this.#refuse(
+        'The authorization header is longer than 16 KiB. A token with many groups in it needs fewer of them.',
+        true,
+      )
     return this.#refuse(`The ${what} is unknown.`, true)
   }
 

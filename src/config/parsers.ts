@@ -184,6 +184,27 @@ function withBrackets(text: string): string {
   return match && isIP(match[2]!) === 6 ? `${match[1]}[${match[2]}]:${match[3]}` : text
 }
 
+/** Rights by the name that stands for them: `worker=read:%2F/jobs write:%2F/results; admin=configure:%2F/jobs`. */
+export function scopeAliases(text: string): ReadonlyMap<string, readonly string[]> {
+  const aliases = new Map<string, readonly string[]>()
+  for (const entry of text
+    .split(';')
+    .map((one) => one.trim())
+    .filter(Boolean)) {
+    const [alias = '', rights = ''] = splitOnce(entry, '=')
+    const list = rights.split(/\s+/).filter(Boolean)
+    if (alias === '' || list.length === 0) throw new Error(`contains ${entry}, which is not like worker=read:%2F/jobs`)
+    if (aliases.has(alias)) throw new Error(`has ${alias} twice`)
+    aliases.set(alias, list)
+  }
+  return aliases
+}
+
+function splitOnce(text: string, separator: string): string[] {
+  const at = text.indexOf(separator)
+  return at === -1 ? [text] : [text.slice(0, at).trim(), text.slice(at + 1).trim()]
+}
+
 /** A message header and the claim of the token that gives its value: `x-tenant=tenant`. */
 export function claimHeader(text: string): { header: string; claim: string } {
   const [header, claim, more] = text.split('=').map((part) => part.trim())

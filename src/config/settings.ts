@@ -17,6 +17,7 @@ import {
   proxy,
   range,
   requestRate,
+  scopeAliases,
   size,
   text,
 } from './parsers.js'
@@ -60,6 +61,21 @@ export const settings = {
   },
   JWT_ISSUER: { doc: 'required issuer of tokens (claim iss); any if not set', default: '', parse: text },
   JWT_AUDIENCE: { doc: 'required audience of tokens (claim aud); any if not set', default: '', parse: text },
+  JWT_LEEWAY: {
+    doc: 'how much the clocks of the issuer and the gateway may differ when a token begins or expires',
+    default: '5s',
+    parse: duration('0ms', '5m'),
+  },
+  JWT_SCOPE_CLAIMS: {
+    doc: 'claims with the scopes of a token, separated by commas; a dot leads into a claim, as in resource_access.gateway.roles',
+    default: 'scope',
+    parse: list(text),
+  },
+  JWT_SCOPE_ALIASES: {
+    doc: 'rights behind scopes or roles of other names, as in worker=read:%2F/jobs write:%2F/results; separated by semicolons',
+    default: '',
+    parse: scopeAliases,
+  },
   JWT_SCOPE_PREFIX: {
     doc: 'prefix of the scopes that are meant for the gateway; if not set, JWT_AUDIENCE and a dot, or none',
     default: '',

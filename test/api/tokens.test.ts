@@ -12,7 +12,7 @@ import { AUDIENCE, ISSUER, inSeconds, KeySetServer, keySetFile, newKey, token } 
 
 const key = await newKey('first')
 const file = keySetFile(key)
-const SETTINGS = { AUTH: 'jwt', JWT_JWKS_FILE: file.path, JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE }
+const SETTINGS = { AUTH: 'jwt', JWT_JWKS_FILE: file.path, JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE, JWT_LEEWAY: '0s' }
 const gateway = await startGateway(SETTINGS)
 const ALL = 'configure:*/* write:*/* read:*/*'
 const withToken = (jwt: string, at: Gateway = gateway) => withAuthorization(at, `Bearer ${jwt}`)

@@ -1,7 +1,6 @@
 // A gateway with API keys, and clients that each have their own key.
 
 import { createHash, randomBytes } from 'node:crypto'
-import { after } from 'node:test'
 import type supertest from 'supertest'
 import { freshFile, replaceFile } from './files.js'
 import { type Gateway, startGateway } from './gateway.js'
