@@ -129,6 +129,7 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
       wanted: () => !reply.raw.destroyed,
       instance: pathOf(request),
       requestId: request.id,
+      prefix: request.publicPrefix,
     })
     const type = request.headers['content-type'] ?? ''
     if (/^application\/x-ndjson/i.test(type)) {

@@ -15,7 +15,7 @@ import { invalidRequest } from '../src/problems.js'
 import type { ReceiveClient, Received } from '../src/receive/receiver.js'
 import type { Services } from '../src/services.js'
 import { acceptsByName, durationOf, identityOf, leaseOf, nameOf, vhostOf } from './params.js'
-import { answerRaw, keepType } from './raw-body.js'
+import { answerRaw, keepType, roomForHeaders } from './raw-body.js'
 
 const MAX_WAIT_MS = 60_000
 
@@ -94,7 +94,9 @@ export const receiveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
         wait: durationOf(wait, '/query/wait', 0, MAX_WAIT_MS),
         lease: leaseOf(lease, config.MAX_LEASE),
       }
-      const answerOf = raw ? rawAnswer(reply) : (received: Received) => jsonAnswer(reply, received, encoding)
+      const answerOf = raw
+        ? rawAnswer(reply, config.MAX_RESPONSE_HEADERS)
+        : (received: Received) => jsonAnswer(reply, received, encoding)
       const vhost = order.vhost ?? vhosts.defaultName
       const answer = await receiver.receive(order, clientOf(reply), (received) => {
         // The key may have been revoked while the receive waited.
@@ -138,21 +140,21 @@ function jsonAnswer(reply: FastifyReply, received: Received, encoding: 'auto' | 
   return `{"messages":[${received.map(({ delivery, lease }) => messageToJson(delivery, encoding, lease)).join(',')}]}`
 }
 
-function rawAnswer(reply: FastifyReply): (received: Received) => Buffer | string {
+function rawAnswer(reply: FastifyReply, maxHeaders: number): (received: Received) => Buffer | string {
   return ([message]) => {
     if (!message) {
       reply.code(204)
       return ''
     }
     const { delivery, lease } = message
-    const headers = writeProperties(delivery)
-    answerRaw(reply, headers)
-    if (lease)
-      reply.headers({
-        'lease-id': lease.id,
-        'lease-expires': timestamp(lease.expiresAt),
-        location: `/leases/${lease.id}`,
-      })
+    const leased: Record<string, string> = lease
+      ? {
+          'lease-id': lease.id,
+          'lease-expires': timestamp(lease.expiresAt),
+          location: `${reply.request.publicPrefix}/leases/${lease.id}`,
+        }
+      : {}
+    answerRaw(reply, { ...writeProperties(delivery, roomForHeaders(reply, maxHeaders, leased)), ...leased })
     return delivery.body
   }
 }

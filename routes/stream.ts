@@ -220,7 +220,7 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
     },
     end: (reason) => {
       clearInterval(heartbeat)
-      raw.end(format.end(JSON.stringify(reason.body(pathOf(reply.request), requestId))))
+      raw.end(format.end(JSON.stringify(reason.body(pathOf(reply.request), requestId, reply.request.publicPrefix))))
     },
     cut: () => raw.destroy(),
   }

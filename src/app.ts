@@ -8,6 +8,7 @@ import { access } from './plugins/access.js'
 import { crossOrigin } from './plugins/cross-origin.js'
 import { docs, openapi } from './plugins/docs.js'
 import { errors } from './plugins/errors.js'
+import { forwarded } from './plugins/forwarded.js'
 import { parsers } from './plugins/parsers.js'
 import { rateLimit } from './plugins/rate-limit.js'
 import { requestContext } from './plugins/request-context.js'
@@ -38,6 +39,7 @@ export async function buildApp(config: Config): Promise<App> {
   const certificates = serverCertificates(config)
   const http = createServer(config, certificates)
   const services = createServices(config, http.log)
+  await http.register(forwarded, services)
   await http.register(requestContext, services)
   await http.register(errors)
   await http.register(slowClients, services)
@@ -48,7 +50,7 @@ export async function buildApp(config: Config): Promise<App> {
   await http.register(parsers)
   await http.register(openapi)
   await http.register(routes, services)
-  if (config.DOCS === 'on') await http.register(docs)
+  if (config.DOCS === 'on') await http.register(docs, services)
   const operations = config.OPERATIONS_PORT === undefined ? undefined : await operationsServer(config, services)
   const certificate = certificates && renewCertificates(http, config, () => services.instances?.renew())
   return {
@@ -69,6 +71,7 @@ export async function buildApp(config: Config): Promise<App> {
 /** Health and metrics alone, for monitoring: without authentication. */
 async function operationsServer(config: Config, services: Services): Promise<FastifyInstance> {
   const http = createServer(config)
+  await http.register(forwarded, services)
   await http.register(requestContext, services)
   await http.register(errors)
   await http.register(slowClients, services)

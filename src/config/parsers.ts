@@ -178,6 +178,25 @@ export function instanceUrl(text: string): string {
   return url.origin
 }
 
+/** Where clients see the gateway. */
+export interface PublicUrl {
+  /** Scheme, host and port; empty if only a path is known. */
+  origin: string
+  /** A path without a slash at its end, or nothing. */
+  path: string
+}
+
+/** An http or https URL, or a path alone, that other paths are appended to. @throws Error that completes "the setting …" */
+export function publicUrl(text: string): PublicUrl {
+  const isPath = text.startsWith('/') && !text.startsWith('//')
+  const url = URL.canParse(text, isPath ? 'http://localhost' : undefined)
+    ? new URL(text, isPath ? 'http://localhost' : undefined)
+    : undefined
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash)
+    throw new Error('is not a URL like https://example.com/mq, or a path like /mq')
+  return { origin: isPath ? '' : url.origin, path: url.pathname.replace(/\/+$/, '') }
+}
+
 /** Kubernetes writes a pod's IPv6 address into `http://$(POD_IP):8080` without the brackets that a URL needs. */
 function withBrackets(text: string): string {
   const match = /^(https?:\/\/)([\da-f:.]+):(\d{1,5})$/i.exec(text)

@@ -15,6 +15,7 @@ import {
   optional,
   origin,
   proxy,
+  publicUrl,
   range,
   requestRate,
   scopeAliases,
@@ -119,6 +120,11 @@ export const settings = {
     default: '',
     parse: list(proxy),
   },
+  PUBLIC_URL: {
+    doc: 'URL or path under which clients reach the gateway, as in https://example.com/mq or /mq; X-Forwarded-Prefix of a trusted proxy if not set',
+    default: '',
+    parse: optional(publicUrl),
+  },
   HEADERS_TIMEOUT: { doc: 'longest time to receive the headers of a request', default: '20s', parse: duration('100ms', '10m') },
   BODY_TIMEOUT: {
     doc: 'idle timeout of a request body (ten times as long for NDJSON), and of a response that is not read',
@@ -186,6 +192,11 @@ export const settings = {
     doc: 'bytes of message bodies after which a receive stops collecting; it always gets at least one message',
     default: '64MiB',
     parse: size(1, 4096 * MiB),
+  },
+  MAX_RESPONSE_HEADERS: {
+    doc: 'headers of a raw response in all, in bytes; a message with more is 406. By default what nginx takes from a server',
+    default: '4KiB',
+    parse: size(1024, 64 * 1024),
   },
   MAX_LEASE: { doc: 'longest lease that a receive may ask for', default: '25m', parse: duration('1s', '30d') },
   MAX_LEASES: { doc: 'open leases; beyond it receives get 429', default: '100000', parse: integerBetween(1, 10_000_000) },

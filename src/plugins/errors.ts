@@ -44,7 +44,7 @@ declare module 'fastify' {
 /** The default form, application/problem+json (RFC 9457). */
 const problemJson: ErrorFormatter = (problem, request) => ({
   contentType: 'application/problem+json',
-  body: JSON.stringify(problem.body(requestPath(request), request.id)),
+  body: JSON.stringify(problem.body(requestPath(request), request.id, request.publicPrefix)),
 })
 
 const PARTS: Record<string, string> = { querystring: '/query', params: '/path', headers: '/header', body: '/body' }

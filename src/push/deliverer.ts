@@ -153,7 +153,8 @@ export class Deliverer {
     const subscription = this.#options.subscription()
     const from = now()
     try {
-      const base = this.#options.config.ADVERTISE_URL ?? ''
+      const { PUBLIC_URL, ADVERTISE_URL = '' } = this.#options.config
+      const base = PUBLIC_URL ? `${PUBLIC_URL.origin}${PUBLIC_URL.path}` : ADVERTISE_URL
       const form = makeRequest(() => deliveryRequest(delivery, lease, subscription, id, base))
       const answer = await this.#connect(subscription).post(form.headers, form.body, subscription.timeout)
       this.#took(from)
