@@ -70,6 +70,23 @@ describe('authentication with tokens', () => {
     }
   })
 
+  it('the 403 for a token without any right says so', async () => {
+    const { body } = await withToken(await token(key, 'openid'))
+      .get('/queues/q/messages')
+      .expect(403)
+    assert.equal(body.code, 'access_refused')
+    assert.match(body.detail, /no right at all: its claim scope has none/)
+    const other = await withToken(await token(key, 'read:%2F/other'))
+      .get('/queues/q/messages')
+      .expect(403)
+    assert.doesNotMatch(other.body.detail, /no right at all/)
+  })
+
+  it('a token that is too long is refused with that reason', async () => {
+    const groups = Array.from({ length: 400 }, (_, n) => `11111111-2222-3333-4444-${String(n).padStart(12, '0')}`)
+    await refused(await token(key, ALL, { groups }), /longer than 16 KiB/)
+  })
+
   it('a scope can limit the routing keys of an exchange', async () => {
     const exchange = freshName('exchange')
     await admin.put(`/exchanges/${exchange}`).send({ type: 'topic' }).expect(201)
