@@ -37,7 +37,10 @@ type Verified = JWTVerifyResult & { key: webcrypto.CryptoKey }
 /** Why a token is refused, as its owner is told. */
 class TokenRefused extends Error {}
 
-/** The verifier of tokens, if AUTH names them. @throws ConfigError with every mistake in JWT_HEADERS, JWT_SCOPE_ALIASES and JWT_JWKS_FILE */
+/**
+ * The verifier of tokens, if AUTH names them.
+ * @throws ConfigError with every mistake in JWT_HEADERS, JWT_SCOPE_ALIASES and JWT_JWKS_FILE
+ */
 export function createJwtVerifier({ config, log }: AuthenticatorOptions): JwtVerifier | undefined {
   if (!config.AUTH.includes('jwt')) return undefined
   const mistakes = config.JWT_HEADERS.flatMap(({ header }) => {

@@ -1,5 +1,5 @@
-// The two clocks. Time that passes is measured with `now()`, which nobody can set. Only what is shown, signed, stored, or compared
-// with the times of others is wall time. Node's timers follow the first clock.
+// The two clocks. Time that passes is measured with `now()`, which nobody can set. Only what is shown, signed, stored, or
+// compared with the times of others is wall time. Node's timers follow the first clock.
 
 /** Wall time that is shown for an instant keeps its value although the two clocks are never read at exactly the same moment. */
 const TOLERANCE_MS = 50

@@ -5,7 +5,10 @@ import { readFileSync, unwatchFile, watchFile } from 'node:fs'
 const WATCH_INTERVAL_MS = 1000
 const MAX_FILE_BYTES = 64 * 1024 * 1024
 
-/** Without the byte order mark that some editors put in front. @throws Error that says why not, in words that complete "the file …" */
+/**
+ * The text of a file, without the byte order mark that some editors put in front.
+ * @throws Error that says why not, in words that complete "the file …"
+ */
 export function readWhole(path: string): string {
   let text: string
   try {

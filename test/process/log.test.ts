@@ -162,7 +162,7 @@ master, slave = pty.openpty()
 program = subprocess.Popen(sys.argv[1:], stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
 os.close(slave)
 is_open = True
-while program.poll() is None:
+while program.poll() == None:
     ready, _, _ = select.select([0] + [master] * is_open, [], [], 0.1)
     if is_open and master in ready:
         os.read(master, 65536)
