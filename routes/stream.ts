@@ -143,7 +143,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       startOf(query, undefined)
       const vhost = vhostOf(params) ?? vhosts.defaultName
       const { ticket, expiresAt } = tickets.create({ authorization: headers.authorization, vhost, queue, query })
-      const url = `${pathOf(request).replace(/\/ticket$/, '')}?ticket=${ticket}`
+      const url = `${request.publicPrefix}${pathOf(request).replace(/\/ticket$/, '')}?ticket=${ticket}`
       reply.code(201).send({ ticket, expires_at: new Date(expiresAt).toISOString(), url })
     },
   )
