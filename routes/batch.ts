@@ -143,6 +143,7 @@ export const batchRoutes: FastifyPluginAsyncTypebox<Services> = async (app, serv
       wanted: () => !reply.raw.destroyed,
       instance: pathOf(request),
       requestId: request.id,
+      prefix: request.publicPrefix,
     })
     if (isNdjson(type)) {
       const out = new PassThrough({ writableHighWaterMark: RESULT_BUFFER_BYTES })

@@ -9,6 +9,9 @@ declare module 'fastify' {
   }
 }
 
+/** An HTML page that somebody stored as a message must not run as a page of the gateway. */
+const MESSAGE_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
+
 /** Makes the routes of a plugin take any body as bytes, with any content type or none. @param bodyLimit in bytes */
 export function acceptAnyBody(
   app: Pick<FastifyInstance, 'removeAllContentTypeParsers' | 'addContentTypeParser' | 'addHook' | 'decorateRequest'>,
@@ -35,12 +38,25 @@ export function acceptAnyBody(
   })
 }
 
+/** The status line, and what Node.js adds: date, connection, keep-alive, content-length. */
+const OWN_HEADERS_BYTES = 180
+
+/**
+ * How many bytes the headers of a message may take in a response that already has some.
+ * @param limit of all headers together (MAX_RESPONSE_HEADERS)
+ * @param more headers that will be added
+ */
+export function roomForHeaders(reply: FastifyReply, limit: number, more: Record<string, string> = {}): number {
+  let room = limit - OWN_HEADERS_BYTES - `content-security-policy: ${MESSAGE_CSP}`.length
+  for (const [name, value] of Object.entries({ ...reply.getHeaders(), ...more })) room -= name.length + String(value).length + 4
+  return room
+}
+
 const types = new WeakMap<FastifyReply, string>()
 
 /** Sets the headers of a response whose body is a message. */
 export function answerRaw(reply: FastifyReply, headers: Record<string, string>): void {
-  // An HTML page that somebody stored as a message must not run as a page of the gateway.
-  reply.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'; sandbox")
+  reply.header('content-security-policy', MESSAGE_CSP)
   reply.headers(headers)
   types.set(reply, headers['content-type'] ?? 'application/octet-stream')
 }

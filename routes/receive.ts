@@ -9,13 +9,14 @@ import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { ReceiveByPostQuerySchema, ReceiveOrderSchema, ReceiveQuerySchema } from '../openapi/schemas/receive.js'
 import { read } from '../src/access/requirements.js'
 import { ReceiveAbort } from '../src/amqp/consume/receive.js'
+import { timestamp } from '../src/lib/clock.js'
 import { messageToJson } from '../src/messages/json.js'
 import { writeProperties } from '../src/messages/raw.js'
 import { invalidRequest } from '../src/problems.js'
 import type { ReceiveClient, Received } from '../src/receive/receiver.js'
 import type { Services } from '../src/services.js'
 import { durationOf, identityOf, leaseOf, nameOf, preferredType, vhostOf } from './params.js'
-import { answerRaw, keepType } from './raw-body.js'
+import { answerRaw, keepType, roomForHeaders } from './raw-body.js'
 
 const MAX_WAIT_MS = 60_000
 
@@ -69,7 +70,7 @@ export const receiveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
       wait: durationOf(wait, pointer('wait'), 0, MAX_WAIT_MS),
       lease: leaseOf(lease, config.MAX_LEASE, pointer('lease')),
     }
-    const answerOf = raw ? rawAnswer(reply) : jsonAnswer(reply, encoding)
+    const answerOf = raw ? rawAnswer(reply, config.MAX_RESPONSE_HEADERS) : jsonAnswer(reply, encoding)
     const vhost = order.vhost ?? vhosts.defaultName
     return receiver.receive(order, clientOf(reply), (received, more) => {
       // The key may have been revoked while the receive waited.
@@ -167,21 +168,21 @@ function jsonAnswer(reply: FastifyReply, encoding: 'auto' | 'string' | 'base64')
   }
 }
 
-function rawAnswer(reply: FastifyReply): (received: Received) => Buffer | string {
+function rawAnswer(reply: FastifyReply, maxHeaders: number): (received: Received) => Buffer | string {
   return ([message]) => {
     if (!message) {
       reply.code(204)
       return ''
     }
     const { delivery, lease } = message
-    const headers = writeProperties(delivery)
-    answerRaw(reply, headers)
-    if (lease)
-      reply.headers({
-        'lease-id': lease.id,
-        'lease-expires': new Date(lease.expiresAt).toISOString(),
-        location: `/leases/${lease.id}`,
-      })
+    const leased: Record<string, string> = lease
+      ? {
+          'lease-id': lease.id,
+          'lease-expires': timestamp(lease.expiresAt),
+          location: `${reply.request.publicPrefix}/leases/${lease.id}`,
+        }
+      : {}
+    answerRaw(reply, { ...writeProperties(delivery, roomForHeaders(reply, maxHeaders, leased)), ...leased })
     return delivery.body
   }
 }

@@ -85,7 +85,7 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
       if (kept !== 'everything' && kept.join('').length > MAX_RIGHTS_LENGTH)
         throw new Problem('access_refused', 'The rights of these credentials are too long for a redrive to store.')
       const task = await redrives.begin(order, kept)
-      return reply.code(202).header('location', `/redrives/${task.id}`).send(redriveToJson(task))
+      return reply.code(202).header('location', `${request.publicPrefix}/redrives/${task.id}`).send(redriveToJson(task))
     },
   )
 

@@ -13,7 +13,7 @@ import { Problem } from '../src/problems.js'
 import { call } from '../src/publish/rpc.js'
 import type { Services } from '../src/services.js'
 import { bytesOf, durationOf, identityOf, nameOf, routingKeyOf, userIdOf, vhostOf } from './params.js'
-import { acceptAnyBody, answerRaw, keepType } from './raw-body.js'
+import { acceptAnyBody, answerRaw, keepType, roomForHeaders } from './raw-body.js'
 
 const MAX_TIMEOUT_MS = 10 * 60_000
 const timeout = Type.Optional(queryDuration('How long to wait for the reply, from 1ms to 10m.', { default: '30s' }))
@@ -55,7 +55,7 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
       body: bytesOf(request.body),
       timeout: durationOf(timeout, '/query/timeout', 1, MAX_TIMEOUT_MS),
     })
-    answerRaw(reply, replyHeaders(received))
+    answerRaw(reply, replyHeaders(received, roomForHeaders(reply, config.MAX_RESPONSE_HEADERS)))
     return received.body
   }
 
@@ -122,9 +122,9 @@ export const rpcRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vhos
   )
 }
 
-function replyHeaders(reply: ReceivedMessage): Record<string, string> {
+function replyHeaders(reply: ReceivedMessage, room: number): Record<string, string> {
   try {
-    return writeProperties(reply)
+    return writeProperties(reply, room)
   } catch (error) {
     if (!(error instanceof Problem) || error.code !== 'not_acceptable') throw error
     throw new Problem('not_acceptable', 'The reply has more properties than HTTP headers can carry. It is lost.')

@@ -144,7 +144,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       startOf(query, undefined)
       const vhost = vhostOf(params) ?? vhosts.defaultName
       const { ticket, expiresAt } = tickets.create({ authorization: headers.authorization, vhost, queue, query })
-      const url = `${pathOf(request).replace(/\/ticket$/, '')}?ticket=${ticket}`
+      const url = `${request.publicPrefix}${pathOf(request).replace(/\/ticket$/, '')}?ticket=${ticket}`
       reply.code(201).send({ ticket, expires_at: new Date(expiresAt).toISOString(), url })
     },
   )
@@ -221,7 +221,7 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
     },
     end: (reason) => {
       clearInterval(heartbeat)
-      raw.end(format.end(JSON.stringify(reason.body(pathOf(reply.request), requestId))))
+      raw.end(format.end(JSON.stringify(reason.body(pathOf(reply.request), requestId, reply.request.publicPrefix))))
     },
     cut: () => raw.destroy(),
   }

@@ -17,6 +17,11 @@ export const SYSTEM_PACKAGES = [
   'php-curl',
   'curl',
   'openssl',
+  'faketime',
+  'nginx',
+  'haproxy',
+  'apache2',
+  'caddy',
 ]
 
 /**

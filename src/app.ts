@@ -9,6 +9,7 @@ import { bodies } from './plugins/bodies.js'
 import { crossOrigin } from './plugins/cross-origin.js'
 import { docs, openapi } from './plugins/docs.js'
 import { errors } from './plugins/errors.js'
+import { forwarded } from './plugins/forwarded.js'
 import { httpRules } from './plugins/http-rules.js'
 import { acceptJson, parsers } from './plugins/parsers.js'
 import { rateLimit } from './plugins/rate-limit.js'
@@ -40,6 +41,7 @@ export async function buildApp(config: Config): Promise<App> {
   const certificates = serverCertificates(config)
   const http = createServer(config, certificates)
   const services = createServices(config, http.log)
+  await http.register(forwarded, services)
   await http.register(requestContext, services)
   await http.register(errors)
   await http.register(httpRules)
@@ -56,7 +58,7 @@ export async function buildApp(config: Config): Promise<App> {
     acceptJson(api)
     await api.register(routes, services)
   })
-  if (config.DOCS === 'on') await http.register(docs)
+  if (config.DOCS === 'on') await http.register(docs, services)
   const operations = config.OPERATIONS_PORT === undefined ? undefined : await operationsServer(config, services)
   const certificate = certificates && renewCertificates(http, config, () => services.instances?.renew())
   return {
@@ -77,6 +79,7 @@ export async function buildApp(config: Config): Promise<App> {
 /** Health and metrics alone, for monitoring: without authentication. */
 async function operationsServer(config: Config, services: Services): Promise<FastifyInstance> {
   const http = createServer(config)
+  await http.register(forwarded, services)
   await http.register(requestContext, services)
   await http.register(errors)
   await http.register(httpRules)

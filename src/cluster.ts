@@ -3,12 +3,14 @@
 
 import cluster, { type Worker } from 'node:cluster'
 import { AggregatorRegistry } from 'prom-client'
-import { type Config, rereadsFiles } from './config/index.js'
+import { type Config, endTimeout, rereadsFiles } from './config/index.js'
 import type { Log } from './lib/log.js'
 import type { Metrics } from './metrics.js'
 
 /** Of one that died, so that one which can't start doesn't eat the machine. */
 const RESTART_DELAY_MS = 1000
+/** How much longer a worker may take to end than it gives itself. */
+const KILL_AFTER_MS = 2000
 const METRICS_TIMEOUT_MS = 5000
 
 type ToWorker = { gateway: 'shutdown' | 'reload' } | { gateway: 'metrics'; id: number; text?: string }
@@ -35,6 +37,9 @@ export function supervise(config: Config, log: Log): void {
     ending = true
     log.info({ signal }, 'shutting down')
     for (const worker of workers()) worker.send({ gateway: 'shutdown' } satisfies ToWorker)
+    setTimeout(() => {
+      for (const worker of workers()) worker.process.kill('SIGKILL')
+    }, endTimeout(config) + KILL_AFTER_MS)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, end)
   const reload = () => {

@@ -7,7 +7,9 @@ import closeWithGrace, { type AllEvents } from 'close-with-grace'
 import { pino } from 'pino'
 import type { App } from './app.js'
 import { hasTerminal, obeyPrimary, sumMetrics, supervise } from './cluster.js'
-import { type Config, ConfigError, loadConfig, outdatedNames, rereadsFiles } from './config/index.js'
+import { type Config, ConfigError, endTimeout, loadConfig, outdatedNames, rereadsFiles } from './config/index.js'
+import { now } from './lib/clock.js'
+import { standardOutput } from './lib/log-output.js'
 
 const HELP = `rabbitmq-http-gateway: RabbitMQ for everything that speaks HTTP.
 
@@ -38,7 +40,7 @@ async function run(command: string, args: string[]): Promise<void> {
     case 'serve': {
       if (args.length > 0) return misused(`${args[0]} is not an option.`)
       const config = configure()
-      if (config.WORKERS > 1 && cluster.isPrimary) supervise(config, pino({ level: config.LOG_LEVEL }))
+      if (config.WORKERS > 1 && cluster.isPrimary) supervise(config, pino({ level: config.LOG_LEVEL }, standardOutput()))
       else await serve(config)
       return
     }
@@ -109,7 +111,7 @@ async function serve(config: Config): Promise<void> {
     process.on('SIGHUP', app.reload) // without files to read again it does nothing
     skip.push('SIGHUP')
   }
-  const options = { delay: config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log, skip }
+  const options = { delay: endTimeout(config), logger: app.http.log, skip }
   const closing = closeWithGrace(options, async ({ err, signal }) => {
     if (err) app.http.log.error({ err }, 'shutting down after a defect')
     else app.http.log.info({ signal }, 'shutting down')
@@ -131,7 +133,7 @@ async function serve(config: Config): Promise<void> {
 /** Stops receives, serves settles until no lease is open or `drain` milliseconds are over, then gives everything back. */
 async function shutDown({ close, services }: App, drain: number): Promise<void> {
   services.drain()
-  const end = Date.now() + drain
-  while (services.leases.open > 0 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 50))
+  const end = now() + drain
+  while (services.leases.open > 0 && now() < end) await new Promise((resolve) => setTimeout(resolve, 50))
   await close()
 }

@@ -30,6 +30,8 @@ export interface Gauges {
   definitionsKnown: () => boolean
   retryPolicies: () => number
   redrives: () => number
+  /** Lines of the log that could not be written. */
+  logLinesDropped: () => number
   /** Delayed messages, by the queue in which they wait. */
   delayed: () => readonly { queue: string; count: number }[]
 }
@@ -197,6 +199,15 @@ export function createMetrics() {
         collect() {
           this.reset()
           for (const { queue, count } of gauges.delayed()) this.set({ queue }, count)
+        },
+      })
+      new Counter({
+        name: 'gateway_log_lines_dropped_total',
+        help: 'Lines of the log that could not be written: a full disk, a terminal or reader that is gone or too slow.',
+        registers,
+        collect() {
+          this.reset()
+          this.inc(gauges.logLinesDropped())
         },
       })
       // With WORKERS the primary sums the gauges of all workers, except those that are the same at every instance.

@@ -47,15 +47,16 @@ export class Problem extends Error {
   /**
    * The body of the response, with every required member set.
    * @param instance the path of the request
+   * @param prefix what stands before the gateway's paths, as clients see them
    */
-  body(instance: string, requestId: string): ProblemBody {
+  body(instance: string, requestId: string, prefix = ''): ProblemBody {
     const { errors, extra } = this.options
     return {
-      type: `/problems#${this.code}`,
+      type: `${prefix}/problems#${this.code}`,
       title: catalogue[this.code].title,
       status: this.status,
       detail: this.message,
-      instance,
+      instance: `${prefix}${instance}`,
       code: this.code,
       request_id: requestId,
       retryable: this.retryAfter !== undefined,

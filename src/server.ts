@@ -6,8 +6,10 @@ import type { Server } from 'node:tls'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import { type Certificates, serverCertificates } from './config/certificates.js'
 import type { Config, ConfigError } from './config/index.js'
+import { standardOutput } from './lib/log-output.js'
 import { watch } from './lib/watched-file.js'
 import { clientError, frameworkError } from './plugins/errors.js'
+import { proxyTrust } from './plugins/forwarded.js'
 
 /** AMQP names have 255 bytes, each up to three characters in a path; a 60 KiB header table is the most in a header. */
 const MAX_PATH_NAME_BYTES = 1024
@@ -26,7 +28,11 @@ export function createServer(config: Config, tls?: Certificates): FastifyInstanc
     logger:
       config.LOG_LEVEL === 'silent'
         ? false
-        : { level: config.LOG_LEVEL, redact: ['req.headers.authorization', 'req.headers.cookie'] },
+        : {
+            level: config.LOG_LEVEL,
+            redact: ['req.headers.authorization', 'req.headers.cookie'],
+            stream: standardOutput(),
+          },
     logController: new LogController({ disableRequestLogging: true }),
     // One logger for all: every line that belongs to a request names its id itself.
     childLoggerFactory: (logger) => logger,
@@ -35,7 +41,7 @@ export function createServer(config: Config, tls?: Certificates): FastifyInstanc
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     bodyLimit: 1024 * 1024,
-    trustProxy: config.TRUST_PROXY.length > 0 && [...config.TRUST_PROXY],
+    trustProxy: config.TRUST_PROXY.length > 0 && proxyTrust(config.TRUST_PROXY),
     keepAliveTimeout: config.KEEP_ALIVE_TIMEOUT,
     routerOptions: { maxParamLength: 16 * MAX_PATH_NAME_BYTES },
     ...(tls ? { https: { ...options, ...tlsOptions(config, tls) } } : { http: options }),

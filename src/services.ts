@@ -11,6 +11,7 @@ import { Delays } from './delay/delays.js'
 import { Instances } from './instances/client.js'
 import { Leases } from './leases/leases.js'
 import type { Log } from './lib/log.js'
+import { droppedLogLines } from './lib/log-output.js'
 import { createMetrics, type Metrics } from './metrics.js'
 import { Push } from './push/push.js'
 import { Receiver } from './receive/receiver.js'
@@ -82,6 +83,7 @@ export function createServices(config: Config, log: Log): Services {
     definitionsKnown: () => definitions.known,
     retryPolicies: () => policies.count,
     delayed: () => delays.waiting,
+    logLinesDropped: droppedLogLines,
   })
 
   const services: Services = {

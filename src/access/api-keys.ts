@@ -2,6 +2,7 @@
 
 import { hash, timingSafeEqual } from 'node:crypto'
 import { ConfigError } from '../config/index.js'
+import { wallTime } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { readWhole, watch } from '../lib/watched-file.js'
 import type { Problem } from '../problems.js'
@@ -68,7 +69,7 @@ export class ApiKeys implements Authenticator {
     const key = this.#byDigest.get(digest) ?? UNKNOWN_KEY
     const same = timingSafeEqual(Buffer.from(digest, 'hex'), key.digest)
     if (!same || key === UNKNOWN_KEY) return undefined
-    return key.expiresAt > Date.now() ? key.identity : bearerRefusal('The key has expired.', true)
+    return key.expiresAt > wallTime() ? key.identity : bearerRefusal('The key has expired.', true)
   }
 
   close(): void {
@@ -88,7 +89,7 @@ export class ApiKeys implements Authenticator {
   #key({ name, sha256, grants, expiresAt = Number.POSITIVE_INFINITY, headers, setsUserId }: KeyEntry): ApiKey {
     const current = () => {
       const key = this.#byDigest.get(sha256)
-      return key && key.expiresAt > Date.now() ? key.identity : undefined
+      return key && key.expiresAt > wallTime() ? key.identity : undefined
     }
     const identity: Identity = { name: `key ${name}`, rights: new Rights(grants), headers, setsUserId, current }
     return { digest: Buffer.from(sha256, 'hex'), identity, expiresAt }

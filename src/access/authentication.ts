@@ -57,6 +57,11 @@ export class Authentication {
         `The authorization header is malformed, or has an unknown scheme. Send authorization: Bearer <${what}>.`,
         true,
       )
+    if (credentials === 'too_long')
+      return this.#refuse(
+        'The authorization header is longer than 16 KiB. A token with many groups in it needs fewer of them.',
+        true,
+      )
     return this.#refuse(`The ${what} is unknown.`, true)
   }
 

@@ -5,7 +5,7 @@ import type { Login } from '../amqp/wire/connection.js'
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
-import type { Credentials } from './credentials.js'
+import type { Credentials, Unreadable } from './credentials.js'
 import type { Identity } from './identity.js'
 
 /** A request, as far as authenticators look at it. */
@@ -16,9 +16,10 @@ export interface AuthenticationRequest {
   /** Node's list of names and values, in their order. A signature may cover them. */
   readonly rawHeaders: readonly string[]
   /**
-   * The `Authorization` header; missing: there is none; malformed: it is unreadable, or of a scheme other than Bearer and Basic.
+   * The `Authorization` header; missing: there is none; malformed: it is unreadable, or of a scheme other than Bearer and Basic;
+   * too_long: it is longer than 16 KiB.
    */
-  readonly credentials: Credentials | 'missing' | 'malformed'
+  readonly credentials: Credentials | Unreadable
   /** The address of the client, for throttling: an IPv4 address or an IPv6 /64. Only worked out when called. */
   readonly clientKey: () => string
 }

@@ -6,6 +6,8 @@ import { hash } from 'node:crypto'
 import { LruMap } from 'toad-cache'
 import { isKnownUser, type Login, refusedLogin } from '../amqp/wire/connection.js'
 import type { Config } from '../config/index.js'
+import { now } from '../lib/clock.js'
+import { ExpiringMap } from '../lib/expiring-map.js'
 import { Problem } from '../problems.js'
 import type { AuthenticationRequest, Authenticator, AuthenticatorOptions } from './authenticator.js'
 import type { Credentials } from './credentials.js'
@@ -48,9 +50,9 @@ export class BrokerUsers implements Authenticator {
   readonly #config: Config
   #onGone: ((login: Login) => void) | undefined
   readonly #known = new LruMap<KnownUser>(MAX_REMEMBERED_USERS)
-  readonly #refused = new LruMap<true>(MAX_REMEMBERED_USERS, REFUSED_FOR_MS)
+  readonly #refused = new ExpiringMap<true>(MAX_REMEMBERED_USERS, REFUSED_FOR_MS)
   /** By address, in the window that begins with the first refusal. */
-  readonly #refusals = new LruMap<{ count: number }>(MAX_REMEMBERED_USERS, REFUSALS_WINDOW_MS)
+  readonly #refusals = new ExpiringMap<{ count: number }>(MAX_REMEMBERED_USERS, REFUSALS_WINDOW_MS)
   readonly #checking = new Map<string, Promise<Identity | Problem>>()
   #checks = 0
 
@@ -93,7 +95,7 @@ export class BrokerUsers implements Authenticator {
 
   /** How long ago RabbitMQ was asked, in multiples of BROKER_USER_RECHECK_INTERVAL. */
   #age({ askedAt }: KnownUser): number {
-    return (Date.now() - askedAt) / this.#config.BROKER_USER_RECHECK_INTERVAL
+    return (now() - askedAt) / this.#config.BROKER_USER_RECHECK_INTERVAL
   }
 
   async #afterRecheck(known: KnownUser): Promise<Identity | Problem> {
@@ -108,7 +110,7 @@ export class BrokerUsers implements Authenticator {
     if (this.#refused.get(key)) return refusedLogin()
     const refusals = this.#refusals.get(address)
     if (refusals && refusals.count >= MAX_REFUSALS) {
-      const left = Number(this.#refusals.expiresAt(address)) - Date.now()
+      const left = this.#refusals.remaining(address)
       const detail = 'Too many credentials from this address were refused. RabbitMQ is not asked about more of them for now.'
       return new Problem('rate_limited', detail, { retryAfter: Math.max(1, Math.ceil(left / 1000)) })
     }
@@ -140,7 +142,7 @@ export class BrokerUsers implements Authenticator {
     const known: KnownUser = {
       identity: undefined as never,
       login,
-      askedAt: Date.now(),
+      askedAt: now(),
       gone: false,
       unanswered: false,
       asking: undefined,
@@ -153,8 +155,7 @@ export class BrokerUsers implements Authenticator {
       login,
       current: () => {
         if (this.#age(known) >= 1) void this.#recheck(known)
-        const believed =
-          this.#age(known) < BELIEVED_FACTOR || (!known.unanswered && Date.now() - known.askedAt < BELIEVED_OPEN_MS)
+        const believed = this.#age(known) < BELIEVED_FACTOR || (!known.unanswered && now() - known.askedAt < BELIEVED_OPEN_MS)
         return !known.gone && believed ? identity : undefined
       },
     }
@@ -170,7 +171,7 @@ export class BrokerUsers implements Authenticator {
       .then((still) => {
         known.unanswered = false
         if (still) {
-          known.askedAt = Date.now()
+          known.askedAt = now()
           return
         }
         known.gone = true

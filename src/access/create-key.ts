@@ -2,6 +2,7 @@
 
 import { hash, randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
+import { now, timestamp } from '../lib/clock.js'
 import { parseDuration } from '../lib/units.js'
 import { KeyFileError, readKeyFile } from './key-file.js'
 
@@ -45,7 +46,7 @@ export function createKey(args: string[]): NewKey {
     sha256: hash('sha256', key),
     rights: right,
     ...(expires !== undefined && {
-      expires_at: duration === undefined ? expires : new Date(Date.now() + duration).toISOString(),
+      expires_at: duration === undefined ? expires : timestamp(now() + duration),
     }),
     ...(header.length > 0 && { headers }),
     ...(userId && { user_id: true }),

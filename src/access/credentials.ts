@@ -4,6 +4,9 @@
 const MAX_AUTHORIZATION_HEADER_CHARS = 16 * 1024
 const LAX_BASE64 = /^[A-Za-z0-9+/]+={0,2}$/
 
+/** Why a request has no credentials that can be looked up. */
+export type Unreadable = 'missing' | 'malformed' | 'too_long'
+
 export interface Credentials {
   scheme: 'bearer' | 'basic'
   /** The user name of Basic; empty for a bearer token. */
@@ -16,9 +19,9 @@ export interface Credentials {
  * Reads the credentials of a request.
  * @param rawHeaders Node's list of names and values; its headers object would show only one of two Authorization headers
  * @returns missing: there is no such header; malformed: there are several, or one that is neither Bearer nor Basic or has no
- *   secret
+ *   secret; too_long: longer than 16 KiB
  */
-export function readCredentials(rawHeaders: readonly string[]): Credentials | 'missing' | 'malformed' {
+export function readCredentials(rawHeaders: readonly string[]): Credentials | Unreadable {
   let header: string | undefined
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]!
@@ -27,7 +30,7 @@ export function readCredentials(rawHeaders: readonly string[]): Credentials | 'm
     header = rawHeaders[i + 1]!
   }
   if (header === undefined) return 'missing'
-  if (header.length > MAX_AUTHORIZATION_HEADER_CHARS) return 'malformed'
+  if (header.length > MAX_AUTHORIZATION_HEADER_CHARS) return 'too_long'
   const space = header.indexOf(' ')
   const scheme = header.slice(0, space).toLowerCase()
   const value = header.slice(space + 1).trim()

@@ -8,6 +8,8 @@ export interface Identity {
   /** For the log and the rate limit, the same for all requests of a caller: `key orders-worker`, `token …`, `user …`. */
   readonly name: string
   readonly rights: Rights
+  /** Why they have no right at all, for a 403; absent if they have one, or if there is nothing to tell. */
+  readonly withoutRights?: string
   /** AMQP headers that the gateway sets on every message they publish. They replace the caller's own of the same name. */
   readonly headers: Readonly<Record<string, string>> | undefined
   /** Whether they may set a message's `user_id`. RabbitMQ only accepts the user of the AMQP connection in it. */

@@ -4,10 +4,11 @@
 // the issuer is away every token with an unknown key would ask it again; it reads only when a token needs a key, so readiness
 // could not tell whether keys were ever read, and withdrawn keys would stay; it serves no file; and it bounds no response size.
 
-import { calculateJwkThumbprint, createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
+import { calculateJwkThumbprint, createLocalJWKSet, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Config } from '../config/index.js'
 import { type Backoff, waitAfter } from '../lib/backoff.js'
 import { withoutMark } from '../lib/byte-order-mark.js'
+import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { readWhole, watch } from '../lib/watched-file.js'
 import { Problem } from '../problems.js'
@@ -17,7 +18,7 @@ const MAX_JWKS_BYTES = 1024 * 1024
 const REFRESH_MS = 5 * 60_000
 /** After a failed read of the URL. */
 const FETCH_BACKOFF: Backoff = { initial: 1000, factor: 2, max: REFRESH_MS, jitter: 0 }
-/** Between two reads for the sake of an unknown key: tokens of strangers can name any number of keys. */
+/** Between two reads for the sake of a token that no key verifies: tokens of strangers can name any number of keys. */
 const COOLDOWN_MS = 10_000
 
 /** A mistake in the key set; its message completes "the key set …". */
@@ -38,7 +39,7 @@ export class Jwks {
   readonly #log: Log
   #set: KeySet | undefined
   #loading: Promise<void> | undefined
-  #attemptedAt = 0
+  #attemptedAt = Number.NEGATIVE_INFINITY
   #failures = 0
   #timer: NodeJS.Timeout | undefined
   #unwatch: (() => void) | undefined
@@ -67,20 +68,21 @@ export class Jwks {
   }
 
   /**
-   * Finds the key for a token. For an unknown key the URL is read again, at most once per 10 s.
+   * Finds the key for a token.
    * @throws Problem authority_unavailable if no keys were ever read; jose's errors if the set has no such key
    */
   readonly resolve: JWTVerifyGetKey = async (header, token) => {
     if (!this.#set) await this.#loading
     if (!this.#set) throw new Problem('authority_unavailable', 'The keys that verify tokens could not be read yet.')
-    try {
-      return await this.#set.resolve(header, token)
-    } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey) || !this.#url || Date.now() - this.#attemptedAt < COOLDOWN_MS) throw error
-      this.reload()
-      await this.#loading
-      return await this.#set.resolve(header, token)
-    }
+    return this.#set.resolve(header, token)
+  }
+
+  /** Reads the URL again for a token that no key verifies, at most once per 10 s. @returns whether it was read */
+  async refresh(): Promise<boolean> {
+    if (!this.#url || (now() - this.#attemptedAt < COOLDOWN_MS && !this.#loading)) return false
+    this.reload()
+    await this.#loading
+    return this.#failures === 0
   }
 
   /** Reads the keys again. If that fails, the keys from before stay in force. */
@@ -91,7 +93,7 @@ export class Jwks {
       })
       .catch((error: Error) => {
         this.#failures++
-        const source = this.#url ? { url: this.#url } : { file: this.#path }
+        const source = this.#url ? { url: withoutQuery(this.#url) } : { file: this.#path }
         this.#log.error(
           { ...source, reason: fetchFailure(error) },
           'keys of tokens cannot be read; the previous keys stay in force',
@@ -117,7 +119,7 @@ export class Jwks {
   }
 
   async #load(): Promise<void> {
-    this.#attemptedAt = Date.now()
+    this.#attemptedAt = now()
     await this.#use(parseKeySet(this.#url ? await fetchText(this.#url) : readFile(this.#path)))
   }
 
@@ -165,7 +167,13 @@ async function fetchText(url: string): Promise<string> {
     chunks.push(chunk as Uint8Array)
   }
   if (!response.ok) throw new KeySetError(`was answered with status ${response.status}`)
-  return Buffer.concat(chunks).toString('utf8')
+  return new TextDecoder().decode(Buffer.concat(chunks)) // leaves a byte order mark out
+}
+
+/** The query may have a key of the service in it, which no log shows. */
+const withoutQuery = (text: string): string => {
+  const { origin, pathname } = new URL(text)
+  return origin + pathname
 }
 
 /** Node's fetch only says "fetch failed"; its cause says why. */

@@ -13,34 +13,47 @@ import {
 } from 'jose'
 import { LruMap } from 'toad-cache'
 import { type Config, ConfigError } from '../config/index.js'
+import { wallTime } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
 import { type AuthenticationRequest, type Authenticator, type AuthenticatorOptions, bearerRefusal } from './authenticator.js'
 import type { Identity } from './identity.js'
 import { Jwks, KeySetError } from './jwks.js'
 import { headerError } from './key-file.js'
-import { type Grant, parseGrant, Rights } from './rights.js'
+import { parseGrant, Rights } from './rights.js'
+import { grantsOf, noRightsHint } from './token-rights.js'
 
 /** Asymmetric algorithms only: with a shared secret, everyone who can verify a token could also sign one. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519']
 const MAX_REMEMBERED_TOKENS = 10_000
-const MAX_SCOPES = 1000
 
 /** The latest time a Date can hold, in milliseconds since 1970. */
 const END_OF_TIME_MS = 8.64e15
 
 const TOKEN_FORMAT = /^[\w-]+\.[\w-]+\.[\w-]*$/
 
+type Verified = JWTVerifyResult & { key: webcrypto.CryptoKey }
+
 /** Why a token is refused, as its owner is told. */
 class TokenRefused extends Error {}
 
-/** The verifier of tokens, if AUTH names them. @throws ConfigError with every mistake in JWT_HEADERS and JWT_JWKS_FILE */
+/**
+ * The verifier of tokens, if AUTH names them.
+ * @throws ConfigError with every mistake in JWT_HEADERS, JWT_SCOPE_ALIASES and JWT_JWKS_FILE
+ */
 export function createJwtVerifier({ config, log }: AuthenticatorOptions): JwtVerifier | undefined {
   if (!config.AUTH.includes('jwt')) return undefined
   const mistakes = config.JWT_HEADERS.flatMap(({ header }) => {
     const mistake = headerError(header, '')
     return mistake ? [`JWT_HEADERS ${mistake}: ${header}`] : []
   })
+  for (const right of [...config.JWT_SCOPE_ALIASES.values()].flat()) {
+    try {
+      parseGrant(right)
+    } catch (error) {
+      mistakes.push(`JWT_SCOPE_ALIASES contains ${right}, which ${(error as Error).message}`)
+    }
+  }
   if (mistakes.length > 0) throw new ConfigError(mistakes)
   try {
     return new JwtVerifier(config, log)
@@ -66,6 +79,7 @@ export class JwtVerifier implements Authenticator {
     this.#options = {
       algorithms: ALGORITHMS,
       requiredClaims: ['exp'],
+      clockTolerance: config.JWT_LEEWAY / 1000,
       ...(config.JWT_ISSUER && { issuer: config.JWT_ISSUER }),
       ...(config.JWT_AUDIENCE && { audience: config.JWT_AUDIENCE }),
     }
@@ -110,9 +124,21 @@ export class JwtVerifier implements Authenticator {
     }
   }
 
-  async #verify(token: string): Promise<JWTVerifyResult & { key: webcrypto.CryptoKey }> {
+  /** Verifies a token, and once more with the keys of the URL as they are now, in case the issuer has new ones. */
+  async #verify(token: string): Promise<Verified> {
     try {
-      return (await jwtVerify(token, this.#keys.resolve, this.#options)) as JWTVerifyResult & { key: webcrypto.CryptoKey }
+      return await this.#verifyByKnownKeys(token)
+    } catch (error) {
+      // The new key may have the name of an old one, or none.
+      const mayHaveNewKey = error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed
+      if (!mayHaveNewKey || !(await this.#keys.refresh())) throw error
+      return this.#verifyByKnownKeys(token)
+    }
+  }
+
+  async #verifyByKnownKeys(token: string): Promise<Verified> {
+    try {
+      return (await jwtVerify(token, this.#keys.resolve, this.#options)) as Verified
     } catch (error) {
       if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
       // The token does not name its key: any of the matching keys may have signed it.
@@ -128,39 +154,17 @@ export class JwtVerifier implements Authenticator {
   }
 
   #identity(payload: JWTPayload, thumbprint: string, digest: string): Identity {
-    const expiresAt = Math.min(payload.exp! * 1000, END_OF_TIME_MS)
+    const expiresAt = Math.min(payload.exp! * 1000 + this.#config.JWT_LEEWAY, END_OF_TIME_MS)
+    const grants = grantsOf(payload, this.#config)
     const identity: Identity = {
       name: `token ${clientNameOf(payload) ?? digest.slice(0, 16)}`,
-      rights: new Rights(this.#grants(payload)),
+      rights: new Rights(grants),
+      ...(grants.length === 0 && { withoutRights: noRightsHint(this.#config) }),
       headers: this.#headers(payload),
       setsUserId: false,
-      current: () => (expiresAt > Date.now() && this.#keys.has(thumbprint) ? identity : undefined),
+      current: () => (expiresAt > wallTime() && this.#keys.has(thumbprint) ? identity : undefined),
     }
     return identity
-  }
-
-  /** Scopes that are not rights are ignored: most tokens have some. */
-  #grants({ scope }: JWTPayload): Grant[] {
-    const scopes = typeof scope === 'string' ? scope.split(' ') : Array.isArray(scope) ? scope : []
-    return scopes.slice(0, MAX_SCOPES).flatMap((one: unknown) => {
-      const right = typeof one === 'string' ? this.#withoutPrefix(one) : undefined
-      try {
-        return right === undefined ? [] : [parseGrant(right)]
-      } catch {
-        return []
-      }
-    })
-  }
-
-  #withoutPrefix(scope: string): string | undefined {
-    const { JWT_SCOPE_PREFIX, JWT_AUDIENCE } = this.#config
-    const prefix = JWT_SCOPE_PREFIX ?? JWT_AUDIENCE
-    if (prefix !== '') {
-      for (const start of [`${prefix}.`, prefix]) if (scope.startsWith(start)) return scope.slice(start.length)
-      // As in RabbitMQ: with a configured prefix, a scope without it is meant for another service.
-      if (JWT_SCOPE_PREFIX !== undefined) return undefined
-    }
-    return scope
   }
 
   #headers(payload: JWTPayload): Record<string, string> | undefined {

@@ -4,6 +4,7 @@
 
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
 import type { Config } from '../config/index.js'
+import { wallTime } from '../lib/clock.js'
 
 const CIPHER = 'aes-256-gcm'
 const NONCE_BYTES = 12
@@ -35,7 +36,7 @@ export class Tickets {
 
   /** A new ticket, and the time in Unix milliseconds until which a client may connect with it for the first time. */
   create(ticket: Ticket): { ticket: string; expiresAt: number } {
-    const madeAt = Date.now()
+    const madeAt = wallTime()
     const nonce = randomBytes(NONCE_BYTES)
     const cipher = createCipheriv(CIPHER, this.#key, nonce)
     const text = cipher.update(JSON.stringify({ ...ticket, madeAt }))
@@ -52,7 +53,7 @@ export class Tickets {
     const read = this.#decrypt(Buffer.from(sealed, 'base64url'))
     if (!read) return undefined
     const { madeAt, ...ticket } = read
-    return Date.now() - madeAt <= (reconnects ? RECONNECT_WITHIN_MS : CONNECT_WITHIN_MS) ? ticket : undefined
+    return wallTime() - madeAt <= (reconnects ? RECONNECT_WITHIN_MS : CONNECT_WITHIN_MS) ? ticket : undefined
   }
 
   #decrypt(sealed: Buffer): (Ticket & { madeAt: number }) | undefined {

@@ -1,6 +1,7 @@
 // Everything that the gateway has open in one vhost: lease connections, a publish connection, an admin connection.
 
 import type { Config } from '../config/index.js'
+import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { controlQueue, LeaseConnection } from './consume/lease-connection.js'
@@ -39,8 +40,8 @@ export class Vhost {
   /** Calls between instances: apart from the clients' calls, which can close a channel. */
   readonly #control: RpcClient
   readonly leaseConnections: readonly LeaseConnection[]
-  /** Milliseconds since 1970. */
-  lastUsed = Date.now()
+  /** On the monotonic clock. */
+  lastUsed = now()
   #holders = 0
   readonly #options: VhostOptions
 
@@ -81,7 +82,7 @@ export class Vhost {
     this.#holders++
     return () => {
       this.#holders--
-      this.lastUsed = Date.now()
+      this.lastUsed = now()
     }
   }
 

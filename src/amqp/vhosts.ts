@@ -1,6 +1,7 @@
 // The vhosts in use: whose connections are open where, and when they are closed.
 
 import { FifoMap } from 'toad-cache'
+import { now } from '../lib/clock.js'
 import { Problem } from '../problems.js'
 import { MAX_PAST_EPOCHS, newEpoch } from './consume/lease-connection.js'
 import { type CommandHandler, Vhost, type VhostOptions } from './vhost.js'
@@ -38,7 +39,7 @@ export class Vhosts {
 
   /** The user of the gateway's own connections: the only `user_id` that RabbitMQ lets one of their messages carry. */
   get username(): string {
-    return this.#address.username
+    return this.default.publisher.connection.username ?? this.#address.username
   }
 
   /** Sets who answers the commands of other instances. Called once, before the first connection is up. */
@@ -56,7 +57,7 @@ export class Vhosts {
     const key = vhostKey(name, login)
     if (!this.#open.has(key)) await this.#probe(name, login)
     const vhost = this.#open.get(key) ?? this.#add(name, login)
-    vhost.lastUsed = Date.now()
+    vhost.lastUsed = now()
     return vhost
   }
 
@@ -134,7 +135,7 @@ export class Vhosts {
   #closeIdle(): void {
     for (const [key, vhost] of this.#open) {
       if (vhost === this.default || vhost.inUse) continue
-      if (vhost.publisher.connection.isRefused || Date.now() - vhost.lastUsed > this.#options.config.VHOST_IDLE) {
+      if (vhost.publisher.connection.isRefused || now() - vhost.lastUsed > this.#options.config.VHOST_IDLE) {
         this.#open.delete(key)
         for (const epoch of vhost.leaseConnections.flatMap(({ epochs }) => epochs)) this.#pastEpochs.set(epoch, true)
         void vhost.close()

@@ -16,3 +16,6 @@ export function longestLease(config: Pick<Config, 'BROKER_CONSUMER_TIMEOUT'>): n
   const timeout = config.BROKER_CONSUMER_TIMEOUT
   return timeout - Math.min(60_000, timeout / 2)
 }
+
+/** The longest time from the signal that ends a process until it has ended, in milliseconds. */
+export const endTimeout = (config: Pick<Config, 'SHUTDOWN_DRAIN'>): number => config.SHUTDOWN_DRAIN + 15_000

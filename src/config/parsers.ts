@@ -42,6 +42,22 @@ export interface BrokerAddress {
   username: string
   password: string
   vhost: string
+  /** Milliseconds, in the place of AMQP_HEARTBEAT. */
+  heartbeat?: number
+  /** Milliseconds, in the place of CONNECT_TIMEOUT. */
+  connectTimeout?: number
+  /** The most channels to agree on with RabbitMQ. */
+  channelMax?: number
+  /** The largest frame to agree on with RabbitMQ, in bytes. */
+  frameMax?: number
+}
+
+/** What the query of AMQP_URL may have, in RabbitMQ's words: https://www.rabbitmq.com/docs/uri-query-parameters */
+const BROKER_PARAMETERS: Record<string, (text: string) => Partial<BrokerAddress>> = {
+  heartbeat: (text) => ({ heartbeat: 1000 * integerBetween(1, 600)(text) }),
+  connection_timeout: (text) => ({ connectTimeout: integerBetween(100, 60_000)(text) }),
+  channel_max: (text) => ({ channelMax: integerBetween(16, 65_535)(text) }),
+  frame_max: (text) => ({ frameMax: integerBetween(4096, 16 * MiB)(text) }),
 }
 
 /** The nodes of AMQP_URL, separated by commas. @throws Error that completes "the setting …" */
@@ -68,6 +84,10 @@ function brokerAddress(text: string): BrokerAddress {
   const protocol = url.protocol.slice(0, -1)
   if ((protocol !== 'amqp' && protocol !== 'amqps') || !url.hostname)
     throw new Error('must begin with amqp:// or amqps:// and a host')
+  // In a URL these characters end the password, unless they are encoded: it may be one of its parts that stands here.
+  if (url.hash || /[@/]/.test(url.pathname.slice(1)))
+    throw new Error('has a / or # in its password or vhost: write %2F for a slash and %23 for a #')
+  const parameters = brokerParameters(url)
   try {
     return {
       protocol,
@@ -76,10 +96,28 @@ function brokerAddress(text: string): BrokerAddress {
       username: url.username ? decodeURIComponent(url.username) : 'guest',
       password: url.username ? decodeURIComponent(url.password) : 'guest',
       vhost: decodeURIComponent(url.pathname.slice(1)) || '/',
+      ...parameters,
     }
   } catch {
     throw new Error('has an invalid percent-encoding')
   }
+}
+
+/** Never shows what it does not know: a password with a ? in it looks like a query. */
+function brokerParameters({ searchParams }: URL): Partial<BrokerAddress> {
+  let found: Partial<BrokerAddress> = {}
+  for (const [name, value] of searchParams) {
+    if (!Object.hasOwn(BROKER_PARAMETERS, name)) {
+      const known = Object.keys(BROKER_PARAMETERS).join(', ')
+      throw new Error(`has a query with something else than ${known}; write %3F for a ? in the password`)
+    }
+    try {
+      found = { ...found, ...BROKER_PARAMETERS[name]!(value) }
+    } catch (error) {
+      throw new Error(`has a query whose ${name} ${(error as Error).message}`)
+    }
+  }
+  return found
 }
 
 /** An address or a host name to listen on. @throws Error that completes "the setting …" */
@@ -120,21 +158,70 @@ export function authModes(text: string): readonly AuthMode[] {
   return modes
 }
 
-/** An http or https URL, or nothing. */
+/** An http or https URL without credentials, or nothing. */
 export function httpUrl(text: string): string {
-  if (text !== '' && !(URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)))
-    throw new Error('is not a URL like https://issuer.example/jwks.json')
+  if (text === '') return ''
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (!url || !/^https?:$/.test(url.protocol)) throw new Error('is not a URL like https://issuer.example/jwks.json')
+  if (url.username || url.password) throw new Error('has a user name or password in it, which is not supported')
   return text
 }
 
 /** The URL at which other instances reach this one: a scheme, a host and a port, without a path. */
 export function instanceUrl(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : undefined
+  const bracketed = withBrackets(text)
+  const url = URL.canParse(bracketed) ? new URL(bracketed) : undefined
   if (!url || !/^https?:$/.test(url.protocol) || url.href !== `${url.origin}/`)
     throw new Error('is not a URL like http://10.0.0.5:8080, without a path')
   if (['0.0.0.0', '[::]'].includes(url.hostname)) throw new Error('must name an address that other instances can connect to')
   if (url.origin.length > 255) throw new Error('must have at most 255 characters')
   return url.origin
+}
+
+/** Where clients see the gateway. */
+export interface PublicUrl {
+  /** Scheme, host and port; empty if only a path is known. */
+  origin: string
+  /** A path without a slash at its end, or nothing. */
+  path: string
+}
+
+/** An http or https URL, or a path alone, that other paths are appended to. @throws Error that completes "the setting …" */
+export function publicUrl(text: string): PublicUrl {
+  const isPath = text.startsWith('/') && !text.startsWith('//')
+  const url = URL.canParse(text, isPath ? 'http://localhost' : undefined)
+    ? new URL(text, isPath ? 'http://localhost' : undefined)
+    : undefined
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash)
+    throw new Error('is not a URL like https://example.com/mq, or a path like /mq')
+  return { origin: isPath ? '' : url.origin, path: url.pathname.replace(/\/+$/, '') }
+}
+
+/** Kubernetes writes a pod's IPv6 address into `http://$(POD_IP):8080` without the brackets that a URL needs. */
+function withBrackets(text: string): string {
+  const match = /^(https?:\/\/)([\da-f:.]+):(\d{1,5})$/i.exec(text)
+  return match && isIP(match[2]!) === 6 ? `${match[1]}[${match[2]}]:${match[3]}` : text
+}
+
+/** Rights by the name that stands for them: `worker=read:%2F/jobs write:%2F/results; admin=configure:%2F/jobs`. */
+export function scopeAliases(text: string): ReadonlyMap<string, readonly string[]> {
+  const aliases = new Map<string, readonly string[]>()
+  for (const entry of text
+    .split(';')
+    .map((one) => one.trim())
+    .filter(Boolean)) {
+    const [alias = '', rights = ''] = splitOnce(entry, '=')
+    const list = rights.split(/\s+/).filter(Boolean)
+    if (alias === '' || list.length === 0) throw new Error(`contains ${entry}, which is not like worker=read:%2F/jobs`)
+    if (aliases.has(alias)) throw new Error(`has ${alias} twice`)
+    aliases.set(alias, list)
+  }
+  return aliases
+}
+
+function splitOnce(text: string, separator: string): string[] {
+  const at = text.indexOf(separator)
+  return at === -1 ? [text] : [text.slice(0, at).trim(), text.slice(at + 1).trim()]
 }
 
 /** A message header and the claim of the token that gives its value: `x-tenant=tenant`. */
@@ -164,9 +251,10 @@ export function range(text: string): { address: string; bits: number } {
   return { address, bits: bits === undefined ? length : Number(bits) }
 }
 
-/** A proxy whose X-Forwarded headers are trusted: an address, a range, or a word for the ranges of private networks. */
+/** A proxy whose headers are trusted: an address, a range, or a word for the ranges of private networks. */
 export function proxy(text: string): string {
-  if (!PROXY_WORDS.includes(text)) range(text)
+  if (!PROXY_WORDS.includes(text) && range(text).bits === 0)
+    throw new Error(`contains ${text}, which would let every client name any address as its own: name the proxies`)
   return text
 }
 

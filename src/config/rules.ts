@@ -18,6 +18,7 @@ const rules: Rule[] = [
     AUTH && !AUTH.includes('keys') && API_KEYS_FILE && 'API_KEYS_FILE is set, but AUTH does not include keys: set AUTH=keys',
   ({ AUTH, JWT_JWKS_URL, JWT_JWKS_FILE }) =>
     AUTH?.includes('jwt') &&
+    JWT_JWKS_URL !== undefined &&
     Boolean(JWT_JWKS_URL) === Boolean(JWT_JWKS_FILE) &&
     'JWT_JWKS_URL or JWT_JWKS_FILE must be set, one of the two: AUTH=jwt needs the public keys that verify tokens',
   ({ AUTH, JWT_JWKS_URL, JWT_JWKS_FILE }) =>

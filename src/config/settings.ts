@@ -15,8 +15,10 @@ import {
   optional,
   origin,
   proxy,
+  publicUrl,
   range,
   requestRate,
+  scopeAliases,
   size,
   text,
 } from './parsers.js'
@@ -60,6 +62,21 @@ export const settings = {
   },
   JWT_ISSUER: { doc: 'required issuer of tokens (claim iss); any if not set', default: '', parse: text },
   JWT_AUDIENCE: { doc: 'required audience of tokens (claim aud); any if not set', default: '', parse: text },
+  JWT_LEEWAY: {
+    doc: 'how much the clocks of the issuer and the gateway may differ when a token begins or expires',
+    default: '5s',
+    parse: duration('0ms', '5m'),
+  },
+  JWT_SCOPE_CLAIMS: {
+    doc: 'claims with the scopes of a token, separated by commas; a dot leads into a claim, as in resource_access.gateway.roles',
+    default: 'scope',
+    parse: list(text),
+  },
+  JWT_SCOPE_ALIASES: {
+    doc: 'rights behind scopes or roles of other names, as in worker=read:%2F/jobs write:%2F/results; separated by semicolons',
+    default: '',
+    parse: scopeAliases,
+  },
   JWT_SCOPE_PREFIX: {
     doc: 'prefix of the scopes that are meant for the gateway; if not set, JWT_AUDIENCE and a dot, or none',
     default: '',
@@ -99,9 +116,14 @@ export const settings = {
     parse: list(host),
   },
   TRUST_PROXY: {
-    doc: 'proxies whose X-Forwarded headers are trusted: addresses and ranges, separated by commas; none if not set',
+    doc: 'proxies whose X-Forwarded and Forwarded headers are trusted: addresses and ranges, separated by commas; none if not set',
     default: '',
     parse: list(proxy),
+  },
+  PUBLIC_URL: {
+    doc: 'URL or path under which clients reach the gateway, as in https://example.com/mq or /mq; X-Forwarded-Prefix of a trusted proxy if not set',
+    default: '',
+    parse: optional(publicUrl),
   },
   HEADERS_TIMEOUT: { doc: 'longest time to receive the headers of a request', default: '20s', parse: duration('100ms', '10m') },
   BODY_TIMEOUT: {
@@ -120,7 +142,7 @@ export const settings = {
     parse: integerBetween(1, 1_000_000),
   },
   AMQP_URL: {
-    doc: 'RabbitMQ, as in amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas',
+    doc: 'RabbitMQ, as in amqp://user:password@host:port/vhost; several nodes of a cluster separated by commas. A query may have heartbeat, connection_timeout, channel_max and frame_max. AMQP_URL_FILE is read again for each connection',
     default: 'amqp://guest:guest@127.0.0.1:5672/',
     parse: brokerAddresses,
     secret: true,
@@ -170,6 +192,11 @@ export const settings = {
     doc: 'bytes of message bodies after which a receive stops collecting; it always gets at least one message',
     default: '64MiB',
     parse: size(1, 4096 * MiB),
+  },
+  MAX_RESPONSE_HEADERS: {
+    doc: 'headers of a raw response in all, in bytes; a message with more is 406. By default what nginx takes from a server',
+    default: '4KiB',
+    parse: size(1024, 64 * 1024),
   },
   MAX_LEASE: { doc: 'longest lease that a receive may ask for', default: '25m', parse: duration('1s', '30d') },
   MAX_LEASES: { doc: 'open leases; beyond it receives get 429', default: '100000', parse: integerBetween(1, 10_000_000) },

@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto'
 import type { Vhosts } from '../amqp/vhosts.js'
 import { within } from '../amqp/wire/deadline.js'
 import type { Config } from '../config/index.js'
+import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { Pause } from '../lib/pause.js'
 import { Problem } from '../problems.js'
@@ -123,7 +124,7 @@ export class Definitions {
 
   /** The last broadcast of each other instance on a topic. @param age the oldest to return, in milliseconds */
   lastBroadcasts(topic: string, age: number): Broadcast[] {
-    const oldest = Date.now() - age
+    const oldest = now() - age
     return this.#state.lastBroadcasts(topic).filter(({ instance, at }) => instance !== this.#instance && at >= oldest)
   }
 

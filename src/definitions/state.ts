@@ -2,6 +2,7 @@
 // RabbitMQ's order is all that instances need to agree. Knows nothing about how the log is kept.
 
 import { FifoMap } from 'toad-cache'
+import { now } from '../lib/clock.js'
 
 export interface Definition<T = unknown> {
   readonly kind: string
@@ -34,7 +35,7 @@ export type LogRecord =
 export interface Broadcast {
   instance: string
   value: unknown
-  /** Milliseconds since 1970, by the clock of the instance that reads it. */
+  /** When this instance read it, on its monotonic clock. */
   at: number
 }
 
@@ -171,7 +172,7 @@ export class DefinitionsState {
     const broadcasts = this.#broadcasts.get(topic) ?? new FifoMap<Broadcast>(MAX_BROADCASTERS)
     this.#broadcasts.set(topic, broadcasts)
     broadcasts.delete(instance) // the latest goes last
-    broadcasts.set(instance, { instance, value, at: Date.now() })
+    broadcasts.set(instance, { instance, value, at: now() })
   }
 }
 

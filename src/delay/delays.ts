@@ -6,6 +6,7 @@ import { Consumer } from '../amqp/consume/consumer.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
+import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { catalogue, isRetryable, Problem, type ProblemCode } from '../problems.js'
@@ -49,7 +50,7 @@ export class Delays {
   #closed = false
   #idle: (() => void) | undefined
   #waiting: WaitingCount[] = []
-  #countedAt = 0
+  #countedAt = Number.NEGATIVE_INFINITY
   #hasChanged = false
   #counting = false
   readonly #countTicks: NodeJS.Timeout
@@ -166,7 +167,7 @@ export class Delays {
 
   /** Counts what waits, on one channel, so that no scrape of the metrics has to ask RabbitMQ. */
   async #count(): Promise<void> {
-    const isDue = this.#hasChanged || Date.now() - this.#countedAt >= COUNT_INTERVAL_MS
+    const isDue = this.#hasChanged || now() - this.#countedAt >= COUNT_INTERVAL_MS
     if (this.#levels < 0 || !isDue || this.#counting) return
     this.#counting = true
     this.#hasChanged = false
@@ -180,7 +181,7 @@ export class Delays {
     } catch (error) {
       this.#log.debug({ err: error }, 'delayed messages could not be counted')
     } finally {
-      this.#countedAt = Date.now()
+      this.#countedAt = now()
       this.#counting = false
     }
   }

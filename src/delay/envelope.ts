@@ -4,6 +4,7 @@
 import type { FieldTable } from '../amqp/wire/field-table.js'
 import type { Properties, PublishMessage } from '../amqp/wire/message.js'
 import { DELAYED_HEADER } from '../amqp/wire/reserved.js'
+import { timestamp } from '../lib/clock.js'
 import { UNDELIVERABLE_QUEUE } from './levels.js'
 
 const UNDELIVERABLE_HEADER = 'gateway-undeliverable'
@@ -45,7 +46,7 @@ export function undeliverable({ vhost, message }: Delayed, reason: string): Publ
   const { exchange, routingKey, properties, body } = message
   const { expiration: _, headers, ...rest } = properties
   const { CC: _cc, BCC: _bcc, ...kept } = headers ?? {}
-  const why: FieldTable = { vhost, exchange, routing_key: routingKey, reason, since: new Date().toISOString() }
+  const why: FieldTable = { vhost, exchange, routing_key: routingKey, reason, since: timestamp() }
   const withReason = { ...kept, [UNDELIVERABLE_HEADER]: why }
   return { exchange: '', routingKey: UNDELIVERABLE_QUEUE, body, properties: { ...rest, deliveryMode: 2, headers: withReason } }
 }

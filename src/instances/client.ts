@@ -3,9 +3,9 @@
 
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
-import { LruMap } from 'toad-cache'
 import { instanceCertificates } from '../config/certificates.js'
 import type { Config } from '../config/index.js'
+import { ExpiringMap } from '../lib/expiring-map.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { SIGNATURE, Signatures } from './signature.js'
@@ -40,7 +40,7 @@ export class Instances {
   readonly #metrics: Metrics
   #agents: { http: HttpAgent; https: HttpsAgent }
   /** URLs of unreachable instances. */
-  readonly #avoided = new LruMap<true>(MAX_AVOIDED, AVOID_MS)
+  readonly #avoided = new ExpiringMap<true>(MAX_AVOIDED, AVOID_MS)
 
   /** @throws ConfigError if the certificate files have mistakes */
   constructor(config: Config, log: Log, metrics: Metrics) {

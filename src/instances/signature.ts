@@ -3,6 +3,7 @@
 // signature covers the signature of its request, so no other response can be passed off as it.
 
 import { createHmac, hash, timingSafeEqual } from 'node:crypto'
+import { wallTime } from '../lib/clock.js'
 
 /** The header that holds the signature, in requests and responses. */
 export const SIGNATURE = 'gateway-signature'
@@ -29,20 +30,20 @@ export class Signatures {
     this.#key = createHmac('sha256', 'rabbitmq-http-gateway instances').update(secret).digest()
   }
 
-  /** The signature header of a request. @param now milliseconds since 1970 */
-  sign(epoch: string, body: Buffer, now = Date.now()): string {
-    const claim = `v1 ${epoch} ${now} ${bodyDigest(body)}`
+  /** The signature header of a request. @param time milliseconds since 1970 */
+  sign(epoch: string, body: Buffer, time = wallTime()): string {
+    const claim = `v1 ${epoch} ${time} ${bodyDigest(body)}`
     return `${claim} ${this.#mac(claim)}`
   }
 
   /**
    * Reads the signature header of a request; undefined if the secret or the format is wrong, or it is over a minute old or ahead.
    */
-  read(header: unknown, now = Date.now()): Signed | undefined {
+  read(header: unknown, time = wallTime()): Signed | undefined {
     const match = typeof header === 'string' ? SIGNATURE_FORMAT.exec(header) : null
     if (!match) return undefined
-    const [, claim, epoch, time, digest, mac] = match as unknown as [string, string, string, string, string, string]
-    if (!isSame(mac, this.#mac(claim)) || Math.abs(now - Number(time)) > MAX_CLOCK_SKEW_MS) return undefined
+    const [, claim, epoch, signedAt, digest, mac] = match as unknown as [string, string, string, string, string, string]
+    if (!isSame(mac, this.#mac(claim)) || Math.abs(time - Number(signedAt)) > MAX_CLOCK_SKEW_MS) return undefined
     return { epoch, digest, header: header as string }
   }
 

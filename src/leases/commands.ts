@@ -2,6 +2,7 @@
 // travels and is confirmed together costs as much as a single command.
 
 import type { Disposition } from '../amqp/consume/delivery.js'
+import { timestamp } from '../lib/clock.js'
 import type { ProblemCode } from '../problems.js'
 import type { CopyChanges } from './settlements.js'
 import type { Lease } from './table.js'
@@ -52,8 +53,8 @@ export function viewOf({ id, queue, vhost, leasedAt, expiresAt, delivery }: Leas
     id,
     queue,
     vhost,
-    leased_at: new Date(leasedAt).toISOString(),
-    expires_at: new Date(expiresAt).toISOString(),
+    leased_at: timestamp(leasedAt),
+    expires_at: timestamp(expiresAt),
     ...(messageId !== undefined && { message_id: messageId }),
     ...(count !== undefined && { delivery_count: count }),
   }

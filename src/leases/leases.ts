@@ -6,6 +6,7 @@ import type { Vhost } from '../amqp/vhost.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import type { Login } from '../amqp/wire/connection.js'
 import { type Config, longestLease } from '../config/index.js'
+import { now, timestamp } from '../lib/clock.js'
 import { formatDuration } from '../lib/units.js'
 import { Problem } from '../problems.js'
 import {
@@ -45,7 +46,7 @@ export interface NewLeases {
   ignoresPolicy?: boolean
   /** Milliseconds that each lease lasts. */
   duration: number
-  /** When the receive began, in milliseconds since 1970: RabbitMQ's consumer timeout may have started then. */
+  /** When the receive began, on the monotonic clock: RabbitMQ's consumer timeout may have started then. */
   receivedAt: number
 }
 
@@ -103,7 +104,7 @@ export class Leases {
   create(leased: NewLeases): Lease[] {
     const { vhost: leasedIn, queue, epoch, deliveries, duration, receivedAt, ignoresPolicy = false } = leased
     const { name: vhost, login } = leasedIn
-    const now = Date.now()
+    const time = now()
     const receivedBy = login && loginDigest(login.subject)
     return deliveries.map((delivery) => {
       const lease: Lease = {
@@ -113,8 +114,8 @@ export class Leases {
         receivedBy,
         ignoresPolicy,
         delivery,
-        leasedAt: now,
-        expiresAt: now + duration,
+        leasedAt: time,
+        expiresAt: time + duration,
         lastEnd: receivedAt + this.#longest,
         duration,
         settling: undefined,
@@ -257,9 +258,9 @@ export class Leases {
   }
 
   #extend(lease: Lease, duration: number): LeaseResult {
-    const end = Date.now() + duration
+    const end = now() + duration
     if (end > lease.lastEnd) {
-      const lastEnd = new Date(lease.lastEnd).toISOString()
+      const lastEnd = timestamp(lease.lastEnd)
       const detail = `With all extensions a lease lasts at most ${formatDuration(this.#longest)}, here until ${lastEnd}. Its end did not change.`
       return failedResult('max_lease_exceeded', detail)
     }

@@ -7,6 +7,7 @@
 
 import { FifoMap } from 'toad-cache'
 import type { Delivery, Disposition } from '../amqp/consume/delivery.js'
+import { now } from '../lib/clock.js'
 import type { Metrics } from '../metrics.js'
 
 export interface Lease {
@@ -18,7 +19,7 @@ export interface Lease {
   /** Whether the retry policy of the queue leaves it alone: a subscription has its own rules. */
   readonly ignoresPolicy: boolean
   readonly delivery: Delivery
-  /** Milliseconds since 1970, as all times here. */
+  /** On the monotonic clock, as all times here. */
   readonly leasedAt: number
   expiresAt: number
   /** No extension goes beyond this time: RabbitMQ's consumer timeout less a minute. */
@@ -64,7 +65,7 @@ export class LeaseTable {
   /** In order of settling. */
   readonly #remembered: FifoMap<RememberedSettle>
   readonly #remembers: boolean
-  #lastSlot = slotOf(Date.now())
+  #lastSlot = slotOf(now())
   readonly #ticks: NodeJS.Timeout
 
   /**
@@ -175,7 +176,7 @@ export class LeaseTable {
   }
 
   #remember({ id }: Lease, action: SettleAction, outcome: RememberedSettle['outcome']): void {
-    if (this.#remembers) this.#remembered.set(id, { action, outcome, at: Date.now() })
+    if (this.#remembers) this.#remembered.set(id, { action, outcome, at: now() })
   }
 
   #lost(lease: Lease): void {
@@ -211,8 +212,8 @@ export class LeaseTable {
   }
 
   #tick(): void {
-    const now = Date.now()
-    const current = slotOf(now)
+    const time = now()
+    const current = slotOf(time)
     for (let slot = this.#lastSlot + 1; slot <= current; slot++) {
       const due = this.#slots.get(slot)
       if (!due) continue
@@ -226,7 +227,7 @@ export class LeaseTable {
     this.#lastSlot = Math.max(this.#lastSlot, current)
     for (const id of this.#remembered.keys() as Iterable<string>) {
       const settle = this.#remembered.get(id)
-      if (settle && now - settle.at < REMEMBER_SETTLE_MS) break
+      if (settle && time - settle.at < REMEMBER_SETTLE_MS) break
       this.#remembered.delete(id)
     }
   }

@@ -5,7 +5,10 @@ import { readFileSync, unwatchFile, watchFile } from 'node:fs'
 const WATCH_INTERVAL_MS = 1000
 const MAX_FILE_BYTES = 64 * 1024 * 1024
 
-/** @throws Error that says why not, in words that complete "the file …" */
+/**
+ * The text of a file, without the byte order mark that some editors put in front.
+ * @throws Error that says why not, in words that complete "the file …"
+ */
 export function readWhole(path: string): string {
   let text: string
   try {
@@ -14,7 +17,7 @@ export function readWhole(path: string): string {
     throw new Error(`can't be read: ${(error as NodeJS.ErrnoException).code}`)
   }
   if (text.length > MAX_FILE_BYTES) throw new Error(`is larger than ${MAX_FILE_BYTES} bytes`)
-  return text
+  return text.startsWith('\ufeff') ? text.slice(1) : text
 }
 
 /** Calls back within a second or two of a change. @returns what ends the watch */

@@ -3,6 +3,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { ReceivedMessage } from '../amqp/wire/message.js'
 import { withoutMark } from '../lib/byte-order-mark.js'
+import { timestamp } from '../lib/clock.js'
 import { tableToJson } from './headers.js'
 import { isEncoded } from './media-type.js'
 import { checkHeaders, properties, propertyNames } from './properties.js'
@@ -27,7 +28,7 @@ export function messageToJson(
   const deaths = deathsOf(message.properties.headers)
   if (deaths) json += `,"deaths":${JSON.stringify(deaths)}`
   json += `,"properties":${propertiesToJson(message)}`
-  if (lease) json += `,"lease":{"id":"${lease.id}","expires_at":"${new Date(lease.expiresAt).toISOString()}"}`
+  if (lease) json += `,"lease":{"id":"${lease.id}","expires_at":"${timestamp(lease.expiresAt)}"}`
   return `${json}}`
 }
 

@@ -19,7 +19,7 @@ import {
 } from './properties.js'
 
 export const TRACE = ['traceparent', 'tracestate', 'baggage']
-const MAX_RESPONSE_HEADERS = 8 * 1024
+const MAX_HEADERS_BYTES = 8 * 1024
 
 /** The problem of a message whose properties HTTP headers cannot carry. */
 export class UnfitForHttp extends Problem {
@@ -118,10 +118,11 @@ function objectOf(json: unknown): object {
 }
 
 /**
- * The HTTP headers of a raw response.
- * @throws UnfitForHttp (Problem not_acceptable) if they are larger than 8 KiB or have characters that no HTTP header can have
+ * The HTTP headers of a raw message.
+ * @param room how many bytes they may take
+ * @throws UnfitForHttp (Problem not_acceptable) if they take more, or have characters that no HTTP header can have
  */
-export function writeProperties(message: ReceivedMessage): Record<string, string> {
+export function writeProperties(message: ReceivedMessage, room = MAX_HEADERS_BYTES): Record<string, string> {
   const http: Record<string, string> = {}
   for (const name of propertyNames) {
     const value = message.properties[name]
@@ -142,9 +143,8 @@ export function writeProperties(message: ReceivedMessage): Record<string, string
     http[name] = toHttp(value)
     size += name.length + http[name].length + 4
   }
-  if (size > MAX_RESPONSE_HEADERS)
-    throw new UnfitForHttp(`its headers take ${size} bytes, and ${MAX_RESPONSE_HEADERS} is the limit`)
-  if (headers) addSingleHeaders(http, headers, MAX_RESPONSE_HEADERS - size)
+  if (size > room) throw new UnfitForHttp(`its headers take ${size} bytes, and there is room for ${Math.max(0, room)}`)
+  if (headers) addSingleHeaders(http, headers, room - size)
   return http
 }
 

@@ -1,7 +1,7 @@
 // Authentication and authorization of every request: before a byte of the body is read, and again for the rights that only the
 // body tells. Every route must have a requirement, or the app does not start.
 
-import type { FastifyInstance, onRequestHookHandler, preHandlerHookHandler, RouteOptions } from 'fastify'
+import type { FastifyInstance, FastifyRequest, onRequestHookHandler, preHandlerHookHandler, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { ANYBODY, type Identity } from '../access/identity.js'
 import type { Requirement } from '../access/requirements.js'
@@ -72,16 +72,19 @@ function guard(route: RouteOptions, defaultVhost: string): void {
     const { kind, check, description } = requirement()
     if (kind === 'open' || kind === 'instance') done()
     else if (!request.identity) done(request.refusal!)
-    else done(check(request.identity.rights, vhostOf(request.params), request) ? undefined : accessRefused(description))
+    else done(check(request.identity.rights, vhostOf(request.params), request) ? undefined : accessRefused(description, request))
   }
   const checkBody: preHandlerHookHandler = (request, _reply, done) => {
     const { checkBody: check, description } = requirement()
     const isAllowed = !check || check(request.identity!.rights, vhostOf(request.params), request)
-    done(isAllowed ? undefined : accessRefused(description))
+    done(isAllowed ? undefined : accessRefused(description, request))
   }
   route.onRequest = [checkRequest, ...[route.onRequest ?? []].flat()]
   if (route.config?.access?.checkBody) route.preHandler = [checkBody, ...[route.preHandler ?? []].flat()]
 }
 
 /** The same answer whether the resource exists or not: the gateway has not looked. */
-const accessRefused = (description: string): Problem => new Problem('access_refused', `This requires ${description}.`)
+function accessRefused(description: string, { identity }: FastifyRequest): Problem {
+  const hint = identity?.withoutRights
+  return new Problem('access_refused', `This requires ${description}.${hint === undefined ? '' : ` ${hint}`}`)
+}

@@ -13,7 +13,7 @@ import type { Services } from '../services.js'
 
 /** Adds CORS headers, and refuses requests with an unknown `Host` or from pages of other origins (Problem `access_refused`). */
 export const crossOrigin = fp(async (app: FastifyInstance, { config, authentication }: Services) => {
-  const { CORS_ORIGINS, ALLOWED_HOSTS, ADVERTISE_URL, HOST, TLS_CERT_FILE } = config
+  const { CORS_ORIGINS, ALLOWED_HOSTS, ADVERTISE_URL, PUBLIC_URL, HOST, TLS_CERT_FILE } = config
   const headers = {
     // Pages of allowed origins may use responses; other pages may not embed them, not even as an image.
     'cross-origin-resource-policy': CORS_ORIGINS.length > 0 ? 'cross-origin' : 'same-origin',
@@ -25,8 +25,9 @@ export const crossOrigin = fp(async (app: FastifyInstance, { config, authenticat
   })
   if (CORS_ORIGINS.length > 0) await allow(app, CORS_ORIGINS)
   if (ALLOWED_HOSTS.length > 0 || (authentication.isOpen && isLoopback(HOST)))
-    app.addHook('onRequest', knownHost(ALLOWED_HOSTS, ADVERTISE_URL))
-  if (!CORS_ORIGINS.includes('*')) app.addHook('onRequest', knownOrigin(new Set(CORS_ORIGINS)))
+    app.addHook('onRequest', knownHost(ALLOWED_HOSTS, [ADVERTISE_URL, PUBLIC_URL?.origin]))
+  if (!CORS_ORIGINS.includes('*'))
+    app.addHook('onRequest', knownOrigin(new Set([...CORS_ORIGINS, ...(PUBLIC_URL?.origin ? [PUBLIC_URL.origin] : [])])))
 })
 
 async function allow(app: FastifyInstance, origins: readonly string[]): Promise<void> {
@@ -50,9 +51,9 @@ const MAX_KNOWN_HOSTS = 100
  * the gateway (DNS rebinding); the name in the request gives it away. Nobody can redirect an IP address. Without ALLOWED_HOSTS,
  * only browsers are checked: they always send `accept-language`, and a page cannot stop them. Other programs may use any name.
  */
-function knownHost(allowed: readonly string[], advertised: string | undefined): onRequestHookHandler {
+function knownHost(allowed: readonly string[], own: readonly (string | undefined)[]): onRequestHookHandler {
   const names = ['localhost', ...allowed.map((name) => name.toLowerCase())]
-  if (advertised !== undefined) names.push(new URL(advertised).hostname)
+  for (const url of own) if (url) names.push(new URL(url).hostname)
   const known = new Set<string | undefined>([undefined])
   return (request, _reply, done) => {
     const { host, 'accept-language': language } = request.raw.headers

@@ -2,11 +2,12 @@
 
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { document } from '../../openapi/document.js'
 import { catalogue } from '../../openapi/problems.js'
 import { openToAll } from '../access/requirements.js'
+import type { Services } from '../services.js'
 
 /** Swagger UI writes style elements into its page; everything else is served by the gateway. */
 const DOCS_CSP =
@@ -30,29 +31,42 @@ export const openapi = fp(async (app: FastifyInstance) => {
 })
 
 /** Serves /openapi.json, /docs, and /problems, which the `type` of every problem links to. */
-export const docs = async (app: FastifyInstance) => {
+export const docs = async (app: FastifyInstance, { config }: Services) => {
+  const { origin = '' } = config.PUBLIC_URL ?? {}
   // A browser that opens a page sends no key. DOCS=off turns these routes off.
   app.addHook('onRoute', (route) => {
     route.config = { ...route.config, access: openToAll }
   })
+  /** The document, with the address at which the client sees the gateway. */
+  const servedAt = (spec: object, { publicPrefix }: FastifyRequest) =>
+    origin + publicPrefix === '' ? spec : { ...spec, servers: [{ url: origin + publicPrefix }] }
   let json: string | undefined
-  app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) => {
-    json ??= JSON.stringify(app.swagger())
-    reply.type('application/json').send(json)
+  app.get('/openapi.json', { schema: { hide: true } }, (request, reply) => {
+    const spec = app.swagger()
+    const served = servedAt(spec, request)
+    if (served === spec) json ??= JSON.stringify(spec)
+    reply.type('application/json').send(served === spec ? json : JSON.stringify(served))
   })
   app.get('/problems', { schema: { hide: true } }, (_request, reply) =>
     reply.header('content-security-policy', PLAIN_PAGE_CSP).type('text/html; charset=utf-8').send(problemsPage()),
   )
-  app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('/docs'))
+  app.get('/', { schema: { hide: true } }, (request, reply) => reply.redirect(`${request.publicPrefix}/docs/`))
 
   await app.register(async (pages) => {
     pages.addHook('onSend', (_request, reply, payload, done) => {
       reply.header('cache-control', 'no-store')
       done(null, payload)
     })
+    // The page at /docs names its files by absolute paths, and the one at /docs/ by relative ones.
+    pages.addHook('onRequest', (request, reply, done) => {
+      if (request.publicPrefix !== '' && request.url === '/docs') reply.redirect(`${request.publicPrefix}/docs/`)
+      else done()
+    })
     await pages.register(swaggerUi, {
       routePrefix: '/docs',
       staticCSP: DOCS_CSP,
+      transformSpecification: servedAt,
+      transformSpecificationClone: false,
       // Without this, Swagger UI would send the document to a validator on the internet.
       uiConfig: { docExpansion: 'list', tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null },
     })

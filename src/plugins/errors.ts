@@ -45,7 +45,7 @@ declare module 'fastify' {
 /** The default form, application/problem+json (RFC 9457). */
 const problemJson: ErrorFormatter = (problem, request) => ({
   contentType: 'application/problem+json',
-  body: JSON.stringify(problem.body(requestPath(request), request.id)),
+  body: JSON.stringify(problem.body(requestPath(request), request.id, request.publicPrefix)),
 })
 
 /** Answers every failure, and every request without a route. A scope may replace the form with `setErrorFormatter()`. */

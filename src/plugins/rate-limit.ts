@@ -1,8 +1,9 @@
 // RATE_LIMIT: requests per identity in a window of time, or per client address if the caller is not authenticated.
 
-import limits, { normalizeIP } from '@fastify/rate-limit'
+import limits, { type FastifyRateLimitStore, type FastifyRateLimitStoreCtor, normalizeIP } from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { ExpiringMap } from '../lib/expiring-map.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
 
@@ -19,7 +20,7 @@ export const clientKey = (address: string | undefined): string => normalizeIP(ad
 export const rateLimit = fp(async (app: FastifyInstance, { config }: Services) => {
   if (!config.RATE_LIMIT) return
   const { requests: max, window } = config.RATE_LIMIT
-  await app.register(limits, { global: false, cache: MAX_COUNTED })
+  await app.register(limits, { global: false, store: storeFor(window) })
   const count = app.createRateLimit({
     max,
     timeWindow: window,
@@ -40,3 +41,19 @@ export const rateLimit = fp(async (app: FastifyInstance, { config }: Services) =
     throw new Problem('rate_limited', detail, { retryAfter: Math.max(1, ttlInSeconds) })
   })
 })
+
+/** A store of counts for windows of this length. Not the library's own: that goes by the wall clock, which can be set. */
+const storeFor = (window: number): FastifyRateLimitStoreCtor =>
+  class implements FastifyRateLimitStore {
+    readonly #counts = new ExpiringMap<{ current: number }>(MAX_COUNTED, window)
+
+    incr(key: string, done: (error: Error | null, result: { current: number; ttl: number }) => void): void {
+      const count = this.#counts.get(key) ?? { current: 0 }
+      if (count.current++ === 0) this.#counts.set(key, count)
+      done(null, { current: count.current, ttl: this.#counts.remaining(key) })
+    }
+
+    child(): FastifyRateLimitStore {
+      return this
+    }
+  }

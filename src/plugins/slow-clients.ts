@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { now } from '../lib/clock.js'
 import { isNdjson } from '../messages/media-type.js'
 import type { Services } from '../services.js'
 import { clientError } from './errors.js'
@@ -18,7 +19,7 @@ const NDJSON_PATIENCE = 10
 interface Watch {
   request: IncomingMessage
   response: ServerResponse
-  /** The socket's byte count when the body last made progress, and that time in milliseconds since 1970. */
+  /** The socket's byte count when the body last made progress, and that time on the monotonic clock; 0: none yet. */
   read: number
   readAt: number
   /** The response for which the socket has a write timeout. */
@@ -45,9 +46,9 @@ export const slowClients = fp(async (app: FastifyInstance, { config }: Services)
 
   const sweep = setInterval(
     () => {
-      const now = Date.now()
+      const time = now()
       for (const [socket, watch] of watches) {
-        if (!watch.request.complete) checkBody(socket, watch, now, limit)
+        if (!watch.request.complete) checkBody(socket, watch, time, limit)
         else if (watch.response.writableEnded && socket.writableLength > 0) timeReader(socket, watch, limit)
       }
     },
@@ -59,16 +60,16 @@ export const slowClients = fp(async (app: FastifyInstance, { config }: Services)
   })
 })
 
-function checkBody(socket: Socket, watch: Watch, now: number, limit: number): void {
+function checkBody(socket: Socket, watch: Watch, time: number, limit: number): void {
   const { request, response, readAt } = watch
   // Bytes that are already buffered are the gateway's delay, not the client's.
   if (readAt === 0 || socket.bytesRead - watch.read >= MIN_BYTES_PER_TIMEOUT || request.readableLength > 0) {
     watch.read = socket.bytesRead
-    watch.readAt = now
+    watch.readAt = time
     return
   }
   const patience = isNdjson(request.headers['content-type']) ? NDJSON_PATIENCE : 1
-  if (now - readAt < limit * patience) return
+  if (time - readAt < limit * patience) return
   if (response.headersSent) socket.destroy()
   else clientError(Object.assign(new Error('slow'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket)
 }

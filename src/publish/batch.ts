@@ -39,6 +39,8 @@ export interface BatchRequest {
   /** Path and id of the request, for the problems of single messages. */
   instance: string
   requestId: string
+  /** What stands before the gateway's paths, as clients see them. */
+  prefix: string
 }
 
 export interface BatchServices {
@@ -157,14 +159,14 @@ export class Batch {
   }
 
   #result(index: number, status: BatchStatus, { id, message }: Partial<BatchMessage>, problem?: Problem): BatchResult {
-    const { instance, requestId } = this.#request
+    const { instance, requestId, prefix } = this.#request
     this.#services.metrics.batched(status)
     return {
       index,
       ...(id !== undefined && { id }),
       status,
       ...(message && { message_id: message.properties.messageId }),
-      ...(problem && { problem: problem.body(instance, requestId) }),
+      ...(problem && { problem: problem.body(instance, requestId, prefix) }),
     }
   }
 }

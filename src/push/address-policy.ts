@@ -3,19 +3,10 @@
 
 import { lookup as dnsLookup, type LookupAddress } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
-import ipaddr from 'ipaddr.js'
-
-/** A network: an address and how many of its leading bits count. */
-export interface Range {
-  address: string
-  bits: number
-}
-
-type Address = ReturnType<typeof ipaddr.process>
-type Network = ReturnType<typeof ipaddr.parseCIDR>
+import { type Address, isIn, type Network, parseAddress, parseNetwork, type Range } from '../lib/networks.js'
 
 /** The only part of IPv6 that is assigned to the public internet: https://www.iana.org/assignments/ipv6-address-space */
-const PUBLIC_6 = ipaddr.parseCIDR('2000::/3')
+const PUBLIC_6 = parseNetwork({ address: '2000::', bits: 3 })
 
 type Resolve = (
   hostname: string,
@@ -33,14 +24,14 @@ export class AddressPolicy {
 
   /** @param allowed networks that may be called although they are not public */
   constructor(allowed: readonly Range[], resolve: Resolve = dnsLookup) {
-    this.#allowed = allowed.map(({ address, bits }): Network => [ipaddr.parse(address), bits])
+    this.#allowed = allowed.map(parseNetwork)
     this.#resolve = resolve
   }
 
   /** Whether an IPv4 or IPv6 address may be called. An IPv4 address in IPv6's form is judged as the IPv4 address. */
   allows(address: string): boolean {
-    if (isIP(address) === 0) return false
-    const parsed = ipaddr.process(address)
+    const parsed = parseAddress(address)
+    if (!parsed) return false
     return this.#allowed.some((network) => isIn(parsed, network)) || isPublic(parsed)
   }
 
@@ -68,11 +59,6 @@ export class AddressPolicy {
 /** Every special range that the library names (private, loopback, link-local, 6to4, Teredo, documentation…) is not `unicast`. */
 function isPublic(address: Address): boolean {
   return address.range() === 'unicast' && (address.kind() === 'ipv4' || isIn(address, PUBLIC_6))
-}
-
-/** The library throws if the two are of different families. */
-function isIn(address: Address, [network, bits]: Network): boolean {
-  return address.kind() === network.kind() && address.match([network, bits] as never)
 }
 
 function addressRefused(address: string, hostname?: string): AddressRefused {

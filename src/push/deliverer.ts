@@ -8,6 +8,7 @@ import type { LeaseCommand } from '../leases/commands.js'
 import type { Leases } from '../leases/leases.js'
 import type { CopyChanges } from '../leases/settlements.js'
 import type { Lease } from '../leases/table.js'
+import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { UnfitForHttp } from '../messages/raw.js'
 import type { AddressPolicy } from './address-policy.js'
@@ -19,7 +20,7 @@ import { webhookId } from './signature.js'
 import { backoffAfter, type Subscription } from './subscription.js'
 import type { DeliveryWindow } from './window.js'
 
-/** What this instance knows about a subscription's deliveries. Times in milliseconds since 1970. */
+/** What this instance knows about a subscription's deliveries. Times are on the monotonic clock; 0: never. */
 export interface DeliveryStats {
   delivered: number
   failed: number
@@ -88,7 +89,7 @@ export class Deliverer {
 
   /** Keeps the text of the last error. */
   note(text: string): void {
-    this.#options.stats.lastError = { text, at: Date.now() }
+    this.#options.stats.lastError = { text, at: now() }
   }
 
   /** Connects again for the next delivery, to a changed endpoint. Resolves when the old one has its last responses. */
@@ -119,7 +120,7 @@ export class Deliverer {
       case 'delivered':
       case 'accepted':
         flow.succeeded()
-        told.lastSuccess = Date.now()
+        told.lastSuccess = now()
         told.nextAttempt = undefined
         told.delivered++
         this.#count(verdict.kind)
@@ -141,7 +142,7 @@ export class Deliverer {
         const attempts = before + 1
         if (attempts >= subscription().retry.max_attempts) return this.#giveUp(lease, attempts, verdict.why)
         const wait = backoffAfter(attempts, subscription())
-        told.nextAttempt = Date.now() + wait
+        told.nextAttempt = now() + wait
         return this.#republish(lease, wait, { attempts, messageId })
       }
     }
@@ -150,9 +151,10 @@ export class Deliverer {
   async #exchange(delivery: Delivery, lease: Lease, id: string): Promise<ResponseOutcome> {
     const { window: flow } = this.#options
     const subscription = this.#options.subscription()
-    const from = performance.now()
+    const from = now()
     try {
-      const base = this.#options.config.ADVERTISE_URL ?? ''
+      const { PUBLIC_URL, ADVERTISE_URL = '' } = this.#options.config
+      const base = PUBLIC_URL ? `${PUBLIC_URL.origin}${PUBLIC_URL.path}` : ADVERTISE_URL
       const form = makeRequest(() => deliveryRequest(delivery, lease, subscription, id, base))
       const answer = await this.#connect(subscription).post(form.headers, form.body, subscription.timeout)
       this.#took(from)
@@ -184,7 +186,7 @@ export class Deliverer {
       this.accepted--
       onRoom()
     }
-    const longest = Math.max(0, lease.lastEnd - Date.now())
+    const longest = Math.max(0, lease.lastEnd - now())
     this.#run({ id: lease.id, op: 'extend', lease: Math.min(subscription().lease, longest) })
   }
 
@@ -234,7 +236,7 @@ export class Deliverer {
   #failed(why: string): void {
     const { stats: told } = this.#options
     told.failed++
-    told.lastFailure = Date.now()
+    told.lastFailure = now()
     this.note(why)
     this.#count('failed')
   }
@@ -246,7 +248,7 @@ export class Deliverer {
 
   #took(from: number): void {
     const { metrics, vhost, name, isDeleted } = this.#options
-    if (!isDeleted()) metrics.took(vhost, name, (performance.now() - from) / 1000)
+    if (!isDeleted()) metrics.took(vhost, name, (now() - from) / 1000)
   }
 }
 

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import type { Config } from '../config/index.js'
 import { type Definition, type Definitions, definitionKey, definitionName } from '../definitions/definitions.js'
 import type { Leases } from '../leases/leases.js'
+import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
@@ -84,10 +85,9 @@ export class Push {
       throw new Problem('access_refused', detail)
     }
     const { config, definitions } = this.#options
-    const end = Date.now() + config.BROKER_TIMEOUT
+    const end = now() + config.BROKER_TIMEOUT
     while (!definitions.known) {
-      if (Date.now() > end)
-        throw new Problem('broker_unavailable', 'The definitions have not been read from RabbitMQ yet. Try again.')
+      if (now() > end) throw new Problem('broker_unavailable', 'The definitions have not been read from RabbitMQ yet. Try again.')
       await new Promise((resolve) => setTimeout(resolve, POLL_KNOWN_MS))
     }
   }
@@ -151,8 +151,8 @@ export class Push {
   async test(vhost: string, name: string): Promise<Tested> {
     const subscription = this.get(vhost, name)
     const endpoint = new Endpoint({ url: subscription.url, connections: 1, addresses: this.addresses })
-    const from = performance.now()
-    const took = () => Math.round(performance.now() - from)
+    const from = now()
+    const took = () => Math.round(now() - from)
     try {
       const { headers, body } = testRequest(name, subscription, `test-${randomUUID()}`)
       const answer = await endpoint.post(headers, body, subscription.timeout)

@@ -2,6 +2,7 @@
 
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Lease } from '../leases/table.js'
+import { timestamp, wallTime } from '../lib/clock.js'
 import { unreachable } from '../lib/unreachable.js'
 import { eventOf, STRUCTURED } from '../messages/cloudevents-json.js'
 import { messageToJson } from '../messages/json.js'
@@ -35,14 +36,14 @@ export function deliveryRequest(
     ...headers,
     ...(count !== undefined && { 'amqp-delivery-count': String(count) }),
     'lease-id': lease.id,
-    'lease-expires': new Date(lease.expiresAt).toISOString(),
+    'lease-expires': timestamp(lease.expiresAt),
     location: `${base}/leases/${lease.id}`,
   })
 }
 
 /** A signed request without a message, to test an endpoint. */
 export function testRequest(name: string, subscription: Subscription, id: string): DeliveryRequest {
-  const json = { test: true, subscription: name, queue: subscription.queue, time: new Date().toISOString() }
+  const json = { test: true, subscription: name, queue: subscription.queue, time: timestamp() }
   const headers = { 'content-type': 'application/json', 'amqp-type': 'gateway.test', 'amqp-message-id': id }
   return signRequest(subscription, id, Buffer.from(JSON.stringify(json)), headers)
 }
@@ -79,5 +80,5 @@ function signRequest(
   body: Buffer,
   headers: Record<string, string>,
 ): DeliveryRequest {
-  return { headers: { 'user-agent': USER_AGENT, ...own, ...headers, ...signatureHeaders(secrets, id, Date.now(), body) }, body }
+  return { headers: { 'user-agent': USER_AGENT, ...own, ...headers, ...signatureHeaders(secrets, id, wallTime(), body) }, body }
 }

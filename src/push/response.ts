@@ -1,5 +1,7 @@
 // What an endpoint's response means for the delivered message.
 
+import { wallTime } from '../lib/clock.js'
+
 /** The longest pause that an endpoint can ask for. */
 const MAX_RETRY_AFTER_MS = 3_600_000
 
@@ -26,8 +28,8 @@ export function classifyResponse(status: number, retryAfter: string | undefined)
 }
 
 /** The milliseconds that a `retry-after` in seconds or with a date asks for; undefined if it has neither. */
-export function parseRetryAfter(text: string | undefined, now = Date.now()): number | undefined {
+export function parseRetryAfter(text: string | undefined, time = wallTime()): number | undefined {
   if (text === undefined) return undefined
-  const wait = /^\d+$/.test(text) ? Number(text) * 1000 : /^[A-Z][a-z]{2},/.test(text) ? Date.parse(text) - now : Number.NaN
+  const wait = /^\d+$/.test(text) ? Number(text) * 1000 : /^[A-Z][a-z]{2},/.test(text) ? Date.parse(text) - time : Number.NaN
   return Number.isNaN(wait) ? undefined : Math.min(MAX_RETRY_AFTER_MS, Math.max(0, wait))
 }

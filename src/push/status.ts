@@ -1,6 +1,7 @@
 // The instances' reports about their subscriptions, so that any instance answers for all.
 
 import { type Definitions, definitionKey } from '../definitions/definitions.js'
+import { now, wallTime, wallTimeAt } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import type { Worker } from './worker.js'
 
@@ -22,7 +23,7 @@ export interface SubscriptionStatus {
   nextAttempt: number | undefined
 }
 
-/** The report of one instance about one subscription. */
+/** The report of one instance about one subscription. Times are in milliseconds since 1970; 0: never. */
 interface InstanceStats {
   delivered: number
   failed: number
@@ -41,7 +42,7 @@ export class StatusReports {
   readonly #workers: ReadonlyMap<string, Worker>
   readonly #timer: NodeJS.Timeout
   #last = '{}'
-  #lastAt = 0
+  #lastAt = Number.NEGATIVE_INFINITY
 
   constructor({ definitions, log }: { definitions: Definitions; log: Log }, workers: ReadonlyMap<string, Worker>) {
     this.#definitions = definitions
@@ -60,7 +61,7 @@ export class StatusReports {
     const sum = (of: 'delivered' | 'failed' | 'inFlight') => all.reduce((total, word) => total + word[of], 0)
     const last = (of: 'lastSuccess' | 'lastFailure') => Math.max(0, ...all.map((word) => word[of]))
     const errors = all.flatMap(({ error }) => error ?? []).sort((a, b) => b.at - a.at)
-    const attempts = all.flatMap(({ next }) => next ?? []).filter((at) => at > Date.now())
+    const attempts = all.flatMap(({ next }) => next ?? []).filter((at) => at > wallTime())
     const isFailing = all.some((word) => word.isFailing) || last('lastFailure') > last('lastSuccess')
     return {
       state: own?.isPaused ? 'paused' : isFailing ? 'failing' : 'running',
@@ -84,9 +85,9 @@ export class StatusReports {
     }
     const text = JSON.stringify(words)
     const hasNews = text !== this.#last
-    if (!hasNews && (text === '{}' || Date.now() - this.#lastAt < REPEAT_INTERVAL_MS)) return
+    if (!hasNews && (text === '{}' || now() - this.#lastAt < REPEAT_INTERVAL_MS)) return
     this.#last = text
-    this.#lastAt = Date.now()
+    this.#lastAt = now()
     await this.#definitions.broadcast(STATUS_TOPIC, words).catch((error) => {
       this.#last = '' // so that it is sent again
       this.#log.debug({ err: error }, 'report about subscriptions could not be sent')
@@ -101,9 +102,9 @@ function instanceStats({ stats: told, inFlight, isFailing, nextAttempt }: Worker
     failed,
     inFlight,
     isFailing,
-    lastSuccess,
-    lastFailure,
-    ...(lastError && { error: { text: lastError.text.slice(0, 200), at: lastError.at } }),
-    ...(nextAttempt !== undefined && { next: nextAttempt }),
+    lastSuccess: lastSuccess && wallTimeAt(lastSuccess),
+    lastFailure: lastFailure && wallTimeAt(lastFailure),
+    ...(lastError && { error: { text: lastError.text.slice(0, 200), at: wallTimeAt(lastError.at) } }),
+    ...(nextAttempt !== undefined && { next: wallTimeAt(nextAttempt) }),
   }
 }

@@ -7,6 +7,7 @@
 //     └───────────────────────────────────────────────────────────────────── it succeeds ─────┘
 
 import { type Backoff, waitAfter } from '../lib/backoff.js'
+import { now } from '../lib/clock.js'
 
 const FAILURES_TO_OPEN = 3
 /** How long an endpoint that is down is left alone. */
@@ -25,9 +26,9 @@ export class DeliveryWindow {
   #restUntil = 0
   readonly #now: () => number
 
-  constructor(limit: number, now: () => number = Date.now) {
+  constructor(limit: number, clock: () => number = now) {
     this.#limit = limit
-    this.#now = now
+    this.#now = clock
   }
 
   get window(): number {
@@ -39,7 +40,7 @@ export class DeliveryWindow {
     return this.#open
   }
 
-  /** Until when to deliver nothing, in milliseconds since 1970; undefined if deliveries may run. */
+  /** Until when to deliver nothing, on the monotonic clock; undefined if deliveries may run. */
   get restUntil(): number | undefined {
     return this.#now() < this.#restUntil ? this.#restUntil : undefined
   }

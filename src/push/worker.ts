@@ -4,6 +4,7 @@
 import { ReceiveAbort } from '../amqp/consume/receive.js'
 import { longestLease } from '../config/index.js'
 import { waitAfter } from '../lib/backoff.js'
+import { now } from '../lib/clock.js'
 import { Pause } from '../lib/pause.js'
 import type { Received, Receiver } from '../receive/receiver.js'
 import { Deliverer, type DelivererOptions, type DeliveryStats } from './deliverer.js'
@@ -84,10 +85,10 @@ export class Worker {
     return this.#troubles > 0 || (this.#window.isOpen && this.#window.restUntil !== undefined)
   }
 
-  /** When the next attempt is due, in milliseconds since 1970, if that is known. */
+  /** When the next attempt is due, on the monotonic clock, if that is known. */
   get nextAttempt(): number | undefined {
     const due = Math.max(this.#window.restUntil ?? 0, this.stats.nextAttempt ?? 0)
-    return !this.isPaused && due > Date.now() ? due : undefined
+    return !this.isPaused && due > now() ? due : undefined
   }
 
   /** Uses a changed definition, from the next delivery on. */
@@ -142,7 +143,7 @@ export class Worker {
 
   #untilNext(): number | undefined {
     const until = this.#window.restUntil
-    return until === undefined ? undefined : until - Date.now() + 1
+    return until === undefined ? undefined : until - now() + 1
   }
 
   /** @returns false if the gateway drains, and there will be no more receives */

@@ -8,6 +8,7 @@ import type { Login } from '../amqp/wire/connection.js'
 import type { Config } from '../config/index.js'
 import type { Leases } from '../leases/leases.js'
 import type { Lease } from '../leases/table.js'
+import { now } from '../lib/clock.js'
 import type { AckMode, Metrics } from '../metrics.js'
 import { Problem } from '../problems.js'
 
@@ -116,7 +117,7 @@ export class Receiver {
     form: (received: Received, more: boolean) => T,
   ): Promise<T | undefined> {
     const { queue, ack, max, wait } = request
-    const receivedAt = Date.now()
+    const receivedAt = now()
     const options = { queue, max, until: receivedAt + wait, maxBytes: this.#config.MAX_RESPONSE_SIZE, abort }
     // ack=requeue gives its messages back in order, so it has a channel of its own.
     const isShared = max === 1 && ack !== 'requeue'

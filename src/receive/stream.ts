@@ -12,6 +12,7 @@ import type { FieldValue } from '../amqp/wire/field-table.js'
 import type { Config } from '../config/index.js'
 import type { Leases } from '../leases/leases.js'
 import type { Lease } from '../leases/table.js'
+import { now } from '../lib/clock.js'
 import type { Metrics } from '../metrics.js'
 import { invalidRequest, Problem } from '../problems.js'
 import type { Received } from './receiver.js'
@@ -137,7 +138,7 @@ export class MessageStream {
     const counts = type === 'quorum'
     const onDelivery = (delivery: Delivery) => {
       if (counts && !delivery.redelivered) delivery.deliveryCount ??= 1
-      this.#waiting.push({ delivery, at: Date.now() })
+      this.#waiting.push({ delivery, at: now() })
       this.#schedule()
     }
     const tag = `gateway.stream.${++streamTags}`

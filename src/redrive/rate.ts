@@ -1,5 +1,7 @@
 // A limit on how many messages a second a redrive moves.
 
+import { now } from '../lib/clock.js'
+
 /** How late a message may be and still be made up for, so that coarse timers do not slow a high rate down. */
 const SLACK_MS = 50
 
@@ -7,7 +9,7 @@ const SLACK_MS = 50
 export class RateLimit {
   /** Milliseconds between two messages. */
   readonly #interval: number
-  #next = Date.now()
+  #next = now()
 
   /** @param rate messages a second; undefined: no limit */
   constructor(rate: number | undefined) {
@@ -16,11 +18,11 @@ export class RateLimit {
 
   /** Milliseconds until the next message may be moved. */
   wait(): number {
-    return Math.max(0, this.#next - Date.now())
+    return Math.max(0, this.#next - now())
   }
 
   /** Counts a message. */
   take(): void {
-    this.#next = Math.max(this.#next, Date.now() - SLACK_MS) + this.#interval
+    this.#next = Math.max(this.#next, now() - SLACK_MS) + this.#interval
   }
 }

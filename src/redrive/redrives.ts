@@ -6,6 +6,7 @@ import type { Vhost } from '../amqp/vhost.js'
 import { waitQuietly } from '../amqp/wire/deadline.js'
 import { streamQueueProblem } from '../amqp/wire/errors.js'
 import type { Definition } from '../definitions/definitions.js'
+import { now, timestamp, wallTime } from '../lib/clock.js'
 import { Problem } from '../problems.js'
 import { Runner, type RunnerServices } from './runner.js'
 import { REDRIVE_KIND, type RedriveRequest, type RedriveTarget, type RedriveTask } from './task.js'
@@ -28,7 +29,7 @@ export class Redrives {
   readonly #seen = new Map<string, { revision: number; at: number }>()
   readonly #ticks: NodeJS.Timeout
   readonly #endWatch: () => void
-  #lookedForEnded = Date.now()
+  #lookedForEnded = now()
   #closing: Promise<void> | undefined
 
   constructor(services: RunnerServices) {
@@ -61,7 +62,7 @@ export class Redrives {
     if (order.to) await lookUp(vhost, order.to)
     const { messageCount } = await vhost.topology.lookUpQueue(order.queue)
     this.#refuseSecond(order)
-    const now = new Date().toISOString()
+    const begin = timestamp()
     const task: RedriveTask = {
       id: randomUUID(),
       ...order,
@@ -72,8 +73,8 @@ export class Redrives {
       skipped: 0,
       failed: 0,
       total: messageCount,
-      started_at: now,
-      updated_at: now,
+      started_at: begin,
+      updated_at: begin,
       instance: vhosts.instance,
     }
     const entry = await definitions.put(REDRIVE_KIND, task.id, task, { expected: 0 })
@@ -150,26 +151,26 @@ export class Redrives {
   }
 
   #tick(): void {
-    const now = Date.now()
+    const time = now()
     if (!this.#services.definitions.following) {
       this.#seen.clear()
       return
     }
     const entries = this.#entries()
-    for (const entry of entries) if (isRunning(entry) && this.#isOrphan(entry, now)) void this.#takeOver(entry)
+    for (const entry of entries) if (isRunning(entry) && this.#isOrphan(entry, time)) void this.#takeOver(entry)
     for (const id of this.#seen.keys()) if (!this.#services.definitions.get(REDRIVE_KIND, id)) this.#seen.delete(id)
-    if (now - this.#lookedForEnded > FORGET_ENDED_INTERVAL_MS) {
-      this.#lookedForEnded = now
+    if (time - this.#lookedForEnded > FORGET_ENDED_INTERVAL_MS) {
+      this.#lookedForEnded = time
       void this.#forgetEnded(entries)
     }
   }
 
-  #isOrphan({ key, value, revision }: Definition<RedriveTask>, now: number): boolean {
+  #isOrphan({ key, value, revision }: Definition<RedriveTask>, time: number): boolean {
     if (this.#runners.has(key) || this.#claimed.has(key) || this.#first(value)?.id !== key) return false
     if (value.instance === undefined) return true
     const seen = this.#seen.get(key)
-    if (seen?.revision === revision) return now - seen.at > ORPHANED_AFTER_MS
-    this.#seen.set(key, { revision, at: now })
+    if (seen?.revision === revision) return time - seen.at > ORPHANED_AFTER_MS
+    this.#seen.set(key, { revision, at: time })
     return false
   }
 
@@ -203,16 +204,16 @@ export class Redrives {
   }
 
   async #forgetEnded(entries: Definition<RedriveTask>[]): Promise<void> {
-    for (const { key, revision: expected } of expiredRedrives(entries, Date.now())) {
+    for (const { key, revision: expected } of expiredRedrives(entries, wallTime())) {
       await this.#services.definitions.delete(REDRIVE_KIND, key, { expected }).catch(() => undefined)
     }
   }
 }
 
 /** Those that ended over a day ago, and all but the last 1000 that ended. @param entries in order of their begin */
-export function expiredRedrives(entries: Definition<RedriveTask>[], now: number): Definition<RedriveTask>[] {
+export function expiredRedrives(entries: Definition<RedriveTask>[], time: number): Definition<RedriveTask>[] {
   const ended = entries.filter((entry) => !isRunning(entry))
-  return ended.filter(({ value }, n) => n < ended.length - MAX_ENDED || Date.parse(value.ended_at!) < now - KEEP_ENDED_MS)
+  return ended.filter(({ value }, n) => n < ended.length - MAX_ENDED || Date.parse(value.ended_at!) < time - KEEP_ENDED_MS)
 }
 
 const isRunning = ({ value }: Definition<RedriveTask>): boolean => value.state === 'running'

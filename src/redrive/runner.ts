@@ -6,6 +6,7 @@ import type { Vhosts } from '../amqp/vhosts.js'
 import { type Config, longestLease } from '../config/index.js'
 import type { Definition, Definitions } from '../definitions/definitions.js'
 import { type Backoff, waitAfter } from '../lib/backoff.js'
+import { now, timestamp } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { Pause } from '../lib/pause.js'
 import type { Metrics } from '../metrics.js'
@@ -47,7 +48,7 @@ export class Runner {
   readonly #beats: NodeJS.Timeout
   #isLost = false
   #isReleased = false
-  #savedAt = Date.now()
+  #savedAt = now()
   #saved = ''
   #saving = false
   readonly #pause = new Pause()
@@ -179,7 +180,7 @@ export class Runner {
   async #finish(state: RedriveState, problem?: Problem): Promise<void> {
     clearInterval(this.#beats)
     const { stop: _, ...task } = this.#task
-    const ended_at = new Date().toISOString()
+    const ended_at = timestamp()
     this.#task = { ...task, state, rights: [], ended_at, ...(problem && { last_error: errorText(problem) }) }
     const { metrics, log } = this.#services
     if (task.skipped > 0) metrics.redriven('skipped', task.skipped)
@@ -198,7 +199,7 @@ export class Runner {
   }
 
   #heartbeat(): void {
-    const silent = Date.now() - this.#savedAt
+    const silent = now() - this.#savedAt
     if (silent > OWNERSHIP_MS) this.#sweep?.interrupt()
     if (this.#saving || (silent < HEARTBEAT_MS && this.#saved === progressKey(this.task))) return
     this.#saving = true
@@ -224,8 +225,8 @@ export class Runner {
         return false
       }
       if (current.value.stop && this.#task.state === 'running') this.#task = { ...this.#task, stop: true }
-      const task = { ...this.task, updated_at: new Date().toISOString() }
-      const at = Date.now()
+      const task = { ...this.task, updated_at: timestamp() }
+      const at = now()
       if (await definitions.put(REDRIVE_KIND, task.id, task, { expected: current.revision })) {
         this.#savedAt = at
         this.#saved = progressKey(task)

@@ -6,6 +6,7 @@ import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Vhost } from '../amqp/vhost.js'
 import { brokerProblem, unroutedProblem } from '../amqp/wire/errors.js'
 import type { PublishMessage } from '../amqp/wire/message.js'
+import { now } from '../lib/clock.js'
 import { Pause } from '../lib/pause.js'
 import { catalogue, isRetryable, Problem, type ProblemCode } from '../problems.js'
 import type { Decision } from './decide.js'
@@ -118,21 +119,21 @@ export class Sweep implements RedriveCounts {
 
   async #work(consumer: Consumer): Promise<boolean> {
     const { look, max, dryRun, longest, decide, rateLimit } = this.#options
-    const end = Date.now() + longest
+    const end = now() + longest
     for (;;) {
-      const now = Date.now()
+      const time = now()
       if (consumer.channel.closed) throw consumer.channel.failure()
-      if (this.#interrupted || now > end) return false
+      if (this.#interrupted || time > end) return false
       if (this.#held > MAX_HELD_MESSAGES)
         throw new Problem('overloaded', `More than ${MAX_HELD_MESSAGES} messages do not match, and would have to be held.`)
       const taken = dryRun ? this.matched : this.moved + this.#underWay
       if (this.#looked >= look || taken >= max) {
         if (this.#underWay === 0) return true
-        await this.#sleep(end - now)
+        await this.#sleep(end - time)
         continue
       }
-      if (this.#pausedUntil > now) {
-        await this.#sleep(this.#pausedUntil - now)
+      if (this.#pausedUntil > time) {
+        await this.#sleep(this.#pausedUntil - time)
         continue
       }
       const [delivery] = this.#waiting
@@ -144,7 +145,7 @@ export class Sweep implements RedriveCounts {
       if (decision.kind === 'move' && !dryRun) {
         const wait = rateLimit.wait()
         if (wait > 0) {
-          await this.#sleep(Math.min(wait, end - now + 1))
+          await this.#sleep(Math.min(wait, end - time + 1))
           continue
         }
         rateLimit.take()
@@ -216,7 +217,7 @@ export class Sweep implements RedriveCounts {
 
   #postpone(delivery: Delivery, problem: Problem): void {
     this.obstacle = problem
-    this.#pausedUntil = Date.now() + RETRY_MOVE_MS
+    this.#pausedUntil = now() + RETRY_MOVE_MS
     this.#looked--
     this.matched--
     this.#waiting.push(delivery)

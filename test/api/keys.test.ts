@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { KeyFile, replaceFile, startWithKeys, withAuthorization } from '../support/access.js'
+import { KeyFile, startWithKeys, withAuthorization } from '../support/access.js'
 import { eventually } from '../support/eventually.js'
+import { replaceFile } from '../support/files.js'
 import { freshName } from '../support/gateway.js'
 import { overSocket } from '../support/http.js'
 

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { DeliveryChannel } from '../../src/amqp/consume/delivery-channel.js'
 import { giveBack, ReceiveAbort } from '../../src/amqp/consume/receive.js'
+import { now } from '../../src/lib/clock.js'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
 
@@ -21,7 +22,7 @@ async function queueWith(payloads: string[], type = 'classic'): Promise<string> 
 const atOnce = (queue: string, count: number, wait = 0) =>
   Promise.all(
     Array.from({ length: count }, () =>
-      vhost.sharedReceive.receiveOne({ queue, max: 1, until: Date.now() + wait, maxBytes: 1000, abort: new ReceiveAbort() }),
+      vhost.sharedReceive.receiveOne({ queue, max: 1, until: now() + wait, maxBytes: 1000, abort: new ReceiveAbort() }),
     ),
   )
 const texts = (receives: Awaited<ReturnType<typeof atOnce>>) =>

@@ -12,7 +12,7 @@ import { AUDIENCE, ISSUER, inSeconds, KeySetServer, keySetFile, newKey, token } 
 
 const key = await newKey('first')
 const file = keySetFile(key)
-const SETTINGS = { AUTH: 'jwt', JWT_JWKS_FILE: file.path, JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE }
+const SETTINGS = { AUTH: 'jwt', JWT_JWKS_FILE: file.path, JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE, JWT_LEEWAY: '0s' }
 const gateway = await startGateway(SETTINGS)
 const ALL = 'configure:*/* write:*/* read:*/*'
 const withToken = (jwt: string, at: Gateway = gateway) => withAuthorization(at, `Bearer ${jwt}`)
@@ -68,6 +68,23 @@ describe('authentication with tokens', () => {
     ] as const) {
       assert.equal((await withToken(await token(key, scope), strict).get(`/queues/${queue}/messages`)).status, status, scope)
     }
+  })
+
+  it('the 403 for a token without any right says so', async () => {
+    const { body } = await withToken(await token(key, 'openid'))
+      .get('/queues/q/messages')
+      .expect(403)
+    assert.equal(body.code, 'access_refused')
+    assert.match(body.detail, /no right at all: its claim scope has none/)
+    const other = await withToken(await token(key, 'read:%2F/other'))
+      .get('/queues/q/messages')
+      .expect(403)
+    assert.doesNotMatch(other.body.detail, /no right at all/)
+  })
+
+  it('a token that is too long is refused with that reason', async () => {
+    const groups = Array.from({ length: 400 }, (_, n) => `11111111-2222-3333-4444-${String(n).padStart(12, '0')}`)
+    await refused(await token(key, ALL, { groups }), /longer than 16 KiB/)
   })
 
   it('a scope can limit the routing keys of an exchange', async () => {

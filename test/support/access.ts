@@ -1,11 +1,8 @@
 // A gateway with API keys, and clients that each have their own key.
 
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after } from 'node:test'
 import type supertest from 'supertest'
+import { freshFile, replaceFile } from './files.js'
 import { type Gateway, startGateway } from './gateway.js'
 
 /** An entry of a key file. */
@@ -16,21 +13,6 @@ export interface KeyEntry {
   expires_at?: string
   headers?: Record<string, string>
   user_id?: boolean
-}
-
-/** Writes a file into a new folder, which is deleted after the tests. @returns its path */
-export function freshFile(name: string, content: string | Buffer): string {
-  const folder = mkdtempSync(join(tmpdir(), 'gateway-access-'))
-  after(() => rmSync(folder, { recursive: true, force: true }))
-  const path = join(folder, name)
-  writeFileSync(path, content)
-  return path
-}
-
-/** Replaces a file atomically, as programs do that change a file while others read it. */
-export function replaceFile(path: string, content: string): void {
-  writeFileSync(`${path}.new`, content)
-  renameSync(`${path}.new`, path)
 }
 
 /** A key file that tests add keys to. */

@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after } from 'node:test'
 import { exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from 'jose'
-import { freshFile, replaceFile } from './access.js'
+import { freshFile, replaceFile } from './files.js'
 
 export const ISSUER = 'https://issuer.example'
 export const AUDIENCE = 'rabbitmq'

@@ -59,7 +59,7 @@ export function spawnGateway(env: Record<string, string>): GatewayProcess {
 export async function listeningGateway(env: Record<string, string>): Promise<GatewayProcess> {
   const gateway = spawnGateway({ PORT: '0', ...env })
   await eventually(() => {
-    const url = /Server listening at (https?:\/\/[\d.:]+)/.exec(gateway.output())
+    const url = /Server listening at (https?:\/\/[\d.:[\]]+)/.exec(gateway.output())
     if (!url) throw new Error(`the gateway does not listen: ${gateway.output()}`)
     gateway.url = url[1]!
   }, 30_000)

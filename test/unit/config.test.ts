@@ -122,7 +122,6 @@ describe('the configuration', () => {
     ] as const) {
       assert.deepEqual(mistakes({ [wrong]: '1' }), [`${wrong} is not a setting: did you mean ${right}?`])
     }
-    assert.deepEqual(named({ GATEWAY_COLOUR: 'blue' }), ['GATEWAY_COLOUR'])
   })
 
   it('other variables of the environment are ignored', () => {

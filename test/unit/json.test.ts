@@ -5,6 +5,7 @@ import { isUtf8 } from 'node:buffer'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import type { ReceivedMessage } from '../../src/amqp/wire/message.js'
+import { now, timestamp } from '../../src/lib/clock.js'
 import { tableFromJson } from '../../src/messages/headers.js'
 import { type Encoding, messageToJson } from '../../src/messages/json.js'
 import { headers } from '../support/generate.js'
@@ -122,9 +123,8 @@ describe('JSON form of a message', () => {
       appId: 'app',
       headers: { k: 'v' },
     }
-    const json = JSON.parse(
-      messageToJson({ ...message('x', all), deliveryCount: 3 } as never, 'auto', { id: 'abc', expiresAt: 0 }),
-    )
+    const expiresAt = now() + 30_000
+    const json = JSON.parse(messageToJson({ ...message('x', all), deliveryCount: 3 } as never, 'auto', { id: 'abc', expiresAt }))
     assert.deepEqual(Object.keys(json.properties).sort(), [
       'app_id',
       'content_encoding',
@@ -141,6 +141,6 @@ describe('JSON form of a message', () => {
       'user_id',
     ])
     assert.equal(json.delivery_count, 3)
-    assert.deepEqual(json.lease, { id: 'abc', expires_at: '1970-01-01T00:00:00.000Z' })
+    assert.deepEqual(json.lease, { id: 'abc', expires_at: timestamp(expiresAt) })
   })
 })

@@ -202,7 +202,7 @@ describe('headers of a raw response', () => {
     }
   }
 
-  it('a raw response has at most 8 KiB of headers', () => {
+  it('a raw message has at most 8 KiB of headers, or as much as there is room for', () => {
     assert.equal(refused({ headers: { a: 'x'.repeat(7500) } }), false)
     assert.equal(refused({ headers: { a: 'x'.repeat(8300) } }), true)
     assert.equal(refused({ headers: { a: '🐇'.repeat(1000) } }), true) // \ud83d\udc07 each
@@ -210,6 +210,7 @@ describe('headers of a raw response', () => {
     const http = writeProperties(message({ headers: crowd }))
     const size = Object.entries(http).reduce((sum, [name, value]) => sum + name.length + value.length + 4, 0)
     assert.ok(size <= 8192 && 'amqp-header-k0' in http && !('amqp-header-k399' in http))
+    assert.throws(() => writeProperties(message({ headers: { a: 'x'.repeat(1000) } }), 1000), { code: 'not_acceptable' })
   })
 
   it('a property that an HTTP header cannot carry is refused with not_acceptable', () => {

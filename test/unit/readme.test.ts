@@ -92,6 +92,7 @@ describe('documentation', () => {
       remembered: none,
       definitionsKnown: () => true,
       retryPolicies: none,
+      logLinesDropped: () => 0,
       delayed: () => [],
     })
     createPushMetrics(metrics.registry, () => [])

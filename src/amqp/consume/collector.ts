@@ -4,6 +4,7 @@
 // the tail of the queue. Nothing can be overtaken if the consumer's prefetch is used up. So the collector asks a quorum queue
 // how many messages it has, and starts a consumer for exactly these. A classic queue keeps what a cancel overtakes in its place.
 
+import { now } from '../../lib/clock.js'
 import { Pause } from '../../lib/pause.js'
 import { Problem } from '../../problems.js'
 import { brokerProblem } from '../wire/errors.js'
@@ -151,7 +152,7 @@ class Collector {
 
   /** Whether the receive may still wait for its first message. */
   get #mayWait(): boolean {
-    return this.deliveries.length === 0 && this.#options.until > Date.now() && !this.#options.abort.reason
+    return this.deliveries.length === 0 && this.#options.until > now() && !this.#options.abort.reason
   }
 
   #countReady(): Promise<number> {
@@ -207,11 +208,11 @@ class Collector {
   }
 
   async #waitForFirst(): Promise<void> {
-    const left = this.#options.until - Date.now()
+    const left = this.#options.until - now()
     if (!this.#mayWait || left <= 0) return
     this.#options.onWait?.(1)
     while (!this.#isDone && this.deliveries.length === 0) {
-      const rest = this.#options.until - Date.now()
+      const rest = this.#options.until - now()
       if (rest <= 0 || !(await this.#pause.take(rest))) break
     }
     this.#options.onWait?.(-1)

@@ -1,7 +1,7 @@
 // The type of a queue. AMQP has no question for it, but a consumer with an argument that only streams know is refused by every
 // other queue with an error that names the queue's type, before it could take a message.
 
-import { LruMap } from 'toad-cache'
+import { ExpiringMap } from '../../lib/expiring-map.js'
 import { Problem } from '../../problems.js'
 import type { Channel } from '../wire/amqplib.js'
 
@@ -14,7 +14,7 @@ const MAX_REMEMBERED_TYPES = 10_000
 export class QueueTypes {
   readonly #ask: (queue: string, work: (channel: Channel) => Promise<unknown>) => Promise<unknown>
   readonly #check: (queue: string) => Promise<unknown>
-  readonly #known = new LruMap<Promise<QueueType | undefined>>(MAX_REMEMBERED_TYPES, REMEMBER_TYPE_MS)
+  readonly #known = new ExpiringMap<Promise<QueueType | undefined>>(MAX_REMEMBERED_TYPES, REMEMBER_TYPE_MS)
 
   /**
    * @param ask runs its work on a scratch channel, which the answer mostly closes; rejects with a Problem

@@ -6,7 +6,7 @@ export interface ReceiveOptions {
   queue: string
   /** 1 to 1000. */
   max: number
-  /** Until when to wait for the first message, in milliseconds since 1970. */
+  /** Until when to wait for the first message, on the monotonic clock. */
   until: number
   /** The most bytes of bodies in all, beyond which only a single message goes. */
   maxBytes: number

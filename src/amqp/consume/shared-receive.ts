@@ -2,6 +2,7 @@
 // start and to cancel a consumer costs RabbitMQ, and the gateway, more than the message it brings.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { now } from '../../lib/clock.js'
 import { receive } from './collector.js'
 import type { Delivery } from './delivery.js'
 import type { DeliveryChannel } from './delivery-channel.js'
@@ -81,7 +82,7 @@ export class SharedReceive {
    */
   receiveOne(options: ReceiveOptions): Promise<ReceivedBatch> {
     // The queue is empty if others wait for it already. A receive that may wait goes behind them, without a look at the queue.
-    if (this.#waiting.has(options.queue) && options.until > Date.now()) return this.receiveAlone(options)
+    if (this.#waiting.has(options.queue) && options.until > now()) return this.receiveAlone(options)
     return new Promise((resolve, reject) => {
       const { queue } = options
       const pending: PendingReceive = { options, resolve, reject }
@@ -133,7 +134,7 @@ export class SharedReceive {
             if (channel.closed) throw channel.failure()
           }
         } else if (!isEmpty) resolve(this.receiveOne(options))
-        else if (options.until > Date.now()) resolve(this.receiveAlone(options))
+        else if (options.until > now()) resolve(this.receiveAlone(options))
         else resolve({ deliveries: [], more: false, ...connection })
       }
     } catch (error) {

@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import type { Config } from '../../config/index.js'
+import { now } from '../../lib/clock.js'
 import type { Log } from '../../lib/log.js'
 import type { Metrics, PublishOutcome } from '../../metrics.js'
 import { Problem } from '../../problems.js'
@@ -48,7 +49,7 @@ export class ExchangeConfirmChannel {
   #failure: Error | undefined
   /** Whether a single publish was in flight when RabbitMQ closed the channel, and so must have caused it. */
   #failedAlone = false
-  #lastHeard = Date.now()
+  #lastHeard = now()
   #asked = 0
   readonly #sweeper: NodeJS.Timeout
 
@@ -89,7 +90,7 @@ export class ExchangeConfirmChannel {
 
   /** Milliseconds since the unanswered probe; 0 if there is none. */
   get silentFor(): number {
-    return this.#asked > this.#lastHeard ? Date.now() - this.#asked : 0
+    return this.#asked > this.#lastHeard ? now() - this.#asked : 0
   }
 
   /**
@@ -102,7 +103,7 @@ export class ExchangeConfirmChannel {
       const { exchange, routingKey, properties, body } = message
       const entry: InFlight = {
         key: returnKey(exchange, routingKey, properties.messageId),
-        deadline: Date.now() + this.#hooks.config.PUBLISH_TIMEOUT,
+        deadline: now() + this.#hooks.config.PUBLISH_TIMEOUT,
         messageId: properties.messageId,
         counted,
         done: false,
@@ -113,7 +114,7 @@ export class ExchangeConfirmChannel {
         this.#channel.publish(exchange, routingKey, body, { ...properties, mandatory: true } as object, (error) => {
           this.#inFlight--
           this.#hooks.bytes(-body.length)
-          if (!error) this.#lastHeard = Date.now()
+          if (!error) this.#lastHeard = now()
           this.#confirmed(entry, error as Error | null)
         })
       } catch (error) {
@@ -128,12 +129,12 @@ export class ExchangeConfirmChannel {
 
   /** Publishes a byte that goes nowhere if no confirm came for `quiet` milliseconds, to see whether RabbitMQ still answers. */
   probe(quiet: number): void {
-    const now = Date.now()
-    if (this.#asked > this.#lastHeard || now - this.#lastHeard < quiet) return
-    this.#asked = now
+    const time = now()
+    if (this.#asked > this.#lastHeard || time - this.#lastHeard < quiet) return
+    this.#asked = time
     try {
       this.#channel.publish('', `gateway.canary.${randomUUID()}`, Buffer.from('?'), {}, (error) => {
-        if (!error) this.#lastHeard = Date.now()
+        if (!error) this.#lastHeard = now()
       })
     } catch {
       // the connection is closing, which its own event tells
@@ -217,11 +218,11 @@ export class ExchangeConfirmChannel {
   }
 
   #sweep(): void {
-    const now = Date.now()
+    const time = now()
     let expired = 0
     for (const entry of this.#waiting) {
       if (!entry.done) {
-        if (entry.deadline > now) break
+        if (entry.deadline > time) break
         entry.done = true
         this.#count(entry, 'unknown')
         entry.reject(publishOutcomeUnknown(entry.messageId, 'no confirm came in time'))

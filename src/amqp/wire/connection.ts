@@ -4,7 +4,7 @@
 import type { Socket } from 'node:net'
 import { hostname } from 'node:os'
 import { brokerCertificates } from '../../config/certificates.js'
-import type { BrokerAddress, Config } from '../../config/index.js'
+import { type BrokerAddress, type Config, currentBrokerAddresses } from '../../config/index.js'
 import { type Backoff, waitAfter } from '../../lib/backoff.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
@@ -46,6 +46,8 @@ export class BrokerConnection {
   state: ConnectionState = 'connecting'
   /** Why it is not up, for readiness and the log. */
   reason = 'connecting'
+  /** The user that RabbitMQ knows it by; undefined before the first connection. */
+  username: string | undefined
   /** The broker's version, such as `4.0.5`; empty before the first connection. */
   brokerVersion = ''
 
@@ -109,7 +111,7 @@ export class BrokerConnection {
 
   async #connect(): Promise<void> {
     const { config, log, role, vhost, login } = this.#settings
-    const address = { ...pick(config.AMQP_URL, this.#attempts), ...login }
+    const address = { ...pick(currentBrokerAddresses(config), this.#attempts), ...login }
     let model: ChannelModel | undefined
     try {
       model = await openConnection(config, address, vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} ${role}`)
@@ -117,6 +119,7 @@ export class BrokerConnection {
       this.#watch(model)
       this.#model = model
       this.brokerVersion = serverVersion(model)
+      this.username = address.username
       await within(config.BROKER_TIMEOUT, 'the set-up of a connection', this.#settings.onUp?.(model) ?? Promise.resolve())
       // It may have died during the set-up, and #lost has run; or it was closed, and its socket is destroyed here.
       if (this.state === 'closed') socketOf(model)?.destroy()
@@ -181,7 +184,7 @@ export class BrokerConnection {
  * @throws Problem broker_unavailable: RabbitMQ cannot be asked
  */
 export async function isKnownUser(config: Config, login: Login): Promise<boolean> {
-  const address = { ...pick(config.AMQP_URL, 0), ...login }
+  const address = { ...pick(currentBrokerAddresses(config), 0), ...login }
   try {
     const model = await openConnection(config, address, address.vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} login`)
     model.on('error', () => undefined)
@@ -212,12 +215,14 @@ async function openConnection(config: Config, address: BrokerAddress, vhost: str
       username: address.username,
       password: address.password,
       vhost: encodeURIComponent(vhost),
-      heartbeat: Math.round(config.AMQP_HEARTBEAT / 1000),
+      heartbeat: Math.round((address.heartbeat ?? config.AMQP_HEARTBEAT) / 1000),
+      ...(address.channelMax !== undefined && { channelMax: address.channelMax }),
+      ...(address.frameMax !== undefined && { frameMax: address.frameMax }),
     },
     {
       // Read for each connection, since certificates are renewed while the gateway runs.
       ...(address.protocol === 'amqps' && brokerCertificates(config)),
-      timeout: config.CONNECT_TIMEOUT,
+      timeout: address.connectTimeout ?? config.CONNECT_TIMEOUT,
       noDelay: true,
       keepAlive: true,
       clientProperties: { connection_name: name },
