@@ -25,7 +25,11 @@ export class Publisher {
   readonly #config: Config
   readonly #metrics: Metrics
   readonly #log: Log
-  readonly #channels = new ExchangeChannels<ExchangeConfirmChannel>(MAX_PUBLISH_CHANNELS, (channel) => void channel.close())
+  readonly #channels = new ExchangeChannels<ExchangeConfirmChannel>({
+    hasRoom: (open) => open < this.#maxChannels && this.connection.hasRoom,
+    mayClose: () => true,
+    close: (channel) => channel.close(),
+  })
   /** The default exchange's channel, which also carries the canary. */
   #default: ExchangeConfirmChannel | undefined
   #bytes = 0
@@ -138,13 +142,22 @@ export class Publisher {
     this.#requireUsable()
   }
 
+  /** A quarter of what RabbitMQ allows is for calls. */
+  get #maxChannels(): number {
+    const { maxChannels } = this.connection
+    return Math.min(MAX_PUBLISH_CHANNELS, maxChannels - Math.max(2, Math.ceil(maxChannels / 4)))
+  }
+
   async #channelFor(message: PublishMessage): Promise<ExchangeConfirmChannel> {
     if (this.connection.state === 'connecting') await this.connection.ready()
     const model = this.#requireUsable()
     if (!this.#fits(message)) {
       throw new Problem('overloaded', 'Too many bytes wait for their confirms. The message was not stored.')
     }
-    return this.#channels.get(message.exchange, (closed) => this.#open(model, message.exchange, closed))
+    for (;;) {
+      const channel = await this.#channels.get(message.exchange, (closed) => this.#open(model, message.exchange, closed))
+      if (!channel.isClosing) return channel // otherwise it has made room for another one meanwhile
+    }
   }
 
   #fits({ body }: PublishMessage): boolean {
@@ -168,7 +181,7 @@ export class Publisher {
   async #open(model: ChannelModel, exchange: string, closed: () => void): Promise<ExchangeConfirmChannel> {
     const incarnation = this.#incarnation
     let channel: ExchangeConfirmChannel | undefined
-    channel = await ExchangeConfirmChannel.open(model, exchange, {
+    channel = await ExchangeConfirmChannel.open(this.connection, model, exchange, {
       config: this.#config,
       metrics: this.#metrics,
       log: this.#log,
