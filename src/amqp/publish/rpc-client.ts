@@ -80,7 +80,7 @@ export class RpcClient {
           mandatory: true,
         } as object)
       } catch (error) {
-        this.#fail(id, new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.', { cause: error }))
+        this.#fail(id, brokerProblem(error))
       }
     })
   }

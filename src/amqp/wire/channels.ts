@@ -31,8 +31,8 @@ export class UserChannels {
   share(role: Role): number {
     const limit = this.#current()
     if (limit === Number.POSITIVE_INFINITY) return limit
-    const publish = Math.max(1, Math.min(MAX_SHARE.publish, Math.floor(limit / 3)))
-    const admin = Math.max(1, Math.min(MAX_SHARE.admin, Math.floor(limit / 6)))
+    const publish = Math.max(1, Math.min(MAX_SHARE.publish, Math.floor(limit / 4)))
+    const admin = Math.max(1, Math.min(MAX_SHARE.admin, Math.floor(limit / 8)))
     return role === 'lease' ? Math.max(1, limit - publish - admin) : role === 'publish' ? publish : admin
   }
 

@@ -54,7 +54,7 @@ export function brokerProblem(error: unknown, missing: 'queue_not_found' | 'exch
     case 540:
       return new Problem('invalid_request', `${capital(text)}.`, options)
     case 541:
-      return new Problem('invalid_request', `RabbitMQ failed over this request: ${endSentence(text)}`, options)
+      return new Problem('invalid_request', `RabbitMQ failed over this request: ${endSentence(onOneLine(text))}`, options)
     case 320:
     case 530:
       return new Problem('broker_unavailable', `RabbitMQ closed the connection: ${endSentence(text)}`, options)
@@ -88,27 +88,26 @@ export function streamQueueProblem(options: { cause?: unknown } = {}): Problem {
   )
 }
 
-/** What RabbitMQ says once a user has all the channels that it may have, or its node all that it has: it ends the connection. */
-const CHANNELS_USED_UP = /has reached the maximum allowed (?:user )?limit of \((\d+)\)/
+/** What RabbitMQ says as it ends a connection because its user, or the node, has all channels that it may have. */
+const CHANNELS_USED_UP = /^number of channels opened (?:for user|on node) [\s\S]*?(?:limit of \(?(\d+)\)?|\.\.\.)$/
 
-/** The number in RabbitMQ's error if a channel was one too many; undefined for every other error. */
-export function channelLimit({ message }: Error): number | undefined {
-  const limit = CHANNELS_USED_UP.exec(message)?.[1]
-  return limit === undefined ? undefined : Number(limit)
+/** The limit if a connection ended over a channel too many, Infinity if RabbitMQ's text was cut; undefined for other errors. */
+export function channelLimit(error: Error): number | undefined {
+  const match = CHANNELS_USED_UP.exec(brokerText(error))
+  return match ? Number(match[1] ?? Number.POSITIVE_INFINITY) : undefined
 }
 
 /** What the end of a connection, or of an attempt to open one, means. */
 export function connectionFailure(error: Error): ConnectionFailure {
   const { code } = error as BrokerError
-  // The lines of an error are the parts of one reason.
   if (typeof code !== 'number') {
-    const reason = code === 'ECONNREFUSED' ? 'connection refused' : error.message.replaceAll(/\s*\n\s*/g, ' ')
+    const reason = code === 'ECONNREFUSED' ? 'connection refused' : onOneLine(error.message)
     return { reason, isClosedByBroker: false }
   }
   const isAuthenticated = (error as Partial<HandshakeError>).isAuthenticated
   if (code === 403 && isAuthenticated === false)
     return { reason: 'the broker refused the credentials', refused: 'credentials', isClosedByBroker: true }
-  const reason = brokerText(error)
+  const reason = onOneLine(brokerText(error))
   return code === 530 && isAuthenticated && isVhostRefusal(reason)
     ? { reason, refused: 'vhost', isClosedByBroker: true }
     : { reason, isClosedByBroker: true }
@@ -133,5 +132,6 @@ function isConnectionLoss(error: Error): boolean {
   )
 }
 
+const onOneLine = (text: string): string => text.replaceAll(/\s*\n\s*/g, ' ')
 const endSentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
