@@ -10,7 +10,7 @@ import { read } from '../src/access/requirements.js'
 import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
 import { messageToJson } from '../src/messages/json.js'
 import { invalidRequest, Problem } from '../src/problems.js'
-import type { Sink } from '../src/receive/stream.js'
+import { type Sink, shuttingDown } from '../src/receive/stream.js'
 import type { Services } from '../src/services.js'
 import { acceptsByName, identityOf, leaseOf, nameOf, pathOf, vhostOf } from './params.js'
 
@@ -50,7 +50,8 @@ const streamParameters = {
 type StreamQuery = Static<TObject<typeof streamParameters>>
 
 /** Stream the messages of a queue until either side ends it, and make tickets for clients that can send no credentials. */
-export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, tickets, vhosts, config }) => {
+export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
+  const { streams, tickets, vhosts, config } = services
   app.get(
     '/queues/:queue/stream',
     {
@@ -94,6 +95,12 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       const { ack, prefetch = 10, encoding = 'auto' } = query
       const identity = identityOf(request)
       const { login } = identity
+      const isNdjson = acceptsByName(request, 'application/x-ndjson')
+      // An EventSource connects again after a stream that ended, but never after a status other than 200.
+      if (services.draining && acceptsByName(request, 'text/event-stream')) {
+        openStream(reply, new Events(undefined), { encoding, requestId: request.id, beat: () => undefined }).end(shuttingDown())
+        return reply
+      }
       const stream = await streams.consume({
         vhost: vhostOf(request.params),
         login,
@@ -106,7 +113,6 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       reply.raw.once('close', () => stream.end())
       // The client may have left while the gateway asked the broker.
       if (reply.raw.destroyed) stream.end()
-      const isNdjson = acceptsByName(request, 'application/x-ndjson')
       const vhost = vhostOf(request.params) ?? vhosts.defaultName
       // A key may be revoked, or a token expire, while the stream is open.
       const stillMay = () => identity.current()?.rights.allows('read', vhost, request.params.queue) === true
@@ -161,8 +167,12 @@ interface StreamFormat {
   beginning: string
   heartbeat: string
   message: (json: string, offset: FieldValue | undefined) => string
-  end: (json: string) => string
+  /** @param isBrief whether another try soon is worthwhile: the gateway shuts down, and another one serves, or the next */
+  end: (json: string, isBrief: boolean) => string
 }
+
+/** Milliseconds until the browser connects again, so that it does not meet the same instance too often. */
+const RETRY_LATER = 'retry: 2000\n'
 
 class Events implements StreamFormat {
   /** @param id the event id to begin with */
@@ -175,7 +185,7 @@ class Events implements StreamFormat {
   heartbeat = ':\n\n'
   message = (json: string, offset: FieldValue | undefined) =>
     `event: message\n${offset === undefined ? '' : `id: ${offset}\n`}data: ${json}\n\n`
-  end = (json: string) => `event: end\ndata: ${json}\n\n`
+  end = (json: string, isBrief: boolean) => `${isBrief ? RETRY_LATER : ''}event: end\ndata: ${json}\n\n`
 }
 
 class Lines implements StreamFormat {
@@ -220,7 +230,7 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
     },
     end: (reason) => {
       clearInterval(heartbeat)
-      raw.end(format.end(JSON.stringify(reason.body(pathOf(reply.request), requestId))))
+      raw.end(format.end(JSON.stringify(reason.body(pathOf(reply.request), requestId)), reason.code === 'shutting_down'))
     },
     cut: () => raw.destroy(),
   }
