@@ -15,6 +15,8 @@ export const SYSTEM_PACKAGES = [
   'php-curl',
   'curl',
   'openssl',
+  'nginx',
+  'haproxy',
 ]
 
 /**

@@ -110,7 +110,7 @@ async function serve(config: Config): Promise<void> {
     skip.push('SIGHUP')
   }
   const options = { delay: config.SHUTDOWN_DELAY + config.SHUTDOWN_DRAIN + 15_000, logger: app.http.log, skip }
-  const ending = new Ending(app, config)
+  const ending = new Ending({ config, log: app.http.log, services: app.services, close: app.close, hasTerminal: hasTerminal() })
   const closing = closeWithGrace(options, ({ err, signal }) => ending.run(signal, err))
   const end = (signal?: string) => {
     if (ending.hasBegun) return ending.hurry()

@@ -13,7 +13,7 @@ export interface NodeConnection {
 }
 
 /**
- * Connects to the first node that lets us in.
+ * Connects to the first node that lets us in. If one has refused, a silent one is given no more than a second.
  * @param first the index of the node to ask first; the others follow in turn
  * @param open connects to one node
  * @param discard ends a connection that came too late
@@ -30,12 +30,16 @@ export function connectToAny(
     let asked = 0
     let isConnected = false
     let timer: NodeJS.Timeout | undefined
+    const giveUp = () => {
+      if (failures.some((error) => connectionFailure(error).isClosedByBroker)) reject(mostTelling(failures))
+    }
     const askNext = () => {
       clearTimeout(timer)
-      const address = nodes[(first + asked) % nodes.length]
-      if (isConnected || asked === nodes.length || !address) return
+      if (isConnected) return
+      const address = asked < nodes.length ? nodes[(first + asked) % nodes.length] : undefined
+      timer = setTimeout(address ? askNext : giveUp, NEXT_NODE_AFTER_MS)
+      if (!address) return
       asked++
-      timer = setTimeout(askNext, NEXT_NODE_AFTER_MS)
       open(address).then(
         (model) => {
           if (isConnected) return discard(model)
@@ -45,8 +49,10 @@ export function connectToAny(
         },
         (error: Error) => {
           failures.push(error)
-          if (failures.length === nodes.length) reject(mostTelling(failures))
-          else askNext()
+          askNext()
+          if (failures.length < nodes.length) return
+          clearTimeout(timer)
+          reject(mostTelling(failures))
         },
       )
     }
