@@ -84,7 +84,7 @@ export class BrokerConnection {
     const { refused, isClosedByBroker } = this.#failure ?? {}
     if (refused === 'credentials' && this.#settings.login) throw refusedLogin()
     if (refused === 'vhost') {
-      throw new Problem('vhost_not_found', `There is no vhost '${this.#settings.vhost}', or the gateway may not use it.`)
+      throw new Problem('vhost_not_found', `RabbitMQ refuses the vhost '${this.#settings.vhost}': ${this.reason}.`)
     }
     throw new Problem(
       'broker_unavailable',
