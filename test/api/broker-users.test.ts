@@ -65,7 +65,10 @@ describe('RabbitMQ users', () => {
     const queues = await management<{ name: string; exclusive: boolean; durable: boolean }[]>('queues/%2F')
     const own = queues.filter(({ name }) => name.startsWith('gateway.'))
     assert.ok(own.some(({ name }) => name === `gateway.control.${gateway.app.services.vhosts.instance}`))
-    assert.deepEqual(own.filter(({ exclusive, durable }) => !exclusive && !durable), [])
+    assert.deepEqual(
+      own.filter(({ exclusive, durable }) => !exclusive && !durable),
+      [],
+    )
   })
 
   it('a user may set their own name as user_id and no other', async () => {

@@ -106,7 +106,9 @@ describe('EventSource', () => {
     assert.equal(all.messages.at(-1)!.id, '999')
   })
 
-  it('an EventSource outlives a restart: it connects again to a draining instance, and then to the next one', { timeout: 90_000 }, async () => {
+  it('an EventSource outlives a restart: it connects again to a draining instance, and then to the next one', {
+    timeout: 90_000,
+  }, async () => {
     await page.goto(`${origin}/docs`)
     const queue = await freshQueue(gateway)
     const env = { AMQP_URL, PORT: String(await freePort()), CORS_ORIGINS: origin, SHUTDOWN_DRAIN: '8s' }

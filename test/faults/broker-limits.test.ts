@@ -1,4 +1,4 @@
-// RabbitMQ's limits: what passes is a 503 with RabbitMQ's own reason, what is known beforehand is obeyed, and nobody else notices.
+// RabbitMQ's limits: what passes is a 503 with RabbitMQ's reason, what is known beforehand is obeyed, and nobody else notices.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'

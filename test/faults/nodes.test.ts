@@ -54,7 +54,9 @@ describe('nodes of a cluster', () => {
       await client.delete(`/queues/${name}`).expect(204)
       await management(`users/${name}`, { method: 'DELETE' })
     }
-    await withAuthorization(gateway, `Basic ${btoa('nobody:wrong')}`).get('/queues/q').expect(401)
+    await withAuthorization(gateway, `Basic ${btoa('nobody:wrong')}`)
+      .get('/queues/q')
+      .expect(401)
   })
 
   it('the metrics name the node that is used', async () => {

@@ -55,7 +55,7 @@ connection.step = function (next) {
   })
 }
 
-/** More bytes than a frame ever has whose parts are validated: tables have 60 KiB at most, and all other fields less than 4 KiB. */
+/** More than any frame of validated parts: a table has 60 KiB at most, and all other fields less than 4 KiB together. */
 const LARGEST_FRAME_BYTES = 66 * 1024
 
 connection.sendMethod = function (channel, method, fields) {

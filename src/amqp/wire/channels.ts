@@ -2,7 +2,9 @@
 // user has too many of them.
 
 import type { Config } from '../../config/index.js'
-import type { Login, Role } from './connection.js'
+
+/** What a connection is for. */
+export type Role = 'lease' | 'publish' | 'admin'
 
 /** After this time a limit is tried again: an administrator may have raised it. */
 const REMEMBER_LIMIT_MS = 60 * 60_000
@@ -41,10 +43,10 @@ export class UserChannels {
   }
 }
 
-const users = new WeakMap<Config | Login, UserChannels>()
+const users = new WeakMap<object, UserChannels>()
 
-/** The channels of a RabbitMQ user, or of the gateway's own. */
-export function channelsOf(config: Config, login: Login | undefined): UserChannels {
+/** The channels of a RabbitMQ user, or of the gateway's own user if `login` is absent. */
+export function channelsOf(config: Config, login: object | undefined): UserChannels {
   const user = login ?? config
   let channels = users.get(user)
   if (!channels) {

@@ -9,12 +9,11 @@ import { type Backoff, waitAfter } from '../../lib/backoff.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import { type Channel, type ChannelModel, type ConfirmChannel, connect, type HandshakeError } from './amqplib.js'
-import { channelsOf, type UserChannels } from './channels.js'
+import { channelsOf, type Role, type UserChannels } from './channels.js'
 import { waitQuietly, within } from './deadline.js'
 import { brokerProblem, type ConnectionFailure, channelLimit, connectionFailure } from './errors.js'
 import { connectToAny, type NodeConnection } from './nodes.js'
 
-export type Role = 'lease' | 'publish' | 'admin'
 export type ConnectionState = 'connecting' | 'up' | 'blocked' | 'down' | 'closed'
 
 export interface ConnectionSettings {

@@ -60,7 +60,7 @@ export function connectToAny(
   })
 }
 
-/** A node that is at a limit knows user and vhost, so it comes before one that refuses them, and that one before a silent node. */
+/** A node at a limit knows user and vhost, so it comes before one that refuses them, and that one before a silent node. */
 function mostTelling(errors: Error[]): Error {
   const weight = (error: Error) => {
     const { refused, isClosedByBroker } = connectionFailure(error)
