@@ -96,9 +96,10 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
       const identity = identityOf(request)
       const { login } = identity
       const isNdjson = acceptsByName(request, 'application/x-ndjson')
+      const format = isNdjson ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
       // An EventSource connects again after a stream that ended, but never after a status other than 200.
       if (services.draining && acceptsByName(request, 'text/event-stream')) {
-        openStream(reply, new Events(undefined), { encoding, requestId: request.id, beat: () => undefined }).end(shuttingDown())
+        openStream(reply, format, { encoding, requestId: request.id, beat: () => undefined }).end(shuttingDown())
         return reply
       }
       const stream = await streams.consume({
@@ -118,7 +119,6 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
       const stillMay = () => identity.current()?.rights.allows('read', vhost, request.params.queue) === true
       const beat = () =>
         stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream have expired or were revoked.'))
-      const format = isNdjson ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
       stream.start(openStream(reply, format, { encoding, requestId: request.id, beat }))
       return reply
     },
