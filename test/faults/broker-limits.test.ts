@@ -180,7 +180,7 @@ describe('limits that RabbitMQ announces', async () => {
       .send({ messages: [json, { payload: 2 }] })
       .expect(200)
     assert.deepEqual(
-      batch.body.results.map(({ status }: { status: number }) => status),
+      batch.body.results.map(({ status }: { status: string }) => status),
       [400, 201],
       batch.text,
     )
