@@ -11,7 +11,7 @@ import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
 import { messageToJson } from '../src/messages/json.js'
 import { NDJSON_TYPES } from '../src/messages/media-type.js'
 import { invalidRequest, Problem } from '../src/problems.js'
-import type { Sink } from '../src/receive/stream.js'
+import { type Sink, shuttingDown } from '../src/receive/stream.js'
 import type { Services } from '../src/services.js'
 import { identityOf, leaseOf, nameOf, pathOf, preferredType, vhostOf } from './params.js'
 
@@ -51,7 +51,8 @@ const streamParameters = {
 type StreamQuery = Static<TObject<typeof streamParameters>>
 
 /** Stream the messages of a queue until either side ends it, and make tickets for clients that can send no credentials. */
-export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { streams, tickets, vhosts, config }) => {
+export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, services) => {
+  const { streams, tickets, vhosts, config } = services
   app.get(
     '/queues/:queue/stream',
     {
@@ -95,6 +96,13 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       const { ack, prefetch = 10, encoding = 'auto' } = query
       const identity = identityOf(request)
       const { login } = identity
+      const isLines = preferredType(request, ['text/event-stream', ...NDJSON_TYPES]) !== 'text/event-stream'
+      const format = isLines ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
+      // An EventSource connects again after a stream that ended, but never after a status other than 200.
+      if (services.draining && /text\/event-stream/i.test(request.headers.accept ?? '')) {
+        openStream(reply, format, { encoding, requestId: request.id, beat: () => undefined }).end(shuttingDown())
+        return reply
+      }
       const stream = await streams.consume({
         vhost: vhostOf(request.params),
         login,
@@ -107,13 +115,11 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       reply.raw.once('close', () => stream.end())
       // The client may have left while the gateway asked the broker.
       if (reply.raw.destroyed) stream.end()
-      const isLines = preferredType(request, ['text/event-stream', ...NDJSON_TYPES]) !== 'text/event-stream'
       const vhost = vhostOf(request.params) ?? vhosts.defaultName
       // A key may be revoked, or a token expire, while the stream is open.
       const stillMay = () => identity.current()?.rights.allows('read', vhost, request.params.queue) === true
       const beat = () =>
         stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream have expired or were revoked.'))
-      const format = isLines ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
       stream.start(openStream(reply, format, { encoding, requestId: request.id, beat }))
       return reply
     },
@@ -162,8 +168,12 @@ interface StreamFormat {
   beginning: string
   heartbeat: string
   message: (json: string, offset: FieldValue | undefined) => string
-  end: (json: string) => string
+  /** @param isBrief whether another try soon is worthwhile: the gateway shuts down, and another one serves, or the next */
+  end: (json: string, isBrief: boolean) => string
 }
+
+/** Milliseconds until the browser connects again, so that it does not meet the same instance too often. */
+const RETRY_LATER = 'retry: 2000\n'
 
 class Events implements StreamFormat {
   /** @param id the event id to begin with */
@@ -176,7 +186,7 @@ class Events implements StreamFormat {
   heartbeat = ':\n\n'
   message = (json: string, offset: FieldValue | undefined) =>
     `event: message\n${offset === undefined ? '' : `id: ${offset}\n`}data: ${json}\n\n`
-  end = (json: string) => `event: end\ndata: ${json}\n\n`
+  end = (json: string, isBrief: boolean) => `${isBrief ? RETRY_LATER : ''}event: end\ndata: ${json}\n\n`
 }
 
 class Lines implements StreamFormat {
@@ -221,7 +231,8 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
     },
     end: (reason) => {
       clearInterval(heartbeat)
-      raw.end(format.end(JSON.stringify(reason.body(pathOf(reply.request), requestId, reply.request.publicPrefix))))
+      const problem = JSON.stringify(reason.body(pathOf(reply.request), requestId, reply.request.publicPrefix))
+      raw.end(format.end(problem, reason.code === 'shutting_down'))
     },
     cut: () => raw.destroy(),
   }

@@ -14,7 +14,7 @@ await runUntilStopped(async () => {
   const tsx = createRequire(join(root, 'package.json')).resolve('tsx/cli')
   const gateway = spawn(process.execPath, [tsx, 'watch', '--clear-screen=false', 'src/main.ts'], {
     cwd: root,
-    env: { SHUTDOWN_DRAIN: '1s', ...process.env, AMQP_URL: url, HOST: host, PORT: port },
+    env: { SHUTDOWN_DELAY: '0s', SHUTDOWN_DRAIN: '1s', ...process.env, AMQP_URL: url, HOST: host, PORT: port },
     stdio: ['ignore', process.stdout.isTTY ? 'pipe' : 'inherit', 'inherit'],
     detached: true, // Ctrl-C in the terminal is for this script, which ends the gateway before its broker
   })

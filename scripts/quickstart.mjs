@@ -25,7 +25,7 @@ async function startGateway(amqpUrl) {
   const gateway = spawn(process.execPath, ['dist/src/main.js'], {
     cwd: root,
     // Nobody waits long for the leases of a trial run when Ctrl-C is pressed.
-    env: { SHUTDOWN_DRAIN: '1s', ...process.env, AMQP_URL: amqpUrl, HOST: host, PORT: port },
+    env: { SHUTDOWN_DELAY: '0s', SHUTDOWN_DRAIN: '1s', ...process.env, AMQP_URL: amqpUrl, HOST: host, PORT: port },
     stdio: ['ignore', log, log],
     detached: true, // Ctrl-C in the terminal is for this script, which ends the gateway before its broker
   })

@@ -13,7 +13,10 @@ const RESTART_DELAY_MS = 1000
 const KILL_AFTER_MS = 2000
 const METRICS_TIMEOUT_MS = 5000
 
-type ToWorker = { gateway: 'shutdown' | 'reload' } | { gateway: 'metrics'; id: number; text?: string }
+type ToWorker =
+  | { gateway: 'shutdown'; signal?: string }
+  | { gateway: 'reload' }
+  | { gateway: 'metrics'; id: number; text?: string }
 type ToPrimary = { gateway: 'metrics'; id: number }
 
 const isOurs = <T extends { gateway: string }>(message: unknown): message is T =>
@@ -33,10 +36,9 @@ export function supervise(config: Config, log: Log): void {
   let worst = 0
 
   const end = (signal: string) => {
-    if (ending) return
+    if (!ending) log.info({ signal }, 'shutting down')
     ending = true
-    log.info({ signal }, 'shutting down')
-    for (const worker of workers()) worker.send({ gateway: 'shutdown' } satisfies ToWorker)
+    for (const worker of workers()) worker.send({ gateway: 'shutdown', signal } satisfies ToWorker)
     setTimeout(() => {
       for (const worker of workers()) worker.process.kill('SIGKILL')
     }, endTimeout(config) + KILL_AFTER_MS)
@@ -77,11 +79,11 @@ export function supervise(config: Config, log: Log): void {
  * In a worker: the primary's word ends it; signals, which a terminal sends to all, do not. Where the primary dies, Node.js ends
  * its workers itself.
  */
-export function obeyPrimary(orders: { shutDown: () => void; reload: () => void }): void {
+export function obeyPrimary(orders: { shutDown: (signal?: string) => void; reload: () => void }): void {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => undefined)
   process.on('message', (message: unknown) => {
     if (!isOurs<ToWorker>(message)) return
-    if (message.gateway === 'shutdown') orders.shutDown()
+    if (message.gateway === 'shutdown') orders.shutDown(message.signal)
     else if (message.gateway === 'reload') orders.reload()
   })
 }

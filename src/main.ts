@@ -5,11 +5,10 @@ import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import closeWithGrace, { type AllEvents } from 'close-with-grace'
 import { pino } from 'pino'
-import type { App } from './app.js'
 import { hasTerminal, obeyPrimary, sumMetrics, supervise } from './cluster.js'
 import { type Config, ConfigError, endTimeout, loadConfig, outdatedNames, rereadsFiles } from './config/index.js'
-import { now } from './lib/clock.js'
 import { standardOutput } from './lib/log-output.js'
+import { Shutdown } from './shutdown.js'
 
 const HELP = `rabbitmq-http-gateway: RabbitMQ for everything that speaks HTTP.
 
@@ -106,19 +105,31 @@ async function serve(config: Config): Promise<void> {
   const { buildApp, LISTEN_BACKLOG } = await import('./app.js') // a primary of several workers never needs it
   const app = await buildApp(config)
   if (cluster.isWorker) sumMetrics(app.services.metrics)
-  const skip: AllEvents[] = cluster.isWorker ? ['SIGINT', 'SIGTERM'] : []
+  const skip: AllEvents[] = ['SIGINT', 'SIGTERM'] // they are handled here: a second one has a meaning of its own
   if (rereadsFiles(config) || !hasTerminal()) {
     process.on('SIGHUP', app.reload) // without files to read again it does nothing
     skip.push('SIGHUP')
   }
   const options = { delay: endTimeout(config), logger: app.http.log, skip }
-  const closing = closeWithGrace(options, async ({ err, signal }) => {
-    if (err) app.http.log.error({ err }, 'shutting down after a defect')
-    else app.http.log.info({ signal }, 'shutting down')
-    await shutDown(app, err ? 0 : config.SHUTDOWN_DRAIN)
-  })
+  const shutdown = new Shutdown({ config, log: app.http.log, services: app.services, close: app.close, hasTerminal: hasTerminal() })
+  const closing = closeWithGrace(options, ({ err, signal }) => shutdown.run(signal, err))
+  const end = (signal?: string) => {
+    if (shutdown.hasBegun) return shutdown.hurry()
+    shutdown.signal = signal
+    void closing.close()
+    return true
+  }
+  if (cluster.isWorker) obeyPrimary({ shutDown: end, reload: app.reload })
+  else {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(signal, () => {
+        if (end(signal)) return
+        app.http.log.error({ signal }, 'another signal during the shutdown: exiting at once')
+        process.exit(1)
+      })
+    }
+  }
   for (const { name, formerly } of outdatedNames(process.env)) app.http.log.warn({ name, formerly }, 'setting has a new name')
-  if (cluster.isWorker) obeyPrimary({ shutDown: closing.close, reload: app.reload })
   try {
     await app.http.listen({ host: config.HOST, port: config.PORT, backlog: LISTEN_BACKLOG })
     if (config.OPERATIONS_PORT !== undefined)
@@ -128,12 +139,4 @@ async function serve(config: Config): Promise<void> {
     await app.close()
     throw error
   }
-}
-
-/** Stops receives, serves settles until no lease is open or `drain` milliseconds are over, then gives everything back. */
-async function shutDown({ close, services }: App, drain: number): Promise<void> {
-  services.drain()
-  const end = now() + drain
-  while (services.leases.open > 0 && now() < end) await new Promise((resolve) => setTimeout(resolve, 50))
-  await close()
 }

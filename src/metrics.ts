@@ -18,6 +18,8 @@ export type RedriveOutcome = 'moved' | 'skipped' | 'failed'
 export interface Gauges {
   /** Broker connections by role and state. */
   connections: () => { role: string; state: string; count: number }[]
+  /** The node of each open connection, as host:port. */
+  nodes: () => string[]
   leases: () => number
   waiters: () => number
   streams: () => number
@@ -188,6 +190,16 @@ export function createMetrics() {
         collect() {
           this.reset()
           for (const { role, state, count } of gauges.connections()) this.inc({ role, state }, count)
+        },
+      })
+      new Gauge({
+        name: 'gateway_broker_node_connections',
+        help: 'Open connections to RabbitMQ, by the host and port of the node.',
+        labelNames: ['node'] as const,
+        registers,
+        collect() {
+          this.reset()
+          for (const node of gauges.nodes()) this.inc({ node })
         },
       })
       new Gauge({

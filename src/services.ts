@@ -39,6 +39,8 @@ export interface Services {
   readonly push: Push
   /** Why the gateway should get no traffic; undefined when it is ready. */
   notReady: () => string | undefined
+  /** Whether the process ends soon: not ready, and no connection is kept for another request. */
+  ending: boolean
   draining: boolean
   /** From now on: not ready, no receives; waiting ones are answered with what they have. Leases may still be settled. */
   drain: () => void
@@ -68,6 +70,7 @@ export function createServices(config: Config, log: Log): Services {
 
   metrics.observe({
     connections: () => connections().map(({ role, connection }) => ({ role, state: connection.state, count: 1 })),
+    nodes: () => connections().flatMap(({ connection }) => connection.node || []),
     leases: () => leases.open,
     waiters: () => receiver.waiting,
     streams: () => streams.open,
@@ -102,9 +105,11 @@ export function createServices(config: Config, log: Log): Services {
     receiver,
     streams,
     push,
+    ending: false,
     draining: false,
-    notReady: () => (services.draining ? 'shutting down' : (brokerReason(vhosts) ?? authentication.notReady)),
+    notReady: () => (services.ending ? 'shutting down' : (brokerReason(vhosts) ?? authentication.notReady)),
     drain: () => {
+      services.ending = true
       services.draining = true
       receiver.drain()
       streams.drain()

@@ -2,6 +2,7 @@
 // the connection goes over a separate one, or looks its names up first.
 
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
@@ -10,7 +11,7 @@ import type { Channel } from './wire/amqplib.js'
 import { BrokerConnection, type Login } from './wire/connection.js'
 import { areSafeBindArguments, areSafeDeclareArguments, breaksErrorText, textsIn } from './wire/crash-guards.js'
 import { waitQuietly, within } from './wire/deadline.js'
-import { brokerProblem, streamQueueProblem } from './wire/errors.js'
+import { brokerProblem, channelsUsedUp, streamQueueProblem } from './wire/errors.js'
 import type { FieldTable } from './wire/field-table.js'
 
 export interface QueueDeclaration {
@@ -31,6 +32,9 @@ export interface Binding {
   arguments: FieldTable
 }
 
+/** Between looks whether a channel was closed, if all that RabbitMQ allows are open. */
+const ROOM_POLL_INTERVAL_MS = 10
+
 const STANDARD_TYPES = ['direct', 'fanout', 'topic', 'headers']
 
 /** Declares, looks up, binds and deletes in one vhost. */
@@ -40,6 +44,8 @@ export class Topology {
     (queue, work) => this.#call([queue], 'basic.consume', work),
     (queue) => this.lookUpQueue(queue),
   )
+  /** Calls that run on the connection. */
+  #running = 0
   readonly #options: { config: Config; log: Log; vhost: string; login?: Login | undefined }
 
   constructor(options: { config: Config; log: Log; vhost: string; login?: Login | undefined }) {
@@ -59,7 +65,8 @@ export class Topology {
       [name, ...textsIn(args)],
       'queue.declare',
       (channel) => channel.assertQueue(name, { durable, autoDelete, arguments: args }),
-      { safe: areSafeDeclareArguments(args) },
+      // RabbitMQ 4.3 and later may end the connection over a queue that is neither durable nor exclusive.
+      { safe: durable && areSafeDeclareArguments(args) },
     )
     return !exists
   }
@@ -212,13 +219,15 @@ export class Topology {
   ): Promise<T> {
     const { BROKER_TIMEOUT } = this.#options.config
     const model = await this.connection.ready()
+    await this.#waitForRoom()
     let connectionError: unknown
     const note = (error: unknown) => {
-      connectionError = error
+      connectionError = this.#running > 1 ? this.connection.lost(error) : error // with others it is not known whose fault it is
     }
     model.once('error', note)
+    this.#running++
     try {
-      const channel = await within(BROKER_TIMEOUT, 'channel.open', model.createChannel())
+      const channel = await this.connection.openChannel(model)
       channel.on('error', () => undefined) // the call's own rejection says the same
       try {
         return await within(BROKER_TIMEOUT, what, work(channel))
@@ -228,7 +237,18 @@ export class Topology {
     } catch (error) {
       throw brokerProblem(connectionError ?? error, missing)
     } finally {
+      this.#running--
       model.off('error', note)
+    }
+  }
+
+  /** Waits until RabbitMQ takes one channel more. @throws Problem too_many_waiters: it does not within BROKER_TIMEOUT */
+  async #waitForRoom(): Promise<void> {
+    const end = performance.now() + this.#options.config.BROKER_TIMEOUT
+    while (!this.connection.hasRoom) {
+      this.connection.model() // throws once the connection is lost
+      if (performance.now() > end) throw channelsUsedUp()
+      await sleep(ROOM_POLL_INTERVAL_MS)
     }
   }
 }

@@ -18,4 +18,5 @@ export function longestLease(config: Pick<Config, 'BROKER_CONSUMER_TIMEOUT'>): n
 }
 
 /** The longest time from the signal that ends a process until it has ended, in milliseconds. */
-export const endTimeout = (config: Pick<Config, 'SHUTDOWN_DRAIN'>): number => config.SHUTDOWN_DRAIN + 15_000
+export const endTimeout = ({ SHUTDOWN_DELAY, SHUTDOWN_DRAIN }: Pick<Config, 'SHUTDOWN_DELAY' | 'SHUTDOWN_DRAIN'>): number =>
+  SHUTDOWN_DELAY + SHUTDOWN_DRAIN + 15_000

@@ -244,6 +244,11 @@ export const settings = {
     default: '',
     parse: text,
   },
+  SHUTDOWN_DELAY: {
+    doc: 'how long the gateway goes on serving after SIGTERM although it is not ready, so that load balancers notice; 0s for none',
+    default: '5s',
+    parse: duration('0ms', '1h'),
+  },
   SHUTDOWN_DRAIN: { doc: 'how long leases may still be settled after SIGTERM', default: '20s', parse: duration('0ms', '1h') },
   PUSH_ALLOWED_NETWORKS: {
     formerly: 'PUSH_ALLOW',

@@ -264,7 +264,9 @@ export class Delays {
       if (!(error instanceof Problem)) throw error
       const fate = dueFailure(error.code)
       if (fate === 'undeliverable') return this.#park(delayed, error.message)
-      if (fate === 'due') throw error
+      // Another vhost may be down or at a limit for long: messages for the rest need not wait behind it.
+      const isElsewhere = error.code === 'broker_unavailable' && delayed.vhost !== this.#vhosts.defaultName
+      if (fate === 'due' && !isElsewhere) throw error
       await this.publish(delayed, POSTPONE_MS)
       this.#metrics.delayed('postponed')
     }

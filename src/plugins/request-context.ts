@@ -11,7 +11,7 @@ export const requestContext = fp(async (app: FastifyInstance, services: Services
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id).headers(securityHeaders)
     // A client that kept the connection for its next request would find it closed.
-    if (services.draining) reply.header('connection', 'close')
+    if (services.ending) reply.header('connection', 'close')
     done()
   })
 

@@ -9,6 +9,7 @@ import { now } from '../lib/clock.js'
 import { isNdjson } from '../messages/media-type.js'
 import type { Services } from '../services.js'
 import { clientError } from './errors.js'
+import { lingerOnClose } from './lingering-close.js'
 
 /** Bytes that a body must bring within BODY_TIMEOUT unless it ends: fewer would only keep the connection busy. */
 const MIN_BYTES_PER_TIMEOUT = 1024
@@ -38,7 +39,9 @@ export const slowClients = fp(async (app: FastifyInstance, { config }: Services)
       watch.response = reply.raw
       watch.readAt = 0
     } else {
-      watches.set(raw.socket, { request: raw, response: reply.raw, read: 0, readAt: 0, timed: undefined })
+      const added: Watch = { request: raw, response: reply.raw, read: 0, readAt: 0, timed: undefined }
+      watches.set(raw.socket, added)
+      lingerOnClose(raw.socket, () => added.request)
       raw.socket.once('close', () => watches.delete(raw.socket))
     }
     done()

@@ -70,7 +70,7 @@ export class Streams {
    *   too_many_leases, shutting_down, access_refused, resource_locked, vhost_not_found, broker_unavailable, broker_timeout
    */
   async consume(request: StreamRequest): Promise<MessageStream> {
-    if (this.#draining) throw new Problem('shutting_down', 'The gateway is shutting down and starts no streams.')
+    if (this.#draining) throw shuttingDown()
     if (this.#open.size >= this.#config.MAX_STREAMS) {
       throw new Problem(
         'too_many_waiters',
@@ -94,10 +94,13 @@ export class Streams {
   /** Ends every stream, and tells the clients why. */
   drain(): void {
     this.#draining = true
-    const reason = new Problem('shutting_down', 'The gateway is shutting down. Connect again: another instance serves.')
-    for (const stream of this.#open) stream.end(reason)
+    for (const stream of this.#open) stream.end(shuttingDown())
   }
 }
+
+/** Why a stream ends, or does not start, while the gateway drains. */
+export const shuttingDown = (): Problem =>
+  new Problem('shutting_down', 'The gateway is shutting down. Connect again: another instance serves.')
 
 interface MessageStreamOptions {
   vhost: Vhost

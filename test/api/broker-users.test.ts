@@ -61,6 +61,16 @@ describe('RabbitMQ users', () => {
     }
   })
 
+  it('the gateway declares no queue that is neither exclusive nor durable, as RabbitMQ 4.3 and later may refuse it', async () => {
+    const queues = await management<{ name: string; exclusive: boolean; durable: boolean }[]>('queues/%2F')
+    const own = queues.filter(({ name }) => name.startsWith('gateway.'))
+    assert.ok(own.some(({ name }) => name === `gateway.control.${gateway.app.services.vhosts.instance}`))
+    assert.deepEqual(
+      own.filter(({ exclusive, durable }) => !exclusive && !durable),
+      [],
+    )
+  })
+
   it('a user may set their own name as user_id and no other', async () => {
     const queue = await freshQueue()
     const client = owner.as(gateway)

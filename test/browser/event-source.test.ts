@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict'
 import { connect, createServer, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
+import { freePort } from '../../scripts/broker.mjs'
 import { openBrowser } from '../support/chromium.js'
 import { eventually } from '../support/eventually.js'
-import { freshQueue, startGateway } from '../support/gateway.js'
+import { AMQP_URL, freshQueue, startGateway } from '../support/gateway.js'
+import { readyGateway } from '../support/process.js'
 
 const gateway = await startGateway()
 const { page } = await openBrowser()
@@ -53,8 +55,9 @@ async function listen(name: string, path: string): Promise<() => Promise<Seen>> 
       const source = new EventSource(path!)
       source.addEventListener('message', ({ data, lastEventId }) => seen.messages.push({ data, id: lastEventId }))
       source.addEventListener('end', (event) => {
-        seen.ends.push((event as MessageEvent).data)
-        source.close()
+        const { data } = event as MessageEvent
+        seen.ends.push(data)
+        if (!JSON.parse(data).retryable) source.close()
       })
       source.onerror = () => seen.errors++
       Object.assign(globalThis, { [name!]: seen })
@@ -101,6 +104,29 @@ describe('EventSource', () => {
     const all = await seen()
     assert.deepEqual(numbersOf(all), numbers(1000))
     assert.equal(all.messages.at(-1)!.id, '999')
+  })
+
+  it('an EventSource outlives a restart: it connects again to a draining instance, and then to the next one', {
+    timeout: 90_000,
+  }, async () => {
+    await page.goto(`${origin}/docs`)
+    const queue = await freshQueue(gateway)
+    const env = { AMQP_URL, PORT: String(await freePort()), CORS_ORIGINS: origin, SHUTDOWN_DRAIN: '8s' }
+    const first = await readyGateway(env)
+    // A lease keeps the instance draining while the browser comes back.
+    await publish(queue, 1, 0)
+    await fetch(`${first.url}/queues/${queue}/messages?lease=5m`)
+    const seen = await listen('restarted', `${first.url}/queues/${queue}/stream?ack=auto`)
+    await publish(queue, 1, 1)
+    await eventually(async () => assert.deepEqual(numbersOf(await seen()), [1]))
+    first.child.kill('SIGTERM')
+    await eventually(async () => assert.ok((await seen()).ends.length >= 2), 10_000) // it has met the draining instance
+    assert.equal(await first.exited, 0)
+    await readyGateway(env)
+    await publish(queue, 1, 2)
+    await eventually(async () => assert.ok(numbersOf(await seen()).includes(2)), 20_000)
+    assert.equal(JSON.parse((await seen()).ends[0]!).code, 'shutting_down')
+    await page.goto('about:blank')
   })
 
   it('unsettled messages of an EventSource go back to the queue when its page is closed', async () => {

@@ -95,6 +95,27 @@ describe('process', () => {
     await fetch(`${other.url}/queues/${queue}`, { method: 'DELETE' })
   })
 
+  it('after SIGTERM a process is not ready at once, and serves everything until SHUTDOWN_DELAY is over', async () => {
+    const gateway = await readyGateway({ AMQP_URL, SHUTDOWN_DELAY: '2s' })
+    const queue = await declareAndPublish(gateway.url, 1)
+    const from = Date.now()
+    gateway.child.kill('SIGTERM')
+    await eventually(async () => assert.equal((await fetch(`${gateway.url}/health/ready`)).status, 503), 1500)
+    const published = await fetch(`${gateway.url}/queues/${queue}/messages`, { method: 'POST', body: 'x' })
+    assert.deepEqual([published.status, published.headers.get('connection')], [201, 'close'])
+    assert.equal((await receive(gateway.url, queue, '?ack=auto&max=10')).length, 2)
+    assert.equal(await gateway.exited, 0)
+    assert.ok(Date.now() - from >= 2000, `${Date.now() - from} ms`)
+  })
+
+  it('a second signal ends SHUTDOWN_DELAY, and the process still exits with 0', async () => {
+    const gateway = await readyGateway({ AMQP_URL, SHUTDOWN_DELAY: '10m' })
+    gateway.child.kill('SIGTERM')
+    await eventually(async () => assert.equal((await fetch(`${gateway.url}/health/ready`)).status, 503))
+    gateway.child.kill('SIGTERM')
+    assert.equal(await gateway.exited, 0)
+  })
+
   it('a process without leases exits on SIGTERM without waiting for the drain time', async () => {
     const gateway = await readyGateway({ AMQP_URL })
     const from = Date.now()

@@ -162,6 +162,7 @@ export async function startFleet({ brokers, users, program = 'dist/src/main.js' 
         AMQP_HEARTBEAT: '2s',
         BROKER_TIMEOUT: '3s',
         PUBLISH_TIMEOUT: '5s',
+        SHUTDOWN_DELAY: '0s',
         SHUTDOWN_DRAIN: '1s',
         LOG_LEVEL: 'error',
         LEASE_SECRET: 'soak',

@@ -29,8 +29,9 @@ export interface Gateway {
 /**
  * Starts a gateway on a free port, or on PORT if that is set, and resolves when it is ready. It is closed after the test or the
  * file in which it was started.
+ * @param options.ready false to resolve as soon as it listens
  */
-export async function startGateway(env: Record<string, string> = {}): Promise<Gateway> {
+export async function startGateway(env: Record<string, string> = {}, { ready = true } = {}): Promise<Gateway> {
   const app = await buildApp(loadConfig({ AMQP_URL, LOG_LEVEL: 'silent', ...env }))
   await app.http.listen({ host: '127.0.0.1', port: Number(env['PORT'] ?? 0), backlog: LISTEN_BACKLOG })
   const url = `http://127.0.0.1:${(app.http.server.address() as AddressInfo).port}`
@@ -54,6 +55,7 @@ export async function startGateway(env: Record<string, string> = {}): Promise<Ga
     },
   }
   after(gateway.close)
+  if (!ready) return gateway
   await eventually(() => {
     const reason = app.services.notReady()
     if (reason) throw new Error(reason)

@@ -37,7 +37,7 @@ export function endWithTheRun(child: ChildProcess): void {
 export function spawnGateway(env: Record<string, string>): GatewayProcess {
   const child = spawn(process.execPath, [resolve('dist/src/main.js')], {
     cwd: tmpdir(), // a developer's .env has no say in tests
-    env: { PATH: process.env['PATH'], ...env },
+    env: { PATH: process.env['PATH'], SHUTDOWN_DELAY: '0s', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   endWithTheRun(child)

@@ -12,6 +12,7 @@ function registryOf({ known = true, leases = 0 } = {}): Registry {
   createPushMetrics(metrics.registry, () => [{ vhost: '/', subscription: 's', inFlight: 2, window: 4, paused: true }])
   metrics.observe({
     connections: () => [],
+    nodes: () => [],
     leases: () => leases,
     waiters: () => 0,
     streams: () => 0,

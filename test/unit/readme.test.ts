@@ -82,6 +82,7 @@ describe('documentation', () => {
     const none = () => 0
     metrics.observe({
       connections: () => [],
+      nodes: () => [],
       leases: none,
       waiters: none,
       streams: none,

@@ -3,8 +3,8 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Log } from '../../lib/log.js'
-import { Problem } from '../../problems.js'
-import type { Channel, ChannelModel, ConsumeMessage } from '../wire/amqplib.js'
+import type { Problem } from '../../problems.js'
+import type { Channel, ConsumeMessage } from '../wire/amqplib.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
 import type { FieldValue } from '../wire/field-table.js'
@@ -17,6 +17,8 @@ export interface DeliveryChannelHooks {
   /** Called when the channel holds nothing, receives nothing and waits for nothing: the next receive may use it. */
   onIdle: (channel: DeliveryChannel) => void
   onClosed: (channel: DeliveryChannel) => void
+  /** Why the connection ended, if that is why the channel is closed. */
+  lost: () => Problem
 }
 
 /** Consumes on one AMQP channel, holds the deliveries, and settles them with barriers. */
@@ -39,7 +41,7 @@ export class DeliveryChannel implements DeliveryHolder {
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
 
-  private constructor(channel: Channel, hooks: DeliveryChannelHooks) {
+  constructor(channel: Channel, hooks: DeliveryChannelHooks) {
     this.#channel = channel
     this.#hooks = hooks
     channel.on('error', (error: Error) => {
@@ -47,11 +49,6 @@ export class DeliveryChannel implements DeliveryHolder {
     })
     channel.on('handler-error' as 'error', (error: Error) => hooks.log.error({ err: error }, 'delivery callback failed'))
     channel.on('close', () => this.#loseAll())
-  }
-
-  /** Opens a channel. @throws Problem broker_timeout, and what amqplib rejects with if the connection is gone */
-  static async open(model: ChannelModel, hooks: DeliveryChannelHooks): Promise<DeliveryChannel> {
-    return new DeliveryChannel(await within(hooks.timeout, 'channel.open', model.createChannel()), hooks)
   }
 
   /** How many deliveries are not settled. */
@@ -71,9 +68,7 @@ export class DeliveryChannel implements DeliveryHolder {
 
   /** Why the channel is closed. */
   failure(): Problem {
-    return this.#failure
-      ? brokerProblem(this.#failure)
-      : new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.')
+    return this.#failure ? brokerProblem(this.#failure) : this.#hooks.lost()
   }
 
   /**

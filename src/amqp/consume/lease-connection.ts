@@ -8,7 +8,6 @@ import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import type { ChannelModel, ConsumeMessage } from '../wire/amqplib.js'
 import { BrokerConnection, type Login } from '../wire/connection.js'
-import { within } from '../wire/deadline.js'
 import { type ReceivedMessage, receivedMessage } from '../wire/message.js'
 import { DeliveryChannel } from './delivery-channel.js'
 
@@ -16,6 +15,8 @@ const MAX_IDLE_CHANNELS = 64
 /** How many past epochs are remembered. Their leases are known to be gone without asking RabbitMQ. */
 export const MAX_PAST_EPOCHS = 1000
 export const EPOCH_BYTES = 8
+
+const INSTANCE_QUEUE_ARGUMENTS = { 'x-queue-type': 'classic', 'x-expires': 60_000 }
 
 /** A random name for an epoch or an instance, which nothing else ever had. */
 export const newEpoch = (): string => randomBytes(EPOCH_BYTES).toString('base64url')
@@ -85,9 +86,10 @@ export class LeaseConnection {
     return this.#open.size
   }
 
-  /** Whether AMQP_CHANNELS channels are in use. */
+  /** Whether all channels are in use that AMQP_CHANNELS, or RabbitMQ, allows. */
   get full(): boolean {
-    return this.busy >= this.#options.config.AMQP_CHANNELS
+    if (this.busy >= this.#options.config.AMQP_CHANNELS) return true
+    return this.#idle.length === 0 && this.connection.state !== 'connecting' && !this.connection.hasRoom
   }
 
   /**
@@ -101,17 +103,15 @@ export class LeaseConnection {
     if (this.full) throw this.#fullProblem()
     this.#opening++
     try {
-      const channel = await DeliveryChannel.open(model, {
+      const channel = new DeliveryChannel(await this.connection.openChannel(model), {
         log: this.#options.log,
         timeout: this.#options.config.BROKER_TIMEOUT,
         onIdle: (opened) => this.#returnChannel(opened),
         onClosed: (closed) => this.#dropChannel(closed),
+        lost: () => this.connection.lost(),
       })
       this.#open.add(channel)
       return channel
-    } catch (error) {
-      if (error instanceof Problem) throw error
-      throw new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.', { cause: error })
     } finally {
       this.#opening--
     }
@@ -133,7 +133,7 @@ export class LeaseConnection {
 
   #returnChannel(channel: DeliveryChannel): void {
     if (!this.#open.has(channel) || this.#idle.includes(channel)) return
-    if (this.#idle.length < MAX_IDLE_CHANNELS) this.#idle.push(channel)
+    if (this.#idle.length < MAX_IDLE_CHANNELS && this.connection.hasRoom) this.#idle.push(channel)
     else void channel.close()
   }
 
@@ -145,13 +145,13 @@ export class LeaseConnection {
 
   async #up(model: ChannelModel): Promise<void> {
     this.#reset()
-    const { log, config, onCommand, instance, login } = this.#options
+    const { log, onCommand, instance, login } = this.#options
     if (login) {
       this.epoch = instance?.name ?? ''
       return
     }
     const epoch = newEpoch()
-    const channel = await within(config.BROKER_TIMEOUT, 'channel.open', model.createChannel())
+    const channel = await this.connection.openChannel(model)
     channel.on('error', (error: Error) => log.warn({ err: error }, 'control channel failed'))
     channel.on('handler-error' as 'error', (error: Error) => log.error({ err: error }, 'control callback failed'))
     // Without its control queue the epoch would look dead to other instances while its leases live, so both must go.
@@ -164,9 +164,10 @@ export class LeaseConnection {
     await channel.assertQueue(name, { exclusive: true, autoDelete: true, durable: false })
     await channel.consume(name, answer, { noAck: true })
     if (instance?.answers) {
-      // Not exclusive: the queue of the last incarnation may still exist when this one comes up.
+      // Not exclusive: the queue of the last incarnation may still exist when this one comes up. And durable, since RabbitMQ
+      // 4.3 no longer permits other queues that are not exclusive. It ends with its consumer, or soon after a crash of RabbitMQ.
       const queue = controlQueue(instance.name)
-      await channel.assertQueue(queue, { autoDelete: true, durable: false })
+      await channel.assertQueue(queue, { autoDelete: true, durable: true, arguments: INSTANCE_QUEUE_ARGUMENTS })
       await channel.consume(queue, answer, { noAck: true })
     }
     this.epoch = epoch

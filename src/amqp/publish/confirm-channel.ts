@@ -7,6 +7,7 @@ import type { Log } from '../../lib/log.js'
 import type { Metrics, PublishOutcome } from '../../metrics.js'
 import { Problem } from '../../problems.js'
 import type { ChannelModel, ConfirmChannel } from '../wire/amqplib.js'
+import type { BrokerConnection } from '../wire/connection.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
 import type { PublishMessage } from '../wire/message.js'
@@ -74,18 +75,28 @@ export class ExchangeConfirmChannel {
 
   /**
    * Opens the channel and looks a named exchange up on it: if it does not exist, only this channel closes.
-   * @throws Problem exchange_not_found, access_refused, broker_timeout
+   * @throws Problem exchange_not_found, access_refused, broker_unavailable, broker_timeout, too_many_waiters
    */
-  static async open(model: ChannelModel, exchange: string, hooks: ConfirmChannelHooks): Promise<ExchangeConfirmChannel> {
+  static async open(
+    connection: BrokerConnection,
+    model: ChannelModel,
+    exchange: string,
+    hooks: ConfirmChannelHooks,
+  ): Promise<ExchangeConfirmChannel> {
     const { BROKER_TIMEOUT } = hooks.config
     try {
-      const channel = await within(BROKER_TIMEOUT, 'channel.open', model.createConfirmChannel())
+      const channel = await connection.openConfirmChannel(model)
       const opened = new ExchangeConfirmChannel(channel, hooks)
       if (exchange !== '') await within(BROKER_TIMEOUT, 'exchange.declare', channel.checkExchange(exchange))
       return opened
     } catch (error) {
       throw brokerProblem(error, 'exchange_not_found')
     }
+  }
+
+  /** Whether it is closed, or will be once nothing is in flight. */
+  get isClosing(): boolean {
+    return this.#closing
   }
 
   /** Milliseconds since the unanswered probe; 0 if there is none. */

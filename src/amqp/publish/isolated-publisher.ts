@@ -68,7 +68,7 @@ export class IsolatedPublisher {
         code = error.code
       })
       const hooks = { config, metrics, log, bytes: () => undefined, closed: () => undefined }
-      const channel = await ExchangeConfirmChannel.open(model, message.exchange, hooks)
+      const channel = await ExchangeConfirmChannel.open(connection, model, message.exchange, hooks)
       const routed = await channel.publish(message)
       await channel.close()
       return routed

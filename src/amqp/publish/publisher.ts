@@ -25,7 +25,11 @@ export class Publisher {
   readonly #config: Config
   readonly #metrics: Metrics
   readonly #log: Log
-  readonly #channels = new ExchangeChannels<ExchangeConfirmChannel>(MAX_PUBLISH_CHANNELS, (channel) => void channel.close())
+  readonly #channels = new ExchangeChannels<ExchangeConfirmChannel>({
+    hasRoom: (open) => open < this.#maxChannels && this.connection.hasRoom,
+    mayClose: () => true,
+    close: (channel) => channel.close(),
+  })
   /** The default exchange's channel, which also carries the canary. */
   #default: ExchangeConfirmChannel | undefined
   #bytes = 0
@@ -77,8 +81,7 @@ export class Publisher {
    */
   async publish(message: PublishMessage, options?: { counted: boolean }): Promise<boolean> {
     if (breaksStreams(message.properties.headers)) return this.#isolated.publish(message)
-    const channel = await this.#channelFor(message)
-    return channel.publish(message, options)
+    return this.#withChannel(message, (channel) => channel.publish(message, options))
   }
 
   /**
@@ -98,8 +101,7 @@ export class Publisher {
     const written = this.#turn.then(async () => {
       while (wanted() && !this.#fits(message) && this.connection.state === 'up') await this.#room.take()
       if (!wanted()) throw new Problem('overloaded', 'The client did not wait until there was room. The message was not stored.')
-      const channel = await this.#channelFor(message)
-      return { confirmed: channel.publish(message) }
+      return this.#withChannel(message, (channel) => ({ confirmed: channel.publish(message) }))
     })
     this.#turn = written.catch(() => undefined)
     return written
@@ -114,8 +116,7 @@ export class Publisher {
       this.#isolated.publish(message).catch(() => undefined)
       return
     }
-    const channel = await this.#channelFor(message)
-    channel.publish(message).catch(() => undefined)
+    await this.#withChannel(message, (channel) => void channel.publish(message).catch(() => undefined))
   }
 
   /** Closes the exchange's channel, so that the next publish checks again whether the exchange exists. */
@@ -138,13 +139,23 @@ export class Publisher {
     this.#requireUsable()
   }
 
-  async #channelFor(message: PublishMessage): Promise<ExchangeConfirmChannel> {
+  /** A quarter of what RabbitMQ allows is for calls. */
+  get #maxChannels(): number {
+    const { maxChannels } = this.connection
+    return Math.max(2, Math.min(MAX_PUBLISH_CHANNELS, maxChannels - Math.max(2, Math.ceil(maxChannels / 4))))
+  }
+
+  /** Runs `use` with the channel of the message's exchange, in the turn in which the channel is known not to be closing. */
+  async #withChannel<T>(message: PublishMessage, use: (channel: ExchangeConfirmChannel) => T): Promise<Awaited<T>> {
     if (this.connection.state === 'connecting') await this.connection.ready()
     const model = this.#requireUsable()
     if (!this.#fits(message)) {
       throw new Problem('overloaded', 'Too many bytes wait for their confirms. The message was not stored.')
     }
-    return this.#channels.get(message.exchange, (closed) => this.#open(model, message.exchange, closed))
+    for (;;) {
+      const channel = await this.#channels.get(message.exchange, (closed) => this.#open(model, message.exchange, closed))
+      if (!channel.isClosing) return await use(channel) // otherwise it has made room for another one meanwhile
+    }
   }
 
   #fits({ body }: PublishMessage): boolean {
@@ -168,7 +179,7 @@ export class Publisher {
   async #open(model: ChannelModel, exchange: string, closed: () => void): Promise<ExchangeConfirmChannel> {
     const incarnation = this.#incarnation
     let channel: ExchangeConfirmChannel | undefined
-    channel = await ExchangeConfirmChannel.open(model, exchange, {
+    channel = await ExchangeConfirmChannel.open(this.connection, model, exchange, {
       config: this.#config,
       metrics: this.#metrics,
       log: this.#log,

@@ -31,8 +31,6 @@ interface PendingCall {
 }
 
 const MAX_RPC_CHANNELS = 64
-/** Between looks whether an evicted channel still has calls that wait for a reply. */
-const CLOSE_RETRY_MS = 1000
 
 /** Calls and replies over one broker connection. */
 export class RpcClient {
@@ -40,13 +38,22 @@ export class RpcClient {
   readonly #config: Config
   readonly #log: Log
   /** A call to a missing exchange closes its channel, and fails every other call on it. */
-  readonly #channels = new ExchangeChannels<Channel>(MAX_RPC_CHANNELS, (channel) => this.#closeWhenIdle(channel))
+  readonly #channels = new ExchangeChannels<Channel>({
+    hasRoom: (open) => open < this.#maxChannels && this.#connection.hasRoom,
+    mayClose: (channel) => channel !== undefined && !this.#isBusy(channel),
+    close: (channel) => waitQuietly(this.#config.BROKER_TIMEOUT, channel.close()),
+  })
   readonly #pending = new Map<string, PendingCall>()
 
   constructor(connection: BrokerConnection, config: Config, log: Log) {
     this.#connection = connection
     this.#config = config
     this.#log = log
+  }
+
+  /** An eighth of what RabbitMQ allows: the rest is for publishing, and for commands between instances. */
+  get #maxChannels(): number {
+    return Math.min(MAX_RPC_CHANNELS, Math.ceil(this.#connection.maxChannels / 8))
   }
 
   /** How many calls wait for their reply. */
@@ -73,7 +80,7 @@ export class RpcClient {
           mandatory: true,
         } as object)
       } catch (error) {
-        this.#fail(id, new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.', { cause: error }))
+        this.#fail(id, brokerProblem(error))
       }
     })
   }
@@ -95,7 +102,7 @@ export class RpcClient {
   async #create(model: ChannelModel, exchange: string, closed: () => void): Promise<Channel> {
     const { BROKER_TIMEOUT } = this.#config
     try {
-      const channel = await within(BROKER_TIMEOUT, 'channel.open', model.createChannel())
+      const channel = await this.#connection.openChannel(model)
       let failure: Error | undefined
       channel.on('error', (error: Error) => {
         failure = error
@@ -127,10 +134,8 @@ export class RpcClient {
     for (const id of ids) this.#fail(id, known ? brokerProblem(failure, 'exchange_not_found') : lost)
   }
 
-  #closeWhenIdle(channel: Channel): void {
-    const busy = [...this.#pending.values()].some((pending) => pending.channel === channel)
-    if (busy) setTimeout(() => this.#closeWhenIdle(channel), CLOSE_RETRY_MS)
-    else void waitQuietly(this.#config.BROKER_TIMEOUT, channel.close())
+  #isBusy(channel: Channel): boolean {
+    return [...this.#pending.values()].some((pending) => pending.channel === channel)
   }
 
   #replied(reply: ReceivedMessage): void {

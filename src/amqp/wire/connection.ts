@@ -8,11 +8,12 @@ import { type BrokerAddress, type Config, currentBrokerAddresses } from '../../c
 import { type Backoff, waitAfter } from '../../lib/backoff.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
-import { type ChannelModel, connect } from './amqplib.js'
+import { type Channel, type ChannelModel, type ConfirmChannel, connect, type HandshakeError } from './amqplib.js'
+import { channelsOf, type Role, type UserChannels } from './channels.js'
 import { waitQuietly, within } from './deadline.js'
-import { isVhostRefused } from './errors.js'
+import { brokerProblem, type ConnectionFailure, channelLimit, connectionFailure } from './errors.js'
+import { connectToAny, type NodeConnection } from './nodes.js'
 
-export type Role = 'lease' | 'publish' | 'admin'
 export type ConnectionState = 'connecting' | 'up' | 'blocked' | 'down' | 'closed'
 
 export interface ConnectionSettings {
@@ -50,15 +51,22 @@ export class BrokerConnection {
   username: string | undefined
   /** The broker's version, such as `4.0.5`; empty before the first connection. */
   brokerVersion = ''
+  /** Host and port of the node that it is connected to; empty if it is not. */
+  node = ''
 
   readonly #settings: ConnectionSettings
+  readonly #user: UserChannels
   #model: ChannelModel | undefined
+  /** The channels of this incarnation. */
+  #channels = { open: 0, isOver: false }
+  #failure: ConnectionFailure | undefined
   #attempts = 0
   #retry: NodeJS.Timeout | undefined
   #firstAttempt: Promise<void>
 
   constructor(settings: ConnectionSettings) {
     this.#settings = settings
+    this.#user = channelsOf(settings.config, settings.login)
     this.#firstAttempt = this.#connect()
   }
 
@@ -74,16 +82,55 @@ export class BrokerConnection {
   /** The live connection, without waiting. @throws Problem broker_unavailable, vhost_not_found, unauthorized */
   model(): ChannelModel {
     if (this.#model && (this.state === 'up' || this.state === 'blocked')) return this.#model
-    if (this.reason === CREDENTIALS_REFUSED && this.#settings.login) throw refusedLogin()
-    if (this.reason === VHOST_REFUSED) {
-      throw new Problem('vhost_not_found', `There is no vhost '${this.#settings.vhost}', or the gateway may not use it.`)
+    const { refused, isClosedByBroker } = this.#failure ?? {}
+    if (refused === 'credentials' && this.#settings.login) throw refusedLogin()
+    if (refused === 'vhost') {
+      throw new Problem('vhost_not_found', `RabbitMQ refuses the vhost '${this.#settings.vhost}': ${this.reason}.`)
     }
-    throw new Problem('broker_unavailable', `RabbitMQ cannot be reached (${this.reason}).`)
+    throw new Problem(
+      'broker_unavailable',
+      isClosedByBroker ? `RabbitMQ refuses the connection: ${this.reason}.` : `RabbitMQ cannot be reached (${this.reason}).`,
+    )
   }
 
-  /** Whether RabbitMQ refused the vhost or the user, rather than being unreachable. */
+  /** Whether RabbitMQ refused the vhost or the user for good, rather than being unreachable or at a limit. */
   get isRefused(): boolean {
-    return this.reason === VHOST_REFUSED || (this.reason === CREDENTIALS_REFUSED && this.#settings.login !== undefined)
+    const refused = this.#failure?.refused
+    return refused === 'vhost' || (refused === 'credentials' && this.#settings.login !== undefined)
+  }
+
+  /** The most channels that RabbitMQ lets this connection have, as far as it is known. */
+  get maxChannels(): number {
+    const { channelMax = 0 } = (this.#model?.connection ?? {}) as { channelMax?: number }
+    return Math.min(channelMax, this.#user.share(this.#settings.role))
+  }
+
+  /** Whether RabbitMQ takes one channel more, as far as it is known. */
+  get hasRoom(): boolean {
+    const { role } = this.#settings
+    return this.#channels.open < this.maxChannels && this.#user.open[role] < this.#user.share(role)
+  }
+
+  /**
+   * Opens a channel on the live connection.
+   * @throws Problem broker_unavailable, broker_timeout, too_many_waiters (all that RabbitMQ allows are open)
+   */
+  openChannel(model: ChannelModel): Promise<Channel> {
+    return this.#count(model, model.createChannel())
+  }
+
+  /** Opens a channel with confirms. @throws Problem as `openChannel()` */
+  openConfirmChannel(model: ChannelModel): Promise<ConfirmChannel> {
+    return this.#count(model, model.createConfirmChannel())
+  }
+
+  /** The problem of a call that failed because the connection ended. */
+  lost(cause?: unknown): Problem {
+    const failure = this.#failure
+    const detail = failure?.isClosedByBroker
+      ? `RabbitMQ closed the connection: ${failure.reason}.`
+      : 'The connection to RabbitMQ was lost.'
+    return new Problem('broker_unavailable', detail, { cause })
   }
 
   /** Ends this incarnation and connects again: its channels can no longer be trusted. */
@@ -111,26 +158,27 @@ export class BrokerConnection {
 
   async #connect(): Promise<void> {
     const { config, log, role, vhost, login } = this.#settings
-    const address = { ...pick(currentBrokerAddresses(config), this.#attempts), ...login }
     let model: ChannelModel | undefined
     try {
-      model = await openConnection(config, address, vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} ${role}`)
+      const connected = await openConnection(config, { vhost, login, purpose: role, attempt: this.#attempts })
+      const { hostname, port, username } = connected.address
+      model = connected.model
       gatherWrites(socketOf(model))
       this.#watch(model)
+      this.#channels = { open: 0, isOver: false }
       this.#model = model
+      this.node = `${hostname}:${port}`
       this.brokerVersion = serverVersion(model)
-      this.username = address.username
+      this.username = login?.username ?? username
       await within(config.BROKER_TIMEOUT, 'the set-up of a connection', this.#settings.onUp?.(model) ?? Promise.resolve())
       // It may have died during the set-up, and #lost has run; or it was closed, and its socket is destroyed here.
       if (this.state === 'closed') socketOf(model)?.destroy()
       if (this.#model !== model || (this.state as ConnectionState) === 'closed') return
       this.state = 'up'
       this.reason = ''
+      this.#failure = undefined
       this.#attempts = 0
-      log.info(
-        { role, vhost, host: address.hostname, port: address.port, version: this.brokerVersion },
-        'connected to the broker',
-      )
+      log.info({ role, vhost, host: hostname, port, version: this.brokerVersion }, 'connected to the broker')
     } catch (error) {
       if (model && this.#model === model) {
         socketOf(model)?.destroy(error as Error)
@@ -164,14 +212,41 @@ export class BrokerConnection {
   #lost(model: ChannelModel, error: Error): void {
     if (this.#model !== model) return
     this.#model = undefined
+    this.node = ''
+    const limit = channelLimit(error)
+    if (limit !== undefined) this.#user.refused(limit)
+    this.#user.open[this.#settings.role] -= this.#channels.open
+    this.#channels.isOver = true
     this.#settings.onDown?.()
     this.#failed(error)
+  }
+
+  /** Counts a channel until it closes. */
+  async #count<C extends Channel>(model: ChannelModel, opening: Promise<C>): Promise<C> {
+    const { config, role } = this.#settings
+    const channels = this.#channels
+    const add = (change: 1 | -1) => {
+      if (channels.isOver) return
+      channels.open += change
+      this.#user.open[role] += change
+    }
+    add(1)
+    try {
+      const channel = await within(config.BROKER_TIMEOUT, 'channel.open', opening)
+      channel.once('close', () => add(-1))
+      return channel
+    } catch (error) {
+      add(-1)
+      const problem = brokerProblem(error)
+      throw problem.code === 'broker_unavailable' && this.#model !== model ? this.lost(error) : problem
+    }
   }
 
   #failed(error: Error): void {
     if (this.state === 'closed') return
     this.state = 'down'
-    this.reason = isVhostRefused(error) ? VHOST_REFUSED : connectionFailure(error)
+    this.#failure = connectionFailure(error)
+    this.reason = this.#failure.reason
     const delay = waitAfter(++this.#attempts, RECONNECT)
     const { log, role, vhost } = this.#settings
     log.warn({ role, vhost, reason: this.reason, retry_ms: delay }, 'broker connection failed')
@@ -184,16 +259,16 @@ export class BrokerConnection {
  * @throws Problem broker_unavailable: RabbitMQ cannot be asked
  */
 export async function isKnownUser(config: Config, login: Login): Promise<boolean> {
-  const address = { ...pick(currentBrokerAddresses(config), 0), ...login }
+  const vhost = config.AMQP_URL[0]?.vhost ?? '/'
   try {
-    const model = await openConnection(config, address, address.vhost, `rabbitmq-http-gateway ${hostname()}:${process.pid} login`)
-    model.on('error', () => undefined)
-    void waitQuietly(2000, model.close()).then(() => socketOf(model)?.destroy())
+    const { model } = await openConnection(config, { vhost, login, purpose: 'login' })
+    discard(model)
     return true
   } catch (error) {
-    if (isVhostRefused(error as Error)) return true
-    if (connectionFailure(error as Error) === CREDENTIALS_REFUSED) return false
-    throw new Problem('broker_unavailable', `RabbitMQ cannot be asked about the user (${connectionFailure(error as Error)}).`)
+    if ((error as Partial<HandshakeError>).isAuthenticated) return true
+    const { reason, refused } = connectionFailure(error as Error)
+    if (refused === 'credentials') return false
+    throw new Problem('broker_unavailable', `RabbitMQ cannot be asked about the user (${reason}).`)
   }
 }
 
@@ -203,10 +278,17 @@ export function refusedLogin(): Problem {
   return new Problem('unauthorized', 'RabbitMQ does not accept these credentials.', { challenge })
 }
 
-const VHOST_REFUSED = 'vhost refused'
-const CREDENTIALS_REFUSED = 'the broker refused the credentials'
+/** Connects to a node that lets us in: a random one of AMQP_URL, or any other. @throws Error if none does */
+function openConnection(
+  config: Config,
+  { vhost, login, purpose, attempt = 0 }: { vhost: string; login: Login | undefined; purpose: string; attempt?: number },
+): Promise<NodeConnection> {
+  const name = `rabbitmq-http-gateway ${hostname()}:${process.pid} ${purpose}`
+  const open = (address: BrokerAddress) => openNode(config, { ...address, ...login }, vhost, name)
+  return connectToAny(currentBrokerAddresses(config), firstNode(attempt), open, discard)
+}
 
-async function openConnection(config: Config, address: BrokerAddress, vhost: string, name: string): Promise<ChannelModel> {
+async function openNode(config: Config, address: BrokerAddress, vhost: string, name: string): Promise<ChannelModel> {
   return connect(
     {
       protocol: address.protocol,
@@ -230,11 +312,17 @@ async function openConnection(config: Config, address: BrokerAddress, vhost: str
   )
 }
 
-// Several nodes: a random one first, then in turn, so that a dead node costs one attempt.
+/** Ends a connection that nobody uses. */
+function discard(model: ChannelModel): void {
+  model.on('error', () => undefined)
+  void waitQuietly(2000, model.close()).then(() => socketOf(model)?.destroy())
+}
+
+// A random node first, so that instances spread over the cluster; another one after a connection was lost or its set-up failed.
 let start = Math.floor(Math.random() * 1000)
-function pick(addresses: readonly BrokerAddress[], attempt: number): BrokerAddress {
+function firstNode(attempt: number): number {
   if (attempt === 0) start = Math.floor(Math.random() * 1000)
-  return addresses[(start + attempt) % addresses.length]!
+  return start + attempt
 }
 
 /** amqplib closes a connection only by a handshake. A frozen connection needs its socket destroyed. */
@@ -263,9 +351,4 @@ function gatherWrites(socket: Socket | undefined): void {
 function serverVersion(model: ChannelModel): string {
   const properties = (model.connection as unknown as { serverProperties?: { version?: unknown } }).serverProperties
   return String(properties?.version ?? '')
-}
-
-function connectionFailure(error: Error): string {
-  if (/ACCESS-REFUSED|ACCESS_REFUSED/.test(error.message)) return CREDENTIALS_REFUSED
-  return (error as NodeJS.ErrnoException).code === 'ECONNREFUSED' ? 'connection refused' : error.message.split('\n')[0]!
 }

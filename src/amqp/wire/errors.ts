@@ -1,9 +1,20 @@
 // AMQP's reply codes and amqplib's errors, as problems. The only place that reads the broker's words.
 
 import { Problem } from '../../problems.js'
+import type { HandshakeError } from './amqplib.js'
 
 interface BrokerError extends Error {
   code?: number | string
+}
+
+/** Why there is no connection, or no longer one. */
+export interface ConnectionFailure {
+  /** For people, on one line; RabbitMQ's own words if it said something. */
+  reason: string
+  /** What RabbitMQ does not know or let in, now or later. Undefined for everything that may pass, such as a limit. */
+  refused?: 'credentials' | 'vhost'
+  /** Whether RabbitMQ closed the connection, rather than being unreachable. */
+  isClosedByBroker: boolean
 }
 
 /** What is between the quotation marks of amqplib's message, without the reply code: `no queue 'x' in vhost '/'`. */
@@ -35,6 +46,7 @@ export function brokerProblem(error: unknown, missing: 'queue_not_found' | 'exch
     case 405:
       return new Problem('resource_locked', `${capital(text.split('.')[0]!)}.`, options)
     case 406:
+      if (/limit .*is reached$/.test(text)) return new Problem('broker_unavailable', `${capital(text)}.`, options)
       if (/rabbit_stream_queue/.test(text)) return streamQueueProblem(options)
       // Its consumer timeout: what the channel held goes back, and nobody asked for anything wrong.
       if (/^delivery acknowledgement .*timed out/i.test(text))
@@ -47,10 +59,12 @@ export function brokerProblem(error: unknown, missing: 'queue_not_found' | 'exch
     case 540:
       return new Problem('invalid_request', `${capital(text)}.`, options)
     case 541:
-      return new Problem('invalid_request', 'RabbitMQ failed over this request with an internal error.', options)
+      return new Problem('invalid_request', `RabbitMQ failed over this request: ${endSentence(onOneLine(text))}`, options)
     case 320:
-      return new Problem('broker_unavailable', 'RabbitMQ closed the connection.', options)
+    case 530:
+      return new Problem('broker_unavailable', `RabbitMQ closed the connection: ${endSentence(text)}`, options)
   }
+  if (/^No channels left/.test(error.message)) return channelsUsedUp(options)
   if (isConnectionLoss(error)) return new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.', options)
   return new Problem('internal_error', 'RabbitMQ answered something unexpected.', options)
 }
@@ -65,6 +79,11 @@ export function unroutedProblem({ exchange, routingKey }: { exchange: string; ro
       )
 }
 
+/** The problem of a request that would need one channel more than RabbitMQ allows. */
+export function channelsUsedUp(options: { cause?: unknown } = {}): Problem {
+  return new Problem('too_many_waiters', 'All channels that RabbitMQ allows are in use. Try again later.', options)
+}
+
 /** The problem of a receive, or a purge, from a RabbitMQ stream. */
 export function streamQueueProblem(options: { cause?: unknown } = {}): Problem {
   return new Problem(
@@ -72,6 +91,39 @@ export function streamQueueProblem(options: { cause?: unknown } = {}): Problem {
     'The queue is a RabbitMQ stream. Read it by offset, with GET /queues/{queue}/stream?offset=first: messages are not taken from it.',
     options,
   )
+}
+
+/** What RabbitMQ says as it ends a connection because its user, or the node, has all channels that it may have. */
+const CHANNELS_USED_UP = /^number of channels opened (?:for user|on node) [\s\S]*?(?:limit of \(?(\d+)\)?|\.\.\.)$/
+
+/** The limit if a connection ended over a channel too many, Infinity if RabbitMQ's text was cut; undefined for other errors. */
+export function channelLimit(error: Error): number | undefined {
+  const match = CHANNELS_USED_UP.exec(brokerText(error))
+  return match ? Number(match[1] ?? Number.POSITIVE_INFINITY) : undefined
+}
+
+/** What the end of a connection, or of an attempt to open one, means. */
+export function connectionFailure(error: Error): ConnectionFailure {
+  const { code } = error as BrokerError
+  if (typeof code !== 'number') {
+    const reason = code === 'ECONNREFUSED' ? 'connection refused' : onOneLine(error.message)
+    return { reason, isClosedByBroker: false }
+  }
+  const isAuthenticated = (error as Partial<HandshakeError>).isAuthenticated
+  if (code === 403 && isAuthenticated === false)
+    return { reason: 'the broker refused the credentials', refused: 'credentials', isClosedByBroker: true }
+  const reason = onOneLine(brokerText(error))
+  return code === 530 && isAuthenticated && isVhostRefusal(reason)
+    ? { reason, refused: 'vhost', isClosedByBroker: true }
+    : { reason, isClosedByBroker: true }
+}
+
+/**
+ * Whether RabbitMQ says that there is no such vhost, or that the user has no permission in it. With anything after the name of
+ * the user (a limit, a vhost that is down) the refusal passes. RabbitMQ ends a long text with dots.
+ */
+function isVhostRefusal(text: string): boolean {
+  return /^vhost [\s\S]+( not found|\.\.\.)$/.test(text) || /^access to vhost '[\s\S]*' refused for user '[\s\S]*'$/.test(text)
 }
 
 /** Whether the call failed because its channel or connection went away, whatever the reason. */
@@ -85,9 +137,6 @@ function isConnectionLoss(error: Error): boolean {
   )
 }
 
-/** The broker let us log in but not into this vhost: missing or forbidden, which amqplib's words can't tell apart. */
-export function isVhostRefused(error: Error): boolean {
-  return /Expected ConnectionOpenOk; got <ConnectionClose/.test(error.message)
-}
-
+const onOneLine = (text: string): string => text.replaceAll(/\s*\n\s*/g, ' ')
+const endSentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
