@@ -30,6 +30,15 @@ export interface Binding {
   arguments: FieldTable
 }
 
+interface TopologyOptions {
+  config: Config
+  log: Log
+  vhost: string
+  login?: Login | undefined
+  /** Called after a queue was purged or deleted. */
+  onEmptied?: (queue: string) => void
+}
+
 const STANDARD_TYPES = ['direct', 'fanout', 'topic', 'headers']
 
 /** Declares, looks up, binds and deletes in one vhost. */
@@ -39,9 +48,9 @@ export class Topology {
     (queue, work) => this.#call([queue], 'basic.consume', work),
     (queue) => this.lookUpQueue(queue),
   )
-  readonly #options: { config: Config; log: Log; vhost: string; login?: Login | undefined }
+  readonly #options: TopologyOptions
 
-  constructor(options: { config: Config; log: Log; vhost: string; login?: Login | undefined }) {
+  constructor(options: TopologyOptions) {
     this.#options = options
     this.connection = new BrokerConnection({ ...options, role: 'admin' })
   }
@@ -73,13 +82,16 @@ export class Topology {
     if (conditions.ifUnused || conditions.ifEmpty) await this.#checkConditional(name)
     this.queueTypes.forget(name)
     await this.#call([name], 'queue.delete', (channel) => channel.deleteQueue(name, conditions))
+    this.#options.onEmptied?.(name)
   }
 
   /** Drops the ready messages of a queue. @returns how many there were. @throws Problem stream_queue, queue_not_found */
   async purgeQueue(name: string): Promise<number> {
     // RabbitMQ closes the connection that purges a stream.
     if ((await this.queueTypes.currentType(name)) === 'stream') throw streamQueueProblem()
-    return (await this.#call([name], 'queue.purge', (channel) => channel.purgeQueue(name))).messageCount
+    const { messageCount } = await this.#call([name], 'queue.purge', (channel) => channel.purgeQueue(name))
+    this.#options.onEmptied?.(name)
+    return messageCount
   }
 
   /** Declares an exchange. @returns whether it is new. @throws Problem precondition_failed, invalid_request, access_refused */

@@ -22,6 +22,7 @@ function registryOf({ known = true, leases = 0 } = {}): Registry {
     definitionsKnown: () => known,
     retryPolicies: () => 3,
     redrives: () => 0,
+    quarantines: () => [],
     delayed: () => [{ queue: 'gateway.delay.due', count: 7 }],
   })
   return metrics.registry

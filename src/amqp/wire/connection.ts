@@ -10,9 +10,10 @@ import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import { type ChannelModel, connect } from './amqplib.js'
 import { waitQuietly, within } from './deadline.js'
-import { isVhostRefused } from './errors.js'
+import { GIVEN_UP, isVhostRefused } from './errors.js'
 
-export type Role = 'lease' | 'publish' | 'admin'
+/** quarantine: receives from queues whose messages may end the connection, see `consume/quarantine.ts`. */
+export type Role = 'lease' | 'quarantine' | 'publish' | 'admin'
 export type ConnectionState = 'connecting' | 'up' | 'blocked' | 'down' | 'closed'
 
 export interface ConnectionSettings {
@@ -24,8 +25,8 @@ export interface ConnectionSettings {
   login?: Login | undefined
   /** Runs once per incarnation before the connection counts as up. A rejection ends the incarnation. */
   onUp?: (model: ChannelModel) => Promise<void>
-  /** Runs once when an incarnation ends that was up or coming up. */
-  onDown?: () => void
+  /** Runs once when an incarnation ends that was up or coming up, before the channels know. */
+  onDown?: (error: Error) => void
 }
 
 /** A user of RabbitMQ. The gateway acts with the user's own credentials, so that RabbitMQ decides what they may do. */
@@ -89,7 +90,7 @@ export class BrokerConnection {
     const model = this.#model
     if (!model || this.state === 'closed') return
     this.#settings.log.warn({ role: this.#settings.role, vhost: this.#settings.vhost, reason }, 'broker connection given up')
-    socketOf(model)?.destroy(new Error(reason))
+    socketOf(model)?.destroy(Object.assign(new Error(reason), { code: GIVEN_UP }))
   }
 
   /** Closes the connection permanently. Waits for RabbitMQ's close-ok, at most 2 s. */
@@ -161,7 +162,7 @@ export class BrokerConnection {
   #lost(model: ChannelModel, error: Error): void {
     if (this.#model !== model) return
     this.#model = undefined
-    this.#settings.onDown?.()
+    this.#settings.onDown?.(error)
     this.#failed(error)
   }
 

@@ -80,6 +80,26 @@ function isConnectionLoss(error: Error): boolean {
   )
 }
 
+/** Whether RabbitMQ says that the queue does not exist, rather than that its node is down. */
+export const isQueueMissing = (error: unknown): boolean =>
+  error instanceof Error && (error as BrokerError).code === 404 && /^no queue /.test(brokerText(error))
+
+/** The `code` of the error with which the gateway itself ends a connection. */
+export const GIVEN_UP = 'GIVEN_UP'
+
+/** AMQP's reply code of a connection that an operator ended, or the shutdown of a node. */
+const CONNECTION_FORCED = 320
+
+/**
+ * Whether a connection ended over what it carried: RabbitMQ failed over a message or a request (541 and other reply codes), or
+ * amqplib could not read what came. Otherwise the network, an operator or the gateway itself ended it.
+ */
+export function endedByContent(error: Error): boolean {
+  const { code } = error as BrokerError
+  if (code !== undefined) return typeof code === 'number' && code !== CONNECTION_FORCED
+  return !/^(Unexpected close|Heartbeat timeout|closed by the broker)/i.test(error.message)
+}
+
 /** The broker let us log in but not into this vhost: missing or forbidden, which amqplib's words can't tell apart. */
 export function isVhostRefused(error: Error): boolean {
   return /Expected ConnectionOpenOk; got <ConnectionClose/.test(error.message)
