@@ -72,6 +72,7 @@ export const receiveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
             'queue_not_found',
             'not_acceptable',
             'stream_queue',
+            'queue_quarantined',
             'resource_locked',
             'too_many_leases',
             'too_many_waiters',

@@ -3,6 +3,8 @@
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
+import { Problem } from '../problems.js'
+import type { DeliveryChannel } from './consume/delivery-channel.js'
 import { controlQueue, LeaseConnection, type ReceiveEvents } from './consume/lease-connection.js'
 import { Quarantine } from './consume/quarantine.js'
 import type { QueueType } from './consume/queue-types.js'
@@ -14,7 +16,6 @@ import type { BrokerConnection, Login, Role } from './wire/connection.js'
 import { breaksErrorText } from './wire/crash-guards.js'
 import { within } from './wire/deadline.js'
 import type { ReceivedMessage } from './wire/message.js'
-import { Problem } from '../problems.js'
 
 /** Answers a command that another instance sent to leases held here. */
 export type CommandHandler = (command: Buffer) => Promise<Buffer>
@@ -120,11 +121,8 @@ export class Vhost {
   async takeReceiveChannel(queue: string): Promise<ReceiveChannel> {
     this.quarantine.admit(queue)
     if (breaksErrorText(this.name, queue)) await this.topology.lookUpQueue(queue)
-    const best =
-      this.quarantine.connectionFor(queue) ??
-      this.leaseConnections.reduce((one, other) => (rank(other) < rank(one) ? other : one))
-    const channel = await best.takeChannel()
-    return { channel, epoch: best.epoch, brokerVersion: best.connection.brokerVersion }
+    const { connection, channel } = (await this.quarantine.takeChannel(queue)) ?? (await this.#takeShared())
+    return { channel, epoch: connection.epoch, brokerVersion: connection.connection.brokerVersion }
   }
 
   /**
@@ -168,6 +166,11 @@ export class Vhost {
   async close(): Promise<void> {
     await Promise.all([...this.leaseConnections.map((connection) => connection.close()), this.quarantine.close()])
     await Promise.all([this.publisher.close(), this.topology.close()])
+  }
+
+  async #takeShared(): Promise<{ connection: LeaseConnection; channel: DeliveryChannel }> {
+    const connection = this.leaseConnections.reduce((one, other) => (rank(other) < rank(one) ? other : one))
+    return { connection, channel: await connection.takeChannel() }
   }
 
   #connect(role: 'lease' | 'quarantine', events: ReceiveEvents, isFirst = false): LeaseConnection {

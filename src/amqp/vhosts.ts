@@ -130,7 +130,10 @@ export class Vhosts {
     }
   }
 
-  /** Closes own connections of queues and vhosts that nobody uses, and vhosts that RabbitMQ refuses because they, or their user, were deleted. */
+  /**
+   * Closes own connections of queues and vhosts that nobody uses, and vhosts that RabbitMQ refuses because they, or their user,
+   * were deleted.
+   */
   #closeIdle(): void {
     for (const [key, vhost] of this.#open) {
       vhost.quarantine.closeIdle()

@@ -1,5 +1,5 @@
-// Other clients can put messages into a queue that RabbitMQ cannot deliver: it closes the connection of whoever receives them, with
-// the leases of all other queues on it, and the message stays. So such a queue gets connections of its own.
+// Other clients can put messages into a queue that RabbitMQ cannot deliver: it closes the connection of a client that receives
+// them, with the leases of all other queues on it, and the message stays. So such a queue gets connections of its own.
 //
 // When a shared connection ends over what it carried, nobody tells which queue was the cause. All queues that were being received
 // from at that moment are suspects, and their next receives go over connections of their own. A queue whose own connection ends
@@ -11,6 +11,7 @@ import { type Backoff, waitAfter } from '../../lib/backoff.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import { endedByContent } from '../wire/errors.js'
+import type { DeliveryChannel } from './delivery-channel.js'
 import { type LeaseConnection, MAX_PAST_EPOCHS, type ReceiveEvents } from './lease-connection.js'
 
 /** Own connections of all queues of a vhost together, and of one queue. */
@@ -26,7 +27,7 @@ const FORGET_MS = 24 * 60 * 60_000
 /** How many failures in a row keep a queue from being tried for a while. */
 const MAX_FAILURES = { ends: 3, hangs: 2 } as const
 /** How long it is not tried then. */
-const REST: Backoff = { initial: 10_000, factor: 2, max: 10 * 60_000, jitter: 0 }
+const REST: Backoff = { initial: 5000, factor: 2, max: 10 * 60_000, jitter: 0 }
 /** If all connections are in use. */
 const RETRY_BUSY_SECONDS = 5
 
@@ -51,6 +52,8 @@ interface OwnConnection {
   /** The queue's failures when this connection was last taken: receives that fail together count as one failure. */
   failuresBefore: number
   usedAt: number
+  /** Receives that wait for their channel. */
+  opening: number
 }
 
 export interface QuarantineOptions {
@@ -109,16 +112,21 @@ export class Quarantine {
   }
 
   /**
-   * The connection for the next receive of the queue; undefined: a shared one.
-   * @throws Problem queue_quarantined
+   * A channel for the next receive of the queue, and its connection; undefined: it is for a shared connection.
+   * @throws Problem queue_quarantined, and the codes of `LeaseConnection.takeChannel()`
    */
-  connectionFor(queue: string): LeaseConnection | undefined {
+  async takeChannel(queue: string): Promise<{ connection: LeaseConnection; channel: DeliveryChannel } | undefined> {
     const suspect = this.#queues.get(queue)
     if (!suspect) return undefined
     this.admit(queue)
     const own = this.#pick(suspect)
     Object.assign(own, { queue, failuresBefore: suspect.failures, usedAt: Date.now() })
-    return own.connection
+    own.opening++
+    try {
+      return { connection: own.connection, channel: await own.connection.takeChannel() }
+    } finally {
+      own.opening--
+    }
   }
 
   /** What the shared connections report to. */
@@ -148,7 +156,7 @@ export class Quarantine {
   closeIdle(): void {
     const now = Date.now()
     for (const own of this.#connections) {
-      if (own.connection.busy === 0 && now - own.usedAt > CONNECTION_IDLE_MS) this.#close(own)
+      if (busyOf(own) === 0 && now - own.usedAt > CONNECTION_IDLE_MS) this.#close(own)
     }
     for (const { name, since, lastReceive } of this.#queues.values()) {
       if (now - Math.max(since, lastReceive) > FORGET_MS) this.#queues.delete(name)
@@ -163,13 +171,13 @@ export class Quarantine {
   /** A connection that holds nothing, so that no lease is lost with it, as long as there may be another one. */
   #pick(suspect: SuspectQueue): OwnConnection {
     const usable = [...this.#connections].filter(({ connection: { connection } }) => connection.state !== 'down')
-    const idle = usable.find(({ connection }) => connection.busy === 0)
+    const idle = usable.find((own) => busyOf(own) === 0)
     if (idle) return idle
     const mine = usable.filter(({ queue }) => queue === suspect.name)
     if (this.#connections.size < MAX_CONNECTIONS && mine.length < MAX_CONNECTIONS_PER_QUEUE) return this.#open()
     // Suspects may share. If that connection ends, they are all suspects again.
     const others = suspect.failure ? [] : usable.filter(({ queue }) => this.#queues.get(queue)?.failure === undefined)
-    const [best] = [...(mine.length > 0 ? mine : others)].sort((a, b) => a.connection.busy - b.connection.busy)
+    const [best] = [...(mine.length > 0 ? mine : others)].sort((a, b) => busyOf(a) - busyOf(b))
     if (best) return best
     const detail = `All connections for quarantined queues are in use, and '${suspect.name}' may not use another one.`
     throw new Problem('queue_quarantined', detail, { retryAfter: RETRY_BUSY_SECONDS })
@@ -181,7 +189,13 @@ export class Quarantine {
       onSilent: (queue) => void this.hung(queue, own),
       onDown: (error, queues) => this.#ownDown(own, error, queues),
     }
-    const own: OwnConnection = { connection: this.#options.open(events), queue: '', failuresBefore: 0, usedAt: Date.now() }
+    const own: OwnConnection = {
+      connection: this.#options.open(events),
+      queue: '',
+      failuresBefore: 0,
+      usedAt: Date.now(),
+      opening: 0,
+    }
     this.#connections.add(own)
     return own
   }
@@ -247,6 +261,8 @@ export class Quarantine {
     this.#options.log.info({ vhost: this.#options.vhost, queue }, 'queue returned to the shared connections')
   }
 }
+
+const busyOf = ({ connection, opening }: OwnConnection): number => connection.busy + opening
 
 /** Why a connection ended, in short. */
 const endOf = (error: Error & { code?: unknown }): string =>

@@ -1,6 +1,7 @@
 // AMQP's reply codes and amqplib's errors, as problems. The only place that reads the broker's words.
 
 import { Problem } from '../../problems.js'
+import type { Properties, PublishMessage } from './message.js'
 
 interface BrokerError extends Error {
   code?: number | string
@@ -50,13 +51,19 @@ export function brokerProblem(error: unknown, missing: 'queue_not_found' | 'exch
   return new Problem('internal_error', 'RabbitMQ answered something unexpected.', options)
 }
 
+type Unrouted = Pick<PublishMessage, 'exchange' | 'routingKey'> & { properties?: Properties }
+
+/** With a plugin, queues and exchanges refuse a message whose value of this header they have had. */
+export const DEDUPLICATION_HEADER = 'x-deduplication-header'
+
 /** The problem of a message that no queue took, although it was published with `mandatory`. */
-export function unroutedProblem({ exchange, routingKey }: { exchange: string; routingKey: string }, vhost: string): Problem {
+export function unroutedProblem({ exchange, routingKey, properties }: Unrouted, vhost: string): Problem {
+  const other = properties?.headers?.[DEDUPLICATION_HEADER] === undefined ? '' : ', or the exchange has refused it as a duplicate'
   return exchange === ''
     ? new Problem('queue_not_found', `There is no queue '${routingKey}' in vhost '${vhost}'. The message was not stored.`)
     : new Problem(
         'unroutable',
-        `No queue is bound to exchange '${exchange}' for the routing key '${routingKey}'. The message was not stored.`,
+        `No queue is bound to exchange '${exchange}' for the routing key '${routingKey}'${other}. The message was not stored.`,
       )
 }
 
