@@ -62,12 +62,12 @@ describe('replies to a pika requester', () => {
       .send({ messages: [{ payload: 'batch' }] })
       .expect(200)
     assert.deepEqual([batch.body.published, batch.body.results[0].status], [1, 'confirmed'])
-    const lines = await gateway
-      .post('/exchanges/amq.default/messages/batch')
-      .type('application/x-ndjson')
-      .send(`${JSON.stringify({ payload: 'ndjson', routing_key: to })}\n`)
-      .expect(200)
-    assert.match(lines.text, /"status":"confirmed"/)
+    const lines = await fetch(`${gateway.url}/exchanges/amq.default/messages/batch`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-ndjson' },
+      body: `${JSON.stringify({ payload: 'ndjson', routing_key: to })}\n`,
+    })
+    assert.match(await lines.text(), /"status":"confirmed"/)
     await gateway.post(`${paths.queue}?delay=100ms`).type('text/plain').send('delayed').expect(201)
     const expected = ['queue', 'exchange', 'mandatory', 'batch', 'ndjson', 'delayed']
     await eventually(() => assert.deepEqual(replies.trim().split('\n'), expected))
