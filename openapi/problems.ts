@@ -60,6 +60,8 @@ const kinds = {
   broker_blocked: { status: 503, title: 'RabbitMQ does not accept messages', ...gateway, retryAfter: 5 },
   // Of several queues that the exchange routes to, others may have the message; the one that rejected it does not.
   publish_rejected: { status: 503, title: 'Message rejected by RabbitMQ', ...target, retryAfter: 5 },
+  // The same if it may be a duplicate: another attempt would be refused too.
+  publish_refused: { status: 409, title: 'Message refused, perhaps as a duplicate', ...target },
   settle_outcome_unknown: { status: 503, title: 'Settle outcome unknown', stored: 'unknown', scope: 'request', retryAfter: 1 },
   lease_unreachable: { status: 503, title: 'Lease temporarily unreachable', ...request, retryAfter: 2 },
   queue_quarantined: { status: 503, title: 'Queue quarantined', ...target, retryAfter: 30 },

@@ -34,6 +34,7 @@ const responses = {
     'message_too_large',
     'broker_blocked',
     'publish_rejected',
+    'publish_refused',
     'publish_outcome_unknown',
     'queue_not_found',
     'exchange_not_found',
@@ -92,7 +93,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
         tags: ['messages'],
         summary: 'Publish a message to an exchange',
         description:
-          'The request is the same as for a queue. If no queue is bound for the message, the answer has `"routed": false`, or is a 404 with `mandatory=true`.',
+          'The request is the same as for a queue. If no queue is bound for the message, the answer has `"routed": false`, or is a 404 with `mandatory=true`; if that is not known, `routed` is absent.',
         params: pathParams({ exchange: ExchangeNameSchema }),
         querystring: Type.Object(
           {

@@ -35,6 +35,7 @@ const failures = [
   'queue_not_found',
   'not_acceptable',
   'stream_queue',
+  'queue_quarantined',
   'resource_locked',
   'too_many_leases',
   'too_many_waiters',

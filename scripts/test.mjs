@@ -41,7 +41,8 @@ const dir = mkdtempSync(join(tmpdir(), 'gateway-test-'))
 let broker
 if (!options.unit) {
   say('starting a private RabbitMQ')
-  broker = await startBroker({ dir })
+  // AMQP 1.0 clients can publish messages that RabbitMQ cannot deliver.
+  broker = await startBroker({ dir, plugins: ['rabbitmq_amqp1_0'] })
 }
 const env = { ...process.env, ...testEnvironment(broker) }
 if (options.inspect && broker) {

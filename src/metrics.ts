@@ -34,6 +34,8 @@ export interface Gauges {
   redrives: () => number
   /** Lines of the log that could not be written. */
   logLinesDropped: () => number
+  /** By vhost and user: queues that have connections of their own, and those that are not tried at the moment. */
+  quarantines: () => { separate: number; resting: number }[]
   /** Delayed messages, by the queue in which they wait. */
   delayed: () => readonly { queue: string; count: number }[]
 }
@@ -220,6 +222,21 @@ export function createMetrics() {
         collect() {
           this.reset()
           this.inc(gauges.logLinesDropped())
+        },
+      }),
+      new Gauge({
+        name: 'gateway_queues_quarantined',
+        help: 'Queues that may end connections: separate (they have connections of their own), resting (not tried for a while).',
+        labelNames: ['state'] as const,
+        registers,
+        collect() {
+          const all = gauges.quarantines()
+          for (const state of ['separate', 'resting'] as const) {
+            this.set(
+              { state },
+              all.reduce((sum, counts) => sum + counts[state], 0),
+            )
+          }
         },
       })
       // With WORKERS the primary sums the gauges of all workers, except those that are the same at every instance.

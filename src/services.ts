@@ -74,12 +74,13 @@ export function createServices(config: Config, log: Log): Services {
     leases: () => leases.open,
     waiters: () => receiver.waiting,
     streams: () => streams.open,
+    quarantines: () => vhosts.all().map(({ quarantine }) => quarantine.counts),
     redrives: () => redrives.running,
     calls: () => vhosts.all().reduce((sum, { rpc }) => sum + rpc.pending, 0),
     channels: () =>
       vhosts
         .all()
-        .flatMap((vhost) => vhost.leaseConnections)
+        .flatMap((vhost) => vhost.receivingConnections)
         .reduce((sum, { channels }) => sum + channels, 0),
     unconfirmedBytes: () => vhosts.all().reduce((sum, { publisher }) => sum + publisher.unconfirmedBytes, 0),
     remembered: () => leases.rememberedCount,

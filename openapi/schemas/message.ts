@@ -84,7 +84,10 @@ export const ReceiptSchema = Type.Object(
   {
     message_id: Type.String({ description: 'The id that the client set, or a new UUID that the gateway set on the message.' }),
     routed: Type.Optional(
-      Type.Boolean({ description: 'Whether at least one queue took the message. Absent with `confirm=false`.' }),
+      Type.Boolean({
+        description:
+          'Whether at least one queue took the message. Absent if that is not known: with `confirm=false`; for a direct reply-to address, `amq.rabbitmq.reply-to.…`; and for a message with the header `x-delay` that an exchange returned, which one that delays messages does as well.',
+      }),
     ),
     warning: Type.Optional(
       Type.String({

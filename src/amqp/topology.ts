@@ -34,6 +34,14 @@ export interface Binding {
 
 /** Between looks whether a channel was closed, if all that RabbitMQ allows are open. */
 const ROOM_POLL_INTERVAL_MS = 10
+interface TopologyOptions {
+  config: Config
+  log: Log
+  vhost: string
+  login?: Login | undefined
+  /** Called after a queue was purged or deleted. */
+  onEmptied?: (queue: string) => void
+}
 
 const STANDARD_TYPES = ['direct', 'fanout', 'topic', 'headers']
 
@@ -46,9 +54,9 @@ export class Topology {
   )
   /** Calls that run on the connection. */
   #running = 0
-  readonly #options: { config: Config; log: Log; vhost: string; login?: Login | undefined }
+  readonly #options: TopologyOptions
 
-  constructor(options: { config: Config; log: Log; vhost: string; login?: Login | undefined }) {
+  constructor(options: TopologyOptions) {
     this.#options = options
     this.connection = new BrokerConnection({ ...options, role: 'admin' })
   }
@@ -103,13 +111,16 @@ export class Topology {
     if (conditions.ifUnused || conditions.ifEmpty) await this.#checkConditional(name)
     this.queueTypes.forget(name)
     await this.#call([name], 'queue.delete', (channel) => channel.deleteQueue(name, conditions))
+    this.#options.onEmptied?.(name)
   }
 
   /** Drops the ready messages of a queue. @returns how many there were. @throws Problem stream_queue, queue_not_found */
   async purgeQueue(name: string): Promise<number> {
     // RabbitMQ closes the connection that purges a stream.
     if ((await this.queueTypes.currentType(name)) === 'stream') throw streamQueueProblem()
-    return (await this.#call([name], 'queue.purge', (channel) => channel.purgeQueue(name))).messageCount
+    const { messageCount } = await this.#call([name], 'queue.purge', (channel) => channel.purgeQueue(name))
+    this.#options.onEmptied?.(name)
+    return messageCount
   }
 
   /** Declares an exchange. @returns whether it is new. @throws Problem precondition_failed, invalid_request, access_refused */

@@ -131,13 +131,17 @@ export class Vhosts {
     }
   }
 
-  /** Closes vhosts that nobody uses, and those that RabbitMQ refuses because they, or their user, were deleted. */
+  /**
+   * Closes own connections of queues and vhosts that nobody uses, and vhosts that RabbitMQ refuses because they, or their user,
+   * were deleted.
+   */
   #closeIdle(): void {
     for (const [key, vhost] of this.#open) {
+      vhost.quarantine.closeIdle()
       if (vhost === this.default || vhost.inUse) continue
       if (vhost.publisher.connection.isRefused || now() - vhost.lastUsed > this.#options.config.VHOST_IDLE) {
         this.#open.delete(key)
-        for (const epoch of vhost.leaseConnections.flatMap(({ epochs }) => epochs)) this.#pastEpochs.set(epoch, true)
+        for (const epoch of vhost.epochs) this.#pastEpochs.set(epoch, true)
         void vhost.close()
       }
     }

@@ -230,10 +230,20 @@ export class Leases {
       case 'settle':
         return this.#settle(lease, command)
       case 'extend':
-        return lease.settling ? conflictResult() : this.#extend(lease, command.lease ?? lease.duration)
+        return lease.settling ? conflictResult() : this.#ifThere(lease, this.#extend(lease, command.lease ?? lease.duration))
       case 'get':
-        return lease.settling ? goneResult() : { ok: true, view: viewOf(lease) }
+        return lease.settling ? goneResult() : this.#ifThere(lease, { ok: true, view: viewOf(lease) })
     }
+  }
+
+  /** The result, or that the lease is gone if its queue was deleted. RabbitMQ does not tell unless it is asked. */
+  async #ifThere(lease: Lease, result: LeaseResult): Promise<LeaseResult> {
+    try {
+      await lease.delivery.channel.look()
+    } catch {
+      return goneResult()
+    }
+    return this.isOpen(lease) ? result : goneResult()
   }
 
   /** The same settle again has the same result, another one is a conflict, and a lease whose outcome was unknown is gone. */
@@ -250,9 +260,12 @@ export class Leases {
     try {
       const settling =
         lease.settling?.outcome ?? this.#table.settle(lease, action, this.#settlements.settlementOf(lease, command))
-      return (await settling) === 'settled' ? { ok: true } : settleOutcomeUnknown()
+      const outcome = await settling
+      if (outcome === 'gone') return goneResult()
+      return outcome === 'settled' ? { ok: true } : settleOutcomeUnknown()
     } catch (error) {
       if (!(error instanceof Problem)) throw error
+      if (error.code === 'lease_gone') return goneResult()
       return failedResult(error.code, `The lease stays open: the message could not be published for later. ${error.message}`)
     }
   }

@@ -42,7 +42,7 @@ export class Settlements {
 
   /**
    * What to tell RabbitMQ. The queue's retry policy decides about a message that goes back to its queue. If a copy takes the
-   * message's place, its publish has begun when this returns.
+   * message's place, its publish begins once the queue is known to exist.
    */
   settlementOf(lease: Lease, request: SettleRequest): Settlement {
     if (request.action === 'later') return this.#republish(lease, request.delay, request.changes)
@@ -59,7 +59,9 @@ export class Settlements {
   }
 
   #republish(lease: Lease, delay: number, changes?: CopyChanges): Settlement {
-    return { disposition: 'ack', copied: this.#delays.publish(copyOf(lease, changes), delay) }
+    // A copy for a queue that was deleted would have nowhere to go.
+    const copied = lease.delivery.channel.look().then(() => this.#delays.publish(copyOf(lease, changes), delay))
+    return { disposition: 'ack', copied }
   }
 }
 

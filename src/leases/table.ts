@@ -1,7 +1,8 @@
 // The leases held by this instance, and the outcome of those it has settled. Every transition is synchronous and made here:
 //
 //   ACTIVE ── settle ──▶ SETTLING ── barrier ──▶ settled (remembered)
-//     │ └ extend ┘           └─ channel or connection gone ──▶ unknown (remembered, then gone)
+//     │ └ extend ┘           ├─ channel or connection gone ──▶ unknown (remembered, then gone)
+//     │                      └─ queue gone ──▶ gone (remembered)
 //     ├─ time is up ──▶ expired: requeued
 //     └─ channel, connection or queue gone ──▶ lost
 
@@ -9,6 +10,7 @@ import { FifoMap } from 'toad-cache'
 import type { Delivery, Disposition } from '../amqp/consume/delivery.js'
 import { now } from '../lib/clock.js'
 import type { Metrics } from '../metrics.js'
+import { Problem } from '../problems.js'
 
 export interface Lease {
   readonly id: string
@@ -43,7 +45,8 @@ export interface Settlement {
   copied?: Promise<void>
 }
 
-export type SettleOutcome = 'settled' | 'unknown'
+/** gone: the queue was deleted before RabbitMQ was told. */
+export type SettleOutcome = 'settled' | 'unknown' | 'gone'
 interface RememberedSettle {
   action: SettleAction
   /** expired: the lease ran out unsettled. */
@@ -163,13 +166,13 @@ export class LeaseTable {
     if (!lease.delivery.channel.settle(lease.delivery, disposition)) return Promise.resolve(this.#ended(lease, action, 'unknown'))
     return lease.delivery.channel.barrier().then(
       () => this.#ended(lease, action, 'settled'),
-      () => this.#ended(lease, action, 'unknown'),
+      (error) => this.#ended(lease, action, isGone(error) ? 'gone' : 'unknown'),
     )
   }
 
   #ended(lease: Lease, action: SettleAction, outcome: SettleOutcome): SettleOutcome {
     this.#forget(lease)
-    if (outcome === 'unknown') this.#metrics.settled('unknown')
+    if (outcome !== 'settled') this.#metrics.settled(outcome === 'gone' ? 'lost' : 'unknown')
     else this.#metrics.settled(action === 'ack' ? 'acked' : 'nacked')
     this.#remember(lease, action, outcome)
     return outcome
@@ -243,6 +246,8 @@ export class LeaseTable {
     }
   }
 }
+
+const isGone = (error: unknown): boolean => error instanceof Problem && error.code === 'lease_gone'
 
 function slotOf(time: number): number {
   return Math.floor(time / EXPIRY_TICK_MS)

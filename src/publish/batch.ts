@@ -5,6 +5,7 @@ import type { Identity } from '../access/identity.js'
 import type { Vhost } from '../amqp/vhost.js'
 import type { Vhosts } from '../amqp/vhosts.js'
 import { unroutedProblem } from '../amqp/wire/errors.js'
+import { isDirectReply } from '../amqp/wire/message.js'
 import type { Config } from '../config/index.js'
 import type { Delays } from '../delay/delays.js'
 import { MAX_DELAY_MS, MIN_DELAY_MS } from '../delay/levels.js'
@@ -18,7 +19,7 @@ import {
 import { arrayItems, objectMembers } from '../messages/json-slices.js'
 import type { BatchStatus, Metrics } from '../metrics.js'
 import { catalogue, invalidRequest, Problem, type ProblemBody, type ProblemCode } from '../problems.js'
-import { checkDelay } from './publish.js'
+import { checkDelay, knownRouting } from './publish.js'
 
 export interface BatchResult {
   index: number
@@ -84,8 +85,8 @@ export class Batch {
     const maxSize = config.MAX_MESSAGE_SIZE
     const batch = new Batch(vhost, services, request, { to, exchange, routingKey, username, maxSize, delays: DELAY_BOUNDS })
     try {
-      if (to === 'queue') await vhost.topology.lookUpQueue(routingKey)
-      else await vhost.topology.lookUpExchange(exchange)
+      if (to === 'exchange') await vhost.topology.lookUpExchange(exchange)
+      else if (!isDirectReply({ exchange, routingKey })) await vhost.topology.lookUpQueue(routingKey)
       await vhost.publisher.ready()
     } catch (error) {
       batch.end()
@@ -132,9 +133,9 @@ export class Batch {
 
   async #outcome(index: number, entry: BatchMessage, confirmed: Promise<boolean>): Promise<BatchResult> {
     try {
-      return (await confirmed)
-        ? this.#result(index, 'confirmed', entry)
-        : this.#result(index, 'unroutable', entry, unroutedProblem(entry.message, this.#vhost.name))
+      return knownRouting(entry.message, await confirmed) === false
+        ? this.#result(index, 'unroutable', entry, unroutedProblem(entry.message, this.#vhost.name))
+        : this.#result(index, 'confirmed', entry)
     } catch (error) {
       return this.#failed(index, entry, error)
     }

@@ -151,11 +151,13 @@ export class Worker {
     const { config, receiver } = this.#options
     const { queue, timeout } = this.#subscription
     const abort = new ReceiveAbort()
-    this.#poll = { abort, max: free }
+    // After a failure one message at a time: if RabbitMQ cannot deliver one of them, those before it are still delivered.
+    const max = this.#troubles > 0 ? 1 : free
+    this.#poll = { abort, max }
     try {
       const lease = Math.min(longestLease(config), Math.max(MIN_LEASE_MS, timeout + LEASE_MARGIN_MS))
       const wait = this.#troubles > 0 ? SHORT_POLL_MS : LONG_POLL_MS
-      const request = { vhost: this.vhost, queue, ack: 'manual' as const, max: free, wait, lease, ignoresPolicy: true }
+      const request = { vhost: this.vhost, queue, ack: 'manual' as const, max, wait, lease, ignoresPolicy: true }
       const received = await receiver.receive(request, { abort }, (messages: Received) => messages)
       this.#troubles = 0
       for (const { delivery, lease } of received ?? []) void this.#deliverer.deliver(delivery, lease!)

@@ -67,7 +67,8 @@ export class Streams {
   /**
    * Starts to consume. Resolves when RabbitMQ has accepted the consumer. Nothing is written before `start()`.
    * @throws Problem queue_not_found, invalid_request (an offset for a queue that is not a stream), too_many_waiters,
-   *   too_many_leases, shutting_down, access_refused, resource_locked, vhost_not_found, broker_unavailable, broker_timeout
+   *   too_many_leases, queue_quarantined, shutting_down, access_refused, resource_locked, vhost_not_found, broker_unavailable,
+   *   broker_timeout
    */
   async consume(request: StreamRequest): Promise<MessageStream> {
     if (this.#draining) throw shuttingDown()
@@ -78,7 +79,7 @@ export class Streams {
       )
     }
     const vhost = await this.#vhosts.get(request.vhost, request.login)
-    const type = await vhost.topology.queueTypes.currentType(request.queue)
+    const type = await vhost.typeToReceive(request.queue)
     const isStream = type === 'stream'
     if (!isStream && request.offset !== undefined) throw invalidRequest('/query/offset', 'is only for a RabbitMQ stream')
     if (isStream && request.ack === 'manual') throw invalidRequest('/query/ack', 'must be auto for a RabbitMQ stream')

@@ -5,7 +5,8 @@ import { execFile } from 'node:child_process'
 import { connect } from 'node:net'
 import { describe, it } from 'node:test'
 import { promisify } from 'node:util'
-import { freshFile, startWithKeys } from '../support/access.js'
+import { startWithKeys } from "../support/access.js"
+import { freshFile } from "../support/files.js"
 import { startNginx } from '../support/balancer.js'
 import { startGateway } from '../support/gateway.js'
 

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
+import { management } from '../support/management.js'
 
 const gateway = await startGateway()
 const publish = (queue: string, text = 'task') => gateway.post(`/queues/${queue}/messages`).send(text).expect(201)
@@ -117,6 +118,40 @@ describe('leases', () => {
     const { id } = await lease(queue)
     await gateway.delete(`/queues/${queue}`).expect(204)
     assert.equal(await code(`/leases/${id}/ack`, 410), 'lease_gone')
+  })
+
+  for (const type of ['classic', 'quorum']) {
+    it(`a lease is gone when another client deletes its ${type} queue`, async () => {
+      const queue = freshName()
+      await gateway.put(`/queues/${queue}`).send({ type }).expect(201)
+      const leases = []
+      for (let n = 0; n < 6; n++) leases.push((await lease(queue)).id)
+      await management(`queues/%2F/${queue}`, { method: 'DELETE' })
+      const [looked, extended, acked, nacked, delayed, settled] = leases
+      await gateway.get(`/leases/${looked}`).expect(410)
+      assert.equal(await code(`/leases/${extended}/extend`, 410), 'lease_gone')
+      assert.equal(await code(`/leases/${acked}/ack`, 410), 'lease_gone')
+      assert.equal(await code(`/leases/${nacked}/nack`, 410), 'lease_gone')
+      assert.equal(await code(`/leases/${delayed}/nack`, 410, { delay: '1s' }), 'lease_gone')
+      const { body } = await gateway
+        .post('/leases/settle')
+        .send({ ack: [settled, acked] })
+        .expect(200)
+      assert.deepEqual(
+        body.results.map(({ status }: { status: string }) => status),
+        ['gone', 'gone'],
+      )
+    })
+  }
+
+  it('all leases of one receive are gone when another client deletes their queue', async () => {
+    const queue = freshName()
+    await gateway.put(`/queues/${queue}`).expect(201)
+    for (let n = 0; n < 3; n++) await publish(queue)
+    const ids = (await receive(queue, '?max=3&wait=2s')).map((message: { lease: { id: string } }) => message.lease.id)
+    assert.equal(ids.length, 3)
+    await management(`queues/%2F/${queue}`, { method: 'DELETE' })
+    await Promise.all(ids.map((id: string) => gateway.post(`/leases/${id}/ack`).expect(410)))
   })
 
   it('a bulk settle acks, nacks and extends leases with one result each, and accepts up to 1000', async () => {

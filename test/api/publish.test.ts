@@ -97,6 +97,50 @@ describe('publishing', () => {
     assert.ok(Number(headers['retry-after']) > 0)
   })
 
+  it('a nack of a message that may be a duplicate is answered with 409, which no client repeats', async () => {
+    const queue = await freshQueue(gateway, { arguments: { 'x-max-length': 1, 'x-overflow': 'reject-publish' } })
+    await gateway.post(`/queues/${queue}/messages`).send('a').expect(201)
+    const again = gateway.post(`/queues/${queue}/messages`).set('amqp-header-x-deduplication-header', 'order-1').send('b')
+    const { body, headers } = await again.expect(409)
+    assert.deepEqual([body.code, body.retryable, headers['retry-after']], ['publish_refused', false, undefined])
+  })
+
+  it('a message that a full queue dead-letters is answered with a problem that does not claim that it is nowhere', async () => {
+    const args = { 'x-max-length': 1, 'x-overflow': 'reject-publish-dlx' }
+    const queue = await freshQueue(gateway, { dead_letter: true, arguments: args })
+    gateway.cleanups.push(async () => gateway.delete(`/queues/${queue}.dead`))
+    await gateway.post(`/queues/${queue}/messages`).send('a').expect(201)
+    const { body } = await gateway.post(`/queues/${queue}/messages`).send('b').expect(503)
+    assert.equal(body.code, 'publish_rejected')
+    assert.match(body.detail, /dead letters/)
+    assert.doesNotMatch(body.detail, /not stored/)
+    assert.equal((await receiveAll(`${queue}.dead`)).length, 1)
+  })
+
+  it('a message with x-delay that an exchange returns may be delayed, so the answer has no routed', async () => {
+    const exchange = freshName('exchange')
+    await gateway.put(`/exchanges/${exchange}`).send({ type: 'fanout' }).expect(201)
+    const path = `/exchanges/${exchange}/messages`
+    const delayed = (query: string) => gateway.post(`${path}${query}`).set('amqp-headers', '{"x-delay":1000}').send('x')
+    for (const query of ['', '?mandatory=true']) {
+      const { body } = await delayed(query).expect(201)
+      assert.deepEqual(Object.keys(body), ['message_id'])
+    }
+    const { body } = await gateway
+      .post(`${path}/batch`)
+      .send({ messages: [{ payload: 'x', properties: { headers: { 'x-delay': 1000 } } }, { payload: 'y' }] })
+      .expect(200)
+    assert.deepEqual(
+      body.results.map(({ status }: { status: string }) => status),
+      ['confirmed', 'unroutable'],
+    )
+    await gateway.post(`${path}?mandatory=true`).send('x').expect(404)
+    const queue = await freshQueue(gateway)
+    await gateway.put(`/exchanges/${exchange}/bindings/queues/${queue}`).expect(204)
+    assert.equal((await delayed('').expect(201)).body.routed, true)
+    await gateway.delete(`/exchanges/${exchange}`).expect(204)
+  })
+
   it('trace headers and CloudEvents attributes are published and received', async () => {
     const queue = await freshQueue(gateway)
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'

@@ -23,6 +23,29 @@ const publish = (gateway: Gateway, queue: string, text: string) =>
 const take = async (gateway: Gateway, queue: string, query = '') =>
   (await gateway.get(`/queues/${queue}/messages?wait=10s${query}`).expect(200)).body.messages
 
+describe('a queue that hangs', () => {
+  it('a queue that RabbitMQ does not answer about is quarantined, harms no other, and works again when it answers', async () => {
+    const gateway = await startGateway({ AMQP_URL: broker.url, BROKER_TIMEOUT: '500ms' })
+    const [queue, other] = [await freshQueue(gateway, { type: 'classic' }), await freshQueue(gateway)]
+    await publish(gateway, queue, 'kept')
+    const name = `{resource, <<"/">>, queue, <<"${queue}">>}`
+    const all = (call: string) =>
+      broker.ctl('eval', `{ok, Q} = rabbit_amqqueue:lookup(${name}), sys:${call}(amqqueue:get_pid(Q)).`)
+    await all('suspend')
+    const receive = async () => (await gateway.get(`/queues/${queue}/messages`)).body.code
+    assert.deepEqual([await receive(), await receive()], ['broker_timeout', 'broker_timeout'])
+    await eventually(async () => assert.equal(await receive(), 'queue_quarantined'))
+    assert.equal((await gateway.get(`/queues/${queue}/stream`).expect(503)).body.code, 'queue_quarantined')
+    await publish(gateway, other, 'x')
+    assert.equal((await take(gateway, other, '&ack=auto'))[0].payload, 'x')
+    await all('resume')
+    await eventually(async () => {
+      const { body } = await gateway.get(`/queues/${queue}/messages?ack=auto`).expect(200)
+      assert.equal(body.messages[0].payload, 'kept')
+    }, 10_000)
+  })
+})
+
 describe('consumer timeout of the broker', () => {
   it('a consumer timeout that the gateway does not know ends the leases of one receive and nothing else', {
     timeout: 60_000,

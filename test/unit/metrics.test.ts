@@ -24,6 +24,7 @@ function registryOf({ known = true, leases = 0 } = {}): Registry {
     retryPolicies: () => 3,
     redrives: () => 0,
     logLinesDropped: () => 0,
+    quarantines: () => [],
     delayed: () => [{ queue: 'gateway.delay.due', count: 7 }],
   })
   return metrics.registry

@@ -115,7 +115,7 @@ describe('what the gateway derives from the catalogue', () => {
     const returned: ProblemCode[] = ['queue_not_found', 'unroutable']
     assert.deepEqual(
       codesWith(dueFailure, 'undeliverable').filter((code) => !returned.includes(code)),
-      ['invalid_message', 'access_refused', 'exchange_not_found', 'vhost_not_found', 'message_too_large'],
+      ['invalid_message', 'access_refused', 'exchange_not_found', 'vhost_not_found', 'message_too_large', 'publish_refused'],
     )
   })
 

@@ -87,6 +87,7 @@ describe('documentation', () => {
       waiters: none,
       streams: none,
       redrives: none,
+      quarantines: () => [],
       calls: none,
       channels: none,
       unconfirmedBytes: none,

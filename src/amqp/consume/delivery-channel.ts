@@ -3,15 +3,17 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Log } from '../../lib/log.js'
-import type { Problem } from '../../problems.js'
+import { Problem } from '../../problems.js'
 import type { Channel, ConsumeMessage } from '../wire/amqplib.js'
+import { breaksErrorText } from '../wire/crash-guards.js'
 import { waitQuietly, within } from '../wire/deadline.js'
-import { brokerProblem } from '../wire/errors.js'
+import { brokerProblem, isQueueMissing } from '../wire/errors.js'
 import type { FieldValue } from '../wire/field-table.js'
 import { Delivery, type DeliveryHolder, type Disposition } from './delivery.js'
 
 export interface DeliveryChannelHooks {
   log: Log
+  vhost: string
   /** BROKER_TIMEOUT, in milliseconds. */
   timeout: number
   /** Called when the channel holds nothing, receives nothing and waits for nothing: the next receive may use it. */
@@ -19,6 +21,10 @@ export interface DeliveryChannelHooks {
   onClosed: (channel: DeliveryChannel) => void
   /** Why the connection ended, if that is why the channel is closed. */
   lost: () => Problem
+  /** Called when a receive of the queue ends and the channel goes on. isEmpty: RabbitMQ delivered nothing to it. */
+  onReceived: (queue: string, isEmpty: boolean) => void
+  /** Called when RabbitMQ does not answer a call about the queue in time. */
+  onSilent: (queue: string) => void
 }
 
 /** Consumes on one AMQP channel, holds the deliveries, and settles them with barriers. */
@@ -34,12 +40,17 @@ export class DeliveryChannel implements DeliveryHolder {
   #acked: number[] = []
   #failure: Error | undefined
   #prefetch = 0
+  /** The queue of the receive under way, or else of the last one: everything held is from it. */
+  #queue = ''
   #receiving = false
+  /** Whether the receive under way was delivered something. */
+  #delivered = false
   #closing = false
   /** Barriers and cancels that wait for their answers. */
   #calls = 0
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
+  #looking: Promise<void> | undefined
 
   constructor(channel: Channel, hooks: DeliveryChannelHooks) {
     this.#channel = channel
@@ -54,6 +65,11 @@ export class DeliveryChannel implements DeliveryHolder {
   /** How many deliveries are not settled. */
   get held(): number {
     return this.#held.size
+  }
+
+  /** The queue of the receive under way. */
+  get receivesFrom(): string | undefined {
+    return this.#receiving ? this.#queue : undefined
   }
 
   /** Whether a caller waits for RabbitMQ to take a settle. If the channel closed now, the outcome would stay unknown. */
@@ -83,26 +99,28 @@ export class DeliveryChannel implements DeliveryHolder {
     onDelivery: (delivery: Delivery | null) => void,
   ): Promise<void> {
     this.#receiving = true
+    this.#queue = queue
     if (this.#prefetch !== prefetch) {
       this.#prefetch = prefetch
       await within(this.#hooks.timeout, 'basic.qos', this.#channel.prefetch(prefetch))
     }
     const consumer = (message: ConsumeMessage | null): void => {
       const delivery = message && new Delivery(this, message)
+      this.#delivered = true
       if (delivery) this.#held.set(delivery.tag, delivery)
       onDelivery(delivery)
     }
     // A stream refuses this argument with an error of this channel alone; for every other queue 0 is the default.
     const args = offset === undefined ? { 'x-priority': 0 } : { 'x-stream-offset': offset }
     const options = { consumerTag: tag, arguments: args }
-    await within(this.#hooks.timeout, 'basic.consume', this.#channel.consume(queue, consumer, options))
+    await this.#ask('basic.consume', this.#channel.consume(queue, consumer, options))
   }
 
   /** Ends the consumer. After it has resolved nothing more is delivered. Settles written in between come after the cancel. */
   async cancel(tag: string): Promise<void> {
     this.#calls++
     try {
-      await within(this.#hooks.timeout, 'basic.cancel', this.#channel.cancel(tag))
+      await this.#ask('basic.cancel', this.#channel.cancel(tag))
     } finally {
       this.#calls--
       this.#reportIfIdle()
@@ -111,12 +129,14 @@ export class DeliveryChannel implements DeliveryHolder {
 
   /** How many messages of the queue are ready for consumers. */
   async messageCount(queue: string): Promise<number> {
-    return (await within(this.#hooks.timeout, 'queue.declare', this.#channel.checkQueue(queue))).messageCount
+    return (await this.#ask('queue.declare', this.#channel.checkQueue(queue))).messageCount
   }
 
   /** Ends a receive: from now on the channel only holds its deliveries, and is idle once they are settled. */
   received(): void {
+    if (this.#receiving && !this.closed && !this.#closing) this.#hooks.onReceived(this.#queue, !this.#delivered)
     this.#receiving = false
+    this.#delivered = false
     this.onClosed = undefined
     this.#reportIfIdle()
   }
@@ -186,9 +206,11 @@ export class DeliveryChannel implements DeliveryHolder {
   }
 
   /**
-   * Resolves once RabbitMQ has taken every settle written so far. It is a round trip (basic.qos) on this channel, which RabbitMQ
-   * handles in order; callers that wait at the same time share one.
-   * @throws if the channel closed, or did not answer in time and was closed: the outcome of the settles is unknown
+   * Resolves once RabbitMQ has taken every settle written so far. It is a round trip on this channel, which RabbitMQ handles in
+   * order: a look at the queue, since RabbitMQ takes settles of a deleted queue without a word. Callers that wait at the same
+   * time share one.
+   * @throws Problem lease_gone: the queue was deleted, and RabbitMQ has closed the channel; anything else: the channel closed, or
+   *   did not answer in time and was closed, and the outcome of the settles is unknown
    */
   async barrier(): Promise<void> {
     this.#calls++
@@ -202,10 +224,20 @@ export class DeliveryChannel implements DeliveryHolder {
     }
   }
 
+  /** Waits for the answer to a call about the queue. @throws Problem broker_timeout, and what the call rejects with */
+  async #ask<T>(what: string, call: Promise<T>): Promise<T> {
+    try {
+      return await within(this.#hooks.timeout, what, call)
+    } catch (error) {
+      if (error instanceof Problem) this.#hooks.onSilent(this.#queue)
+      throw error
+    }
+  }
+
   #roundTrip(): Promise<void> {
     this.#next = undefined
     this.#flush()
-    const round = within(this.#hooks.timeout, 'basic.qos', this.#channel.prefetch(Math.max(1, this.#prefetch))).then(
+    const round = this.#lookUp().then(
       () => {
         if (this.#running === round) this.#running = undefined
       },
@@ -214,9 +246,43 @@ export class DeliveryChannel implements DeliveryHolder {
         throw error
       },
     )
-    this.#prefetch = Math.max(1, this.#prefetch)
     this.#running = round
     return round
+  }
+
+  /**
+   * Asks whether the queue still exists, for what RabbitMQ has not been told yet. Resolves as well if RabbitMQ does not tell.
+   * @throws Problem lease_gone: it was deleted, and RabbitMQ has closed the channel
+   */
+  async look(): Promise<void> {
+    this.#calls++
+    try {
+      // Those who ask in the same turn share a look.
+      this.#looking ??= nextTurn().then(() => {
+        this.#looking = undefined
+        return this.#lookUp()
+      })
+      await this.#looking
+    } catch (error) {
+      if (error instanceof Problem && error.code === 'lease_gone') throw error
+    } finally {
+      this.#calls--
+      this.#reportIfIdle()
+    }
+  }
+
+  /** One round trip that fails if the queue is gone. @throws Problem lease_gone, broker_timeout; what the call rejects with */
+  async #lookUp(): Promise<void> {
+    try {
+      // RabbitMQ would end the connection over the error about such a name, so the round trip does not ask for the queue.
+      if (breaksErrorText(this.#hooks.vhost, this.#queue)) {
+        this.#prefetch = Math.max(1, this.#prefetch)
+        await within(this.#hooks.timeout, 'basic.qos', this.#channel.prefetch(this.#prefetch))
+      } else await this.#ask('queue.declare', this.#channel.checkQueue(this.#queue))
+    } catch (error) {
+      if (isQueueMissing(this.#failure ?? error)) throw new Problem('lease_gone', `The queue '${this.#queue}' was deleted.`)
+      throw error
+    }
   }
 
   /** Closes the channel. RabbitMQ returns everything held to its queue, in the old order. Resolves when RabbitMQ has answered. */

@@ -20,8 +20,13 @@ export interface DeliveryHolder {
   forget(delivery: Delivery): void
   /** Gives everything back to its queue, in one frame. */
   requeueAll(): void
-  /** Resolves once RabbitMQ has taken every settle written so far; rejects if that cannot be known. */
+  /**
+   * Resolves once RabbitMQ has taken every settle written so far; rejects if that cannot be known, or with Problem lease_gone if
+   * the queue was deleted.
+   */
   barrier(): Promise<void>
+  /** Asks whether the queue still exists. @throws Problem lease_gone: it was deleted; nothing if RabbitMQ does not tell */
+  look(): Promise<void>
   close(): Promise<void>
 }
 

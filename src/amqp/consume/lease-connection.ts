@@ -7,6 +7,7 @@ import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import type { ChannelModel, ConsumeMessage } from '../wire/amqplib.js'
+import type { Role } from '../wire/channels.js'
 import { BrokerConnection, type Login } from '../wire/connection.js'
 import { type ReceivedMessage, receivedMessage } from '../wire/message.js'
 import { DeliveryChannel } from './delivery-channel.js'
@@ -24,10 +25,22 @@ export const newEpoch = (): string => randomBytes(EPOCH_BYTES).toString('base64u
 /** The name of the queue through which other instances reach the leases of an epoch. */
 export const controlQueue = (epoch: string): string => `gateway.control.${epoch}`
 
+/** What is told about the receives on a connection. */
+export interface ReceiveEvents {
+  /** A receive ended in order. isEmpty: RabbitMQ delivered nothing to it. */
+  onReceived: (queue: string, isEmpty: boolean) => void
+  /** RabbitMQ did not answer a call about the queue in time. */
+  onSilent: (queue: string) => void
+  /** The connection is lost. @param queues those that were being received from */
+  onDown: (error: Error, queues: string[]) => void
+}
+
 export interface LeaseConnectionOptions {
   config: Config
   log: Log
+  role: Role
   vhost: string
+  events: ReceiveEvents
   /** Called with a command from another instance for the leases of this connection. */
   onCommand: (command: ReceivedMessage) => void
   /**
@@ -58,11 +71,15 @@ export class LeaseConnection {
     this.connection = new BrokerConnection({
       config: options.config,
       log: options.log,
-      role: 'lease',
+      role: options.role,
       vhost: options.vhost,
       login: options.login,
       onUp: (model) => this.#up(model),
-      onDown: () => this.#reset(),
+      onDown: (error) => {
+        const queues = [...this.#open].flatMap(({ receivesFrom }) => receivesFrom ?? [])
+        this.#reset()
+        options.events.onDown(error, [...new Set(queues)])
+      },
     })
   }
 
@@ -105,10 +122,13 @@ export class LeaseConnection {
     try {
       const channel = new DeliveryChannel(await this.connection.openChannel(model), {
         log: this.#options.log,
+        vhost: this.#options.vhost,
         timeout: this.#options.config.BROKER_TIMEOUT,
         onIdle: (opened) => this.#returnChannel(opened),
         onClosed: (closed) => this.#dropChannel(closed),
         lost: () => this.connection.lost(),
+        onReceived: this.#options.events.onReceived,
+        onSilent: this.#options.events.onSilent,
       })
       this.#open.add(channel)
       return channel

@@ -39,6 +39,7 @@ interface PendingReceive {
 export class SharedReceive {
   readonly #take: (queue: string) => Promise<ReceiveChannel>
   readonly #type: (queue: string) => Promise<QueueType | undefined>
+  readonly #isSeparate: (queue: string) => boolean
   /** Receives of this turn, by queue. */
   readonly #gathering = new Map<string, PendingReceive[]>()
   /** How many receives wait for a message, by queue: a queue with waiting receives is empty. */
@@ -47,10 +48,16 @@ export class SharedReceive {
   /**
    * @param take finds a channel for a receive
    * @param type the type of a queue, if it is known
+   * @param isSeparate whether no two receives of a queue may share a channel, so that a message that ends a connection harms one
    */
-  constructor(take: (queue: string) => Promise<ReceiveChannel>, type: (queue: string) => Promise<QueueType | undefined>) {
+  constructor(
+    take: (queue: string) => Promise<ReceiveChannel>,
+    type: (queue: string) => Promise<QueueType | undefined>,
+    isSeparate: (queue: string) => boolean,
+  ) {
     this.#take = take
     this.#type = type
+    this.#isSeparate = isSeparate
   }
 
   /**
@@ -82,7 +89,8 @@ export class SharedReceive {
    */
   receiveOne(options: ReceiveOptions): Promise<ReceivedBatch> {
     // The queue is empty if others wait for it already. A receive that may wait goes behind them, without a look at the queue.
-    if (this.#waiting.has(options.queue) && options.until > now()) return this.receiveAlone(options)
+    const isBehind = this.#waiting.has(options.queue) && options.until > now()
+    if (isBehind || this.#isSeparate(options.queue)) return this.receiveAlone(options)
     return new Promise((resolve, reject) => {
       const { queue } = options
       const pending: PendingReceive = { options, resolve, reject }

@@ -9,8 +9,8 @@ import { Problem } from '../../problems.js'
 import type { ChannelModel, ConfirmChannel } from '../wire/amqplib.js'
 import type { BrokerConnection } from '../wire/connection.js'
 import { waitQuietly, within } from '../wire/deadline.js'
-import { brokerProblem } from '../wire/errors.js'
-import type { PublishMessage } from '../wire/message.js'
+import { brokerProblem, DEDUPLICATION_HEADER } from '../wire/errors.js'
+import { isDirectReply, type PublishMessage } from '../wire/message.js'
 
 interface ConfirmChannelHooks {
   config: Config
@@ -25,6 +25,8 @@ interface InFlight {
   key: string
   deadline: number
   messageId: string
+  /** A queue may refuse it as a duplicate. */
+  isDeduplicated: boolean
   counted: boolean
   done: boolean
   resolve: (routed: boolean) => void
@@ -105,9 +107,10 @@ export class ExchangeConfirmChannel {
   }
 
   /**
-   * Publishes a message with `mandatory`, and resolves with its confirm: whether a queue took it.
-   * @throws Problem publish_rejected: nacked; publish_outcome_unknown: no confirm within PUBLISH_TIMEOUT, or the channel closed;
-   *   exchange_not_found, access_refused, invalid_message, message_too_large, broker_unavailable: not stored
+   * Publishes a message with `mandatory`, and resolves with its confirm: whether a queue took it. Of a direct reply it is not
+   * known, and true.
+   * @throws Problem publish_rejected, publish_refused: nacked; publish_outcome_unknown: no confirm within PUBLISH_TIMEOUT, or the
+   *   channel closed; exchange_not_found, access_refused, invalid_message, message_too_large, broker_unavailable: not stored
    */
   publish(message: PublishMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
     return new Promise((resolve, reject) => {
@@ -116,13 +119,15 @@ export class ExchangeConfirmChannel {
         key: returnKey(exchange, routingKey, properties.messageId),
         deadline: now() + this.#hooks.config.PUBLISH_TIMEOUT,
         messageId: properties.messageId,
+        isDeduplicated: properties.headers?.[DEDUPLICATION_HEADER] !== undefined,
         counted,
         done: false,
         resolve,
         reject,
       }
       try {
-        this.#channel.publish(exchange, routingKey, body, { ...properties, mandatory: true } as object, (error) => {
+        const options = { ...properties, mandatory: !isDirectReply(message) }
+        this.#channel.publish(exchange, routingKey, body, options as object, (error) => {
           this.#inFlight--
           this.#hooks.bytes(-body.length)
           if (!error) this.#lastHeard = now()
@@ -174,15 +179,7 @@ export class ExchangeConfirmChannel {
       entry.resolve(!returned)
     } else if (error.message === 'message nacked') {
       this.#count(entry, 'rejected')
-      entry.reject(
-        new Problem(
-          'publish_rejected',
-          'RabbitMQ rejected the message: a queue is full or has lost its quorum. Other queues may have it.',
-          {
-            extra: { message_id: entry.messageId },
-          },
-        ),
-      )
+      entry.reject(nacked(entry))
     } else {
       this.#channelClosed(entry)
     }
@@ -242,6 +239,16 @@ export class ExchangeConfirmChannel {
     }
     if (expired > 0) this.#waiting = this.#waiting.slice(expired)
   }
+}
+
+/** RabbitMQ does not say why it nacks a message. */
+function nacked({ messageId, isDeduplicated }: InFlight): Problem {
+  const options = { extra: { message_id: messageId } }
+  const full =
+    'A queue is full (with x-overflow reject-publish-dlx the message is now among its dead letters) or has lost its quorum. Other queues may have the message.'
+  if (!isDeduplicated) return new Problem('publish_rejected', `RabbitMQ nacked the message. ${full}`, options)
+  const detail = `RabbitMQ nacked the message, which has the header ${DEDUPLICATION_HEADER}: a queue has refused it as a duplicate of one that it has, and would do so again. Or: ${full}`
+  return new Problem('publish_refused', detail, options)
 }
 
 function publishOutcomeUnknown(messageId: string, why: string): Problem {

@@ -77,7 +77,8 @@ export class Publisher {
    * @param options.counted false for messages of the gateway itself, which are in no metric
    * @returns whether a queue took it; false if the exchange routed it to none
    * @throws Problem broker_unavailable, broker_blocked, overloaded, exchange_not_found, access_refused, invalid_message,
-   *   message_too_large: not stored; publish_rejected: RabbitMQ nacked it; publish_outcome_unknown: no confirm came
+   *   message_too_large: not stored; publish_rejected, publish_refused: RabbitMQ nacked it;
+   *   publish_outcome_unknown: no confirm came
    */
   async publish(message: PublishMessage, options?: { counted: boolean }): Promise<boolean> {
     if (breaksStreams(message.properties.headers)) return this.#isolated.publish(message)

@@ -9,7 +9,7 @@ import type { Channel, ChannelModel } from '../wire/amqplib.js'
 import type { BrokerConnection } from '../wire/connection.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
-import { type Properties, type ReceivedMessage, receivedMessage } from '../wire/message.js'
+import { isDirectReply, type Properties, type ReceivedMessage, receivedMessage } from '../wire/message.js'
 import { ExchangeChannels } from './exchange-channels.js'
 
 const REPLY_TO = 'amq.rabbitmq.reply-to'
@@ -77,7 +77,7 @@ export class RpcClient {
           correlationId: id,
           replyTo: REPLY_TO,
           expiration: String(timeout),
-          mandatory: true,
+          mandatory: !isDirectReply({ exchange, routingKey }),
         } as object)
       } catch (error) {
         this.#fail(id, brokerProblem(error))

@@ -2,9 +2,11 @@
 // user has too many of them.
 
 import type { Config } from '../../config/index.js'
+import { now } from '../../lib/clock.js'
+import { unreachable } from '../../lib/unreachable.js'
 
-/** What a connection is for. */
-export type Role = 'lease' | 'publish' | 'admin'
+/** What a connection is for. quarantine: receives from queues whose messages may end it, see `consume/quarantine.ts`. */
+export type Role = 'lease' | 'quarantine' | 'publish' | 'admin'
 
 /** After this time a limit is tried again: an administrator may have raised it. */
 const REMEMBER_LIMIT_MS = 60 * 60_000
@@ -15,18 +17,18 @@ const KEPT_SHARE = 0.75
 
 /** The channels of one user of RabbitMQ on all connections of this gateway together. */
 export class UserChannels {
-  readonly open: Record<Role, number> = { lease: 0, publish: 0, admin: 0 }
+  readonly open: Record<Role, number> = { lease: 0, quarantine: 0, publish: 0, admin: 0 }
   #limit = Number.POSITIVE_INFINITY
   /** Of the monotonic clock, in milliseconds. */
   #learnedAt = 0
 
   /** RabbitMQ refused a channel that was open, or being opened. @param announced the limit that it named */
   refused(announced: number): void {
-    const { lease, publish, admin } = this.open
+    const { lease, quarantine, publish, admin } = this.open
     const known = this.#current()
     const others = known === Number.POSITIVE_INFINITY ? announced : Math.floor(known * KEPT_SHARE)
-    this.#limit = Math.max(1, Math.min(announced, others, lease + publish + admin - 1))
-    this.#learnedAt = performance.now()
+    this.#limit = Math.max(1, Math.min(announced, others, lease + quarantine + publish + admin - 1))
+    this.#learnedAt = now()
   }
 
   /** How many channels the connections of a role may have open together. */
@@ -35,11 +37,21 @@ export class UserChannels {
     if (limit === Number.POSITIVE_INFINITY) return limit
     const publish = Math.max(1, Math.min(MAX_SHARE.publish, Math.floor(limit / 4)))
     const admin = Math.max(1, Math.min(MAX_SHARE.admin, Math.floor(limit / 8)))
-    return role === 'lease' ? Math.max(1, limit - publish - admin) : role === 'publish' ? publish : admin
+    switch (role) {
+      case 'lease':
+      case 'quarantine':
+        return Math.max(1, limit - publish - admin)
+      case 'publish':
+        return publish
+      case 'admin':
+        return admin
+      default:
+        return unreachable(role)
+    }
   }
 
   #current(): number {
-    return performance.now() - this.#learnedAt < REMEMBER_LIMIT_MS ? this.#limit : Number.POSITIVE_INFINITY
+    return now() - this.#learnedAt < REMEMBER_LIMIT_MS ? this.#limit : Number.POSITIVE_INFINITY
   }
 }
 

@@ -11,7 +11,7 @@ import { Problem } from '../../problems.js'
 import { type Channel, type ChannelModel, type ConfirmChannel, connect, type HandshakeError } from './amqplib.js'
 import { channelsOf, type Role, type UserChannels } from './channels.js'
 import { waitQuietly, within } from './deadline.js'
-import { brokerProblem, type ConnectionFailure, channelLimit, connectionFailure } from './errors.js'
+import { brokerProblem, type ConnectionFailure, channelLimit, connectionFailure, GIVEN_UP } from './errors.js'
 import { connectToAny, type NodeConnection } from './nodes.js'
 
 export type ConnectionState = 'connecting' | 'up' | 'blocked' | 'down' | 'closed'
@@ -25,8 +25,8 @@ export interface ConnectionSettings {
   login?: Login | undefined
   /** Runs once per incarnation before the connection counts as up. A rejection ends the incarnation. */
   onUp?: (model: ChannelModel) => Promise<void>
-  /** Runs once when an incarnation ends that was up or coming up. */
-  onDown?: () => void
+  /** Runs once when an incarnation ends that was up or coming up, before the channels know. */
+  onDown?: (error: Error) => void
 }
 
 /** A user of RabbitMQ. The gateway acts with the user's own credentials, so that RabbitMQ decides what they may do. */
@@ -138,7 +138,7 @@ export class BrokerConnection {
     const model = this.#model
     if (!model || this.state === 'closed') return
     this.#settings.log.warn({ role: this.#settings.role, vhost: this.#settings.vhost, reason }, 'broker connection given up')
-    socketOf(model)?.destroy(new Error(reason))
+    socketOf(model)?.destroy(Object.assign(new Error(reason), { code: GIVEN_UP }))
   }
 
   /** Closes the connection permanently. Waits for RabbitMQ's close-ok, at most 2 s. */
@@ -217,7 +217,7 @@ export class BrokerConnection {
     if (limit !== undefined) this.#user.refused(limit)
     this.#user.open[this.#settings.role] -= this.#channels.open
     this.#channels.isOver = true
-    this.#settings.onDown?.()
+    this.#settings.onDown?.(error)
     this.#failed(error)
   }
 

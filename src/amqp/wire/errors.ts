@@ -2,6 +2,7 @@
 
 import { Problem } from '../../problems.js'
 import type { HandshakeError } from './amqplib.js'
+import type { Properties, PublishMessage } from './message.js'
 
 interface BrokerError extends Error {
   code?: number | string
@@ -69,13 +70,19 @@ export function brokerProblem(error: unknown, missing: 'queue_not_found' | 'exch
   return new Problem('internal_error', 'RabbitMQ answered something unexpected.', options)
 }
 
+type Unrouted = Pick<PublishMessage, 'exchange' | 'routingKey'> & { properties?: Properties }
+
+/** With a plugin, queues and exchanges refuse a message whose value of this header they have had. */
+export const DEDUPLICATION_HEADER = 'x-deduplication-header'
+
 /** The problem of a message that no queue took, although it was published with `mandatory`. */
-export function unroutedProblem({ exchange, routingKey }: { exchange: string; routingKey: string }, vhost: string): Problem {
+export function unroutedProblem({ exchange, routingKey, properties }: Unrouted, vhost: string): Problem {
+  const other = properties?.headers?.[DEDUPLICATION_HEADER] === undefined ? '' : ', or the exchange has refused it as a duplicate'
   return exchange === ''
     ? new Problem('queue_not_found', `There is no queue '${routingKey}' in vhost '${vhost}'. The message was not stored.`)
     : new Problem(
         'unroutable',
-        `No queue is bound to exchange '${exchange}' for the routing key '${routingKey}'. The message was not stored.`,
+        `No queue is bound to exchange '${exchange}' for the routing key '${routingKey}'${other}. The message was not stored.`,
       )
 }
 
@@ -139,4 +146,25 @@ function isConnectionLoss(error: Error): boolean {
 
 const onOneLine = (text: string): string => text.replaceAll(/\s*\n\s*/g, ' ')
 const endSentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)
+
+/** Whether RabbitMQ says that the queue does not exist, rather than that its node is down. */
+export const isQueueMissing = (error: unknown): boolean =>
+  error instanceof Error && (error as BrokerError).code === 404 && /^no queue /.test(brokerText(error))
+
+/** The `code` of the error with which the gateway itself ends a connection. */
+export const GIVEN_UP = 'GIVEN_UP'
+
+/** AMQP's reply code of a connection that an operator ended, or the shutdown of a node. */
+const CONNECTION_FORCED = 320
+
+/**
+ * Whether a connection ended over what it carried: RabbitMQ failed over a message or a request (541 and other reply codes), or
+ * amqplib could not read what came. Otherwise the network, an operator or the gateway itself ended it.
+ */
+export function endedByContent(error: Error): boolean {
+  const { code } = error as BrokerError
+  if (code !== undefined) return typeof code === 'number' && code !== CONNECTION_FORCED
+  return !/^(Unexpected close|Heartbeat timeout|closed by the broker)/i.test(error.message)
+}
+
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)

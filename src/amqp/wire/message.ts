@@ -39,6 +39,14 @@ export interface ReceivedMessage {
   body: Buffer
 }
 
+/**
+ * Whether a message goes to a client that waits for a reply: https://www.rabbitmq.com/docs/direct-reply-to. It has no queue,
+ * and RabbitMQ does not tell whether it arrives: up to 4.0 it returns such a message and delivers it too, and 4.3 neither
+ * returns nor delivers one that nobody waits for.
+ */
+export const isDirectReply = ({ exchange, routingKey }: { exchange: string; routingKey: string }): boolean =>
+  exchange === '' && routingKey.startsWith('amq.rabbitmq.reply-to.')
+
 /** amqplib's form of a delivered message, in ours. */
 export function receivedMessage({ fields, properties, content }: ConsumeMessage): ReceivedMessage {
   const { exchange, routingKey, redelivered } = fields
