@@ -8,11 +8,10 @@ import { DeclaredQueueSchema, PurgedSchema, QueueDeclarationSchema, QueueSchema 
 import { configure, deadLetterQueue, declareQueue, purge, readOrConfigure } from '../src/access/requirements.js'
 import type { Topology } from '../src/amqp/topology.js'
 import type { FieldTable } from '../src/amqp/wire/field-table.js'
-import { isReserved } from '../src/amqp/wire/reserved.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { argumentsOf, identityOf, nameOf, reservedQueue, vhostOf } from './params.js'
+import { argumentsOf, identityOf, nameOf, refuseReserved, vhostOf } from './params.js'
 
 type QueueDeclaration = Static<typeof QueueDeclarationSchema>
 
@@ -41,8 +40,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       const name = nameOf(request.params, 'queue')
       const { body } = request
       const args = argumentsOf(body.arguments, '/body/arguments')
-      const deadLetterKey = args['x-dead-letter-routing-key']
-      if (typeof deadLetterKey === 'string' && isReserved(deadLetterKey)) throw reservedQueue()
+      refuseReserved(args, 'x-dead-letter-exchange', 'x-dead-letter-routing-key')
       if (body.type !== undefined) args['x-queue-type'] = body.type
       const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       if (body.dead_letter) {

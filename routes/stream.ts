@@ -7,6 +7,7 @@ import { json, pathParams, QueueNameSchema, queryDuration, strict, written } fro
 import { StreamTicketSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { read } from '../src/access/requirements.js'
+import type { Delivery } from '../src/amqp/consume/delivery.js'
 import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
 import { messageToJson } from '../src/messages/json.js'
 import { invalidRequest, Problem } from '../src/problems.js'
@@ -54,7 +55,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
   app.get(
     '/queues/:queue/stream',
     {
-      config: { access: read('queue'), takesTicket: true },
+      config: { access: read('queue'), takesMessages: true, takesTicket: true },
       schema: {
         operationId: 'stream',
         tags: ['messages'],
@@ -65,7 +66,8 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
         headers: Type.Object({
           'last-event-id': Type.Optional(
             Type.String({
-              description: 'The last offset received from a RabbitMQ stream. The stream continues with the next one.',
+              description:
+                'The last offset received from a RabbitMQ stream. The stream continues with the next one. Ignored on other queues.',
             }),
           ),
         }),
@@ -101,7 +103,8 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
         ack,
         prefetch,
         lease: leaseOf(query.lease, config.MAX_LEASE),
-        offset: startOf(query, request.headers['last-event-id']),
+        offset: startOf(query),
+        resumeAt: resumption(request.headers['last-event-id']),
       })
       reply.raw.once('close', () => stream.end())
       // The client may have left while the gateway asked the broker.
@@ -113,7 +116,8 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       const beat = () =>
         stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream have expired or were revoked.'))
       const format = isNdjson ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
-      stream.start(openStream(reply, format, { encoding, requestId: request.id, beat }))
+      const idOf = (delivery: Delivery) => stream.offsetOf(delivery)
+      stream.start(openStream(reply, format, { encoding, requestId: request.id, beat, idOf }))
       return reply
     },
   )
@@ -140,7 +144,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { s
       const { params, query, headers } = request
       const queue = nameOf(params, 'queue')
       leaseOf(query.lease, config.MAX_LEASE)
-      startOf(query, undefined)
+      startOf(query)
       const vhost = vhostOf(params) ?? vhosts.defaultName
       const { ticket, expiresAt } = tickets.create({ authorization: headers.authorization, vhost, queue, query })
       const url = `${pathOf(request).replace(/\/ticket$/, '')}?ticket=${ticket}`
@@ -160,7 +164,7 @@ interface StreamFormat {
   type: string
   beginning: string
   heartbeat: string
-  message: (json: string, offset: FieldValue | undefined) => string
+  message: (json: string, id: number | undefined) => string
   end: (json: string) => string
 }
 
@@ -173,8 +177,7 @@ class Events implements StreamFormat {
   type = 'text/event-stream; charset=utf-8'
   readonly beginning: string
   heartbeat = ':\n\n'
-  message = (json: string, offset: FieldValue | undefined) =>
-    `event: message\n${offset === undefined ? '' : `id: ${offset}\n`}data: ${json}\n\n`
+  message = (json: string, id: number | undefined) => `event: message\n${id === undefined ? '' : `id: ${id}\n`}data: ${json}\n\n`
   end = (json: string) => `event: end\ndata: ${json}\n\n`
 }
 
@@ -191,9 +194,11 @@ interface Opening {
   requestId: string
   /** Called after every heartbeat. */
   beat: () => void
+  /** The event id of a message, if it has one. */
+  idOf: (delivery: Delivery) => number | undefined
 }
 
-function openStream(reply: FastifyReply, format: StreamFormat, { encoding, requestId, beat }: Opening): Sink {
+function openStream(reply: FastifyReply, format: StreamFormat, { encoding, requestId, beat, idOf }: Opening): Sink {
   reply.hijack()
   const { raw } = reply
   for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value)
@@ -211,8 +216,7 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
     write: (messages, flushed) => {
       let chunk = ''
       for (const { delivery, lease } of messages) {
-        const offset = delivery.properties.headers?.['x-stream-offset']
-        chunk += format.message(messageToJson(delivery, encoding, lease), offset)
+        chunk += format.message(messageToJson(delivery, encoding, lease), idOf(delivery))
       }
       raw.write(chunk, (error) => {
         if (!error) flushed()
@@ -229,9 +233,13 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
 const MAX_OFFSET = 2n ** 63n - 1n
 
 /** Where a stream begins, in AMQP's form; undefined if the client did not say. @throws Problem invalid_request */
-function startOf({ offset }: StreamQuery, lastEventId: string | undefined): FieldValue | undefined {
-  if (lastEventId && lastEventId !== TICKET_EVENT_ID) return after(lastEventId)
+function startOf({ offset }: StreamQuery): FieldValue | undefined {
   return offset === undefined ? undefined : offsetOf(offset)
+}
+
+/** Where a client that reconnects goes on; only known once it is asked for, since only a RabbitMQ stream has offsets. */
+function resumption(lastEventId: string | undefined): (() => FieldValue) | undefined {
+  return lastEventId && lastEventId !== TICKET_EVENT_ID ? () => after(lastEventId) : undefined
 }
 
 function after(lastEventId: string): FieldValue {

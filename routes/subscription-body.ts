@@ -11,8 +11,8 @@ import { invalidRequest } from '../src/problems.js'
 import type { AddressPolicy } from '../src/push/address-policy.js'
 import { secretError } from '../src/push/signature.js'
 import type { SubscriptionStatus } from '../src/push/status.js'
-import { isMask, type Subscription, shownHeaders } from '../src/push/subscription.js'
-import { backoffOf, backoffToJson, durationOf, reservedQueue } from './params.js'
+import { isMasked, type Subscription, shownHeaders, shownUrl } from '../src/push/subscription.js'
+import { backoffOf, backoffToJson, durationOf, reservedName } from './params.js'
 
 /** A subscription from a body. `secrets` and `paused` are undefined if the body does not name them. */
 export interface RequestedSubscription extends Omit<Subscription, 'secrets' | 'paused'> {
@@ -42,7 +42,7 @@ export function readSubscription(
 ): RequestedSubscription {
   const detail = nameError(body.queue)
   if (detail) throw invalidRequest('/body/queue', detail)
-  if (isReserved(body.queue)) throw reservedQueue()
+  if (isReserved(body.queue)) throw reservedName()
   checkUrl(body.url, addresses)
   const { secret, headers = {}, timeout = '15s', lease, retry = {} } = body
   checkCustomHeaders(headers)
@@ -74,6 +74,7 @@ export function readSubscription(
 function checkUrl(text: string, addresses: AddressPolicy): void {
   const wrong = (detail: string) => invalidRequest('/body/url', detail)
   if (!URL.canParse(text)) throw wrong('is not a URL')
+  if (isMasked(text)) throw wrong('is masked: send the real URL')
   const url = new URL(text)
   if (!/^https?:$/.test(url.protocol)) throw wrong('must begin with https:// or http://')
   if (url.username || url.password) throw wrong('has credentials in it: put them into a header')
@@ -95,7 +96,7 @@ function checkCustomHeaders(headers: Record<string, string>): void {
     if (names.has(name.toLowerCase())) throw wrong('is set twice')
     if (!/^[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?$/.test(value))
       throw wrong('has a value that is not valid for an HTTP header')
-    if (isMask(value)) throw wrong('is masked: send its real value')
+    if (isMasked(value)) throw wrong('is masked: send its real value')
     names.add(name.toLowerCase())
     size += name.length + value.length
   }
@@ -105,7 +106,7 @@ function checkCustomHeaders(headers: Record<string, string>): void {
 
 const timeOf = (at: number) => new Date(at).toISOString()
 
-/** The JSON form of a subscription, with secrets counted and headers masked. */
+/** The JSON form of a subscription, with secrets counted, and the URL and headers masked. */
 export function subscriptionToJson(vhost: string, name: string, subscription: Subscription, status: SubscriptionStatus) {
   const { queue, url, secrets, format, headers, concurrency, timeout, lease, retry, giveUp, paused, reason } = subscription
   const { state, delivered, failed, inFlight, lastError, nextAttempt } = status
@@ -113,7 +114,7 @@ export function subscriptionToJson(vhost: string, name: string, subscription: Su
     name,
     vhost,
     queue,
-    url,
+    url: shownUrl(url),
     secrets: secrets.length,
     format,
     headers: shownHeaders(headers),

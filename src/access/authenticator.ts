@@ -19,8 +19,8 @@ export interface AuthenticationRequest {
    * The `Authorization` header; missing: there is none; malformed: it is unreadable, or of a scheme other than Bearer and Basic.
    */
   readonly credentials: Credentials | 'missing' | 'malformed'
-  /** The address of the client, for throttling: an IPv4 address or an IPv6 /64. Only worked out when called. */
-  readonly clientKey: () => string
+  /** The IP address of the client; empty if the connection is already closed. */
+  readonly address: string
 }
 
 /** Tells who sent a request by one kind of credentials. */

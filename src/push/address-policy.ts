@@ -3,6 +3,7 @@
 
 import { lookup as dnsLookup, type LookupAddress } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import ipaddr from 'ipaddr.js'
 
 /** A network: an address and how many of its leading bits count. */
@@ -17,6 +18,9 @@ type Network = ReturnType<typeof ipaddr.parseCIDR>
 /** The only part of IPv6 that is assigned to the public internet: https://www.iana.org/assignments/ipv6-address-space */
 const PUBLIC_6 = ipaddr.parseCIDR('2000::/3')
 
+/** Public by its form, and yet inside: the wire server of Azure, which hands out credentials to every machine there. */
+const INSIDE = [ipaddr.parseCIDR('168.63.129.16/32')]
+
 type Resolve = (
   hostname: string,
   options: { all: true },
@@ -30,9 +34,11 @@ export class AddressRefused extends Error {}
 export class AddressPolicy {
   readonly #allowed: readonly Network[]
   readonly #resolve: Resolve
+  readonly #interfaces: typeof networkInterfaces
 
   /** @param allowed networks that may be called although they are not public */
-  constructor(allowed: readonly Range[], resolve: Resolve = dnsLookup) {
+  constructor(allowed: readonly Range[], resolve: Resolve = dnsLookup, interfaces = networkInterfaces) {
+    this.#interfaces = interfaces
     this.#allowed = allowed.map(({ address, bits }): Network => [ipaddr.parse(address), bits])
     this.#resolve = resolve
   }
@@ -41,7 +47,14 @@ export class AddressPolicy {
   allows(address: string): boolean {
     if (isIP(address) === 0) return false
     const parsed = ipaddr.process(address)
-    return this.#allowed.some((network) => isIn(parsed, network)) || isPublic(parsed)
+    if (this.#allowed.some((network) => isIn(parsed, network))) return true
+    return isPublic(parsed) && !INSIDE.some((network) => isIn(parsed, network)) && !this.#isOwn(parsed)
+  }
+
+  /** Whether it is an address of this machine, which may have other services for itself alone. */
+  #isOwn(address: Address): boolean {
+    const own = Object.values(this.#interfaces()).flatMap((addresses) => addresses ?? [])
+    return own.some((one) => ipaddr.process(one.address).toString() === address.toString())
   }
 
   /** Checks a URL whose host is an address, which is not looked up. @throws AddressRefused */

@@ -44,7 +44,7 @@ const RECONNECT: Backoff = { initial: 50, factor: 2, max: 5000, jitter: 1 }
 /** A connection that reconnects by itself until it is closed. */
 export class BrokerConnection {
   state: ConnectionState = 'connecting'
-  /** Why it is not up, for readiness and the log. */
+  /** Why it is not up, for the log. */
   reason = 'connecting'
   /** The broker's version, such as `4.0.5`; empty before the first connection. */
   brokerVersion = ''
@@ -76,7 +76,10 @@ export class BrokerConnection {
     if (this.reason === VHOST_REFUSED) {
       throw new Problem('vhost_not_found', `There is no vhost '${this.#settings.vhost}', or the gateway may not use it.`)
     }
-    throw new Problem('broker_unavailable', `RabbitMQ cannot be reached (${this.reason}).`)
+    throw new Problem(
+      'broker_unavailable',
+      `RabbitMQ cannot be reached (the connection is ${this.state}). The log has the reason.`,
+    )
   }
 
   /** Whether RabbitMQ refused the vhost or the user, rather than being unreachable. */
@@ -190,7 +193,8 @@ export async function isKnownUser(config: Config, login: Login): Promise<boolean
   } catch (error) {
     if (isVhostRefused(error as Error)) return true
     if (connectionFailure(error as Error) === CREDENTIALS_REFUSED) return false
-    throw new Problem('broker_unavailable', `RabbitMQ cannot be asked about the user (${connectionFailure(error as Error)}).`)
+    // The caller is not known yet, so they do not get to see the reason.
+    throw new Problem('broker_unavailable', 'RabbitMQ cannot be asked about the user. The log has the reason.', { cause: error })
   }
 }
 
