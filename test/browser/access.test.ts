@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
-import { connect, createServer as createRelay } from 'node:net'
+import { connect, createServer as createRelay, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { startWithKeys } from '../support/access.js'
 import { openBrowser } from '../support/chromium.js'
@@ -140,9 +140,10 @@ describe('a gateway with a name, over plain HTTP', () => {
   it('a page whose name was pointed at the gateway gets nothing but refusals', async () => {
     // What a new address in DNS does, this does behind the same address.
     let target = port
+    const open = new Set<Socket>()
     const relay = createRelay((incoming) => {
       const outgoing = connect(target, '127.0.0.1')
-      for (const socket of [incoming, outgoing]) socket.on('error', () => undefined)
+      for (const socket of [incoming, outgoing]) open.add(socket.on('error', () => undefined))
       incoming.pipe(outgoing).pipe(incoming)
     })
     await new Promise<void>((resolve) => relay.listen(0, '127.0.0.1', resolve))
@@ -150,6 +151,8 @@ describe('a gateway with a name, over plain HTTP', () => {
     const address = relay.address()
     await page.goto(`http://${EVIL}:${typeof address === 'object' && address ? address.port : 0}`)
     target = Number(new URL(named.url).port)
+    // The browser may have connected ahead.
+    for (const socket of open) socket.destroy()
     // The page has the origin of the gateway now, as far as the browser knows.
     const statuses = await page.evaluate(`(async (path) => {
       const attempt = async (init, query = '') => (await fetch(path + query, init)).status
