@@ -14,7 +14,7 @@ const FOLDERS = {
   amqp: {},
   messages: { may: WIRE_WORDS },
   access: { may: ['^src/amqp/'] },
-  instances: {},
+  instances: { may: ['^src/definitions/'] },
   definitions: { may: ['^src/amqp/'] },
   delay: { may: ['^src/amqp/'] },
   retry: { may: ['^src/(definitions|amqp)/'] }, // of amqp only types: see retry-without-broker

@@ -7,7 +7,7 @@ import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { ExchangeDeclarationSchema, ExchangeSchema } from '../openapi/schemas/topology.js'
 import { bindExchange, bindQueue, configure, declareExchange, readOrConfigure } from '../src/access/requirements.js'
 import type { Services } from '../src/services.js'
-import { argumentsInQuery, declareArgumentsOf, identityOf, nameOf, routingKeyOf, vhostOf } from './params.js'
+import { argumentsInQuery, declareArgumentsOf, identityOf, nameOf, refuseReserved, routingKeyOf, vhostOf } from './params.js'
 
 const exchangeParams = pathParams({ exchange: ExchangeNameSchema })
 const bindingQuery = Type.Object(
@@ -49,6 +49,7 @@ export const exchangeRoutes: FastifyPluginAsyncTypebox<Services> = async (app, {
       const name = nameOf(request.params, 'exchange')
       const { type, durable = true, auto_delete: autoDelete = false, internal = false, arguments: args } = request.body
       const declaration = { type, durable, autoDelete, internal, arguments: declareArgumentsOf(args) }
+      refuseReserved(declaration.arguments, 'alternate-exchange')
       const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       const created = await vhost.topology.declareExchange(name, declaration)
       return reply.code(created ? 201 : 200).send({ name: exchangeToJson(name), vhost: vhost.name })

@@ -6,8 +6,8 @@ import type { BackoffSchema } from '../openapi/schemas/common.js'
 import type { Identity } from '../src/access/identity.js'
 import type { Vhosts } from '../src/amqp/vhosts.js'
 import { declareArguments } from '../src/amqp/wire/crash-guards.js'
-import type { FieldTable } from '../src/amqp/wire/field-table.js'
-import { isReserved } from '../src/amqp/wire/reserved.js'
+import type { FieldTable, FieldValue } from '../src/amqp/wire/field-table.js'
+import { isReserved, isReservedKey } from '../src/amqp/wire/reserved.js'
 import { MAX_DELAY_MS, MIN_DELAY_MS } from '../src/delay/levels.js'
 import type { Backoff } from '../src/lib/backoff.js'
 import { meant } from '../src/lib/nearest.js'
@@ -79,12 +79,13 @@ export function refuseLogin({ login }: Identity): void {
   if (login) throw new Problem('access_refused', 'RabbitMQ users cannot do this: RabbitMQ could not check their rights later.')
 }
 
-/** The refusal of a queue name that the gateway keeps for itself. */
-export const reservedQueue = (): Problem => new Problem('access_refused', 'The queue belongs to the gateway.')
+/** The refusal of a name that the gateway keeps for itself. */
+export const reservedName = (): Problem =>
+  new Problem('access_refused', 'Queues and exchanges whose names begin with `gateway.` belong to the gateway itself.')
 
 /**
  * A name from the path. `amq.default` as an exchange becomes `''`.
- * @throws Problem invalid_request; access_refused: a queue that belongs to the gateway
+ * @throws Problem invalid_request; access_refused: a queue or exchange that belongs to the gateway
  */
 export function nameOf<Part extends NamePart>(params: { readonly [P in Part]: string }, part: Part): string {
   const name = params[part]
@@ -93,10 +94,11 @@ export function nameOf<Part extends NamePart>(params: { readonly [P in Part]: st
   const kind: NamePart = part
   switch (kind) {
     case 'queue':
-      if (isReserved(name)) throw reservedQueue()
+      if (isReserved(name)) throw reservedName()
       return name
     case 'exchange':
     case 'destination':
+      if (isReserved(name)) throw reservedName()
       return name === 'amq.default' ? '' : name
     case 'vhost':
     case 'name':
@@ -186,6 +188,21 @@ export function declareArgumentsOf(json: unknown): FieldTable {
   }
   return args
 }
+
+/**
+ * Refuses arguments by which RabbitMQ would publish to the gateway's own queues or exchanges.
+ * @param exchange the argument that names an exchange
+ * @param key the argument that names the routing key to publish there with, if there is one
+ * @throws Problem access_refused
+ */
+export function refuseReserved(args: FieldTable, exchange: string, key?: string): void {
+  const [target, targetKey] = [textOf(args[exchange]), key === undefined ? '' : textOf(args[key])]
+  if (isReserved(target) || isReservedKey(target, targetKey)) throw reservedName()
+}
+
+/** A long string as text; empty for every other value, which RabbitMQ refuses where it expects a name. */
+const textOf = (value: FieldValue | undefined): string =>
+  typeof value === 'string' || Buffer.isBuffer(value) ? value.toString() : ''
 
 /** AMQP arguments in a query parameter; empty if there are none. @throws Problem invalid_request */
 export function argumentsInQuery(text: string | undefined): FieldTable {

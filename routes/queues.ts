@@ -8,11 +8,10 @@ import { DeclaredQueueSchema, PurgedSchema, QueueDeclarationSchema, QueueSchema 
 import { configure, deadLetterQueue, declareQueue, purge, readOrConfigure } from '../src/access/requirements.js'
 import type { Topology } from '../src/amqp/topology.js'
 import type { FieldTable } from '../src/amqp/wire/field-table.js'
-import { isReserved } from '../src/amqp/wire/reserved.js'
 import { nameError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import type { Services } from '../src/services.js'
-import { declareArgumentsOf, identityOf, nameOf, reservedQueue, vhostOf } from './params.js'
+import { declareArgumentsOf, identityOf, nameOf, refuseReserved, vhostOf } from './params.js'
 
 type QueueDeclaration = Static<typeof QueueDeclarationSchema>
 
@@ -43,8 +42,7 @@ export const queueRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { vh
       const args = declareArgumentsOf(body.arguments)
       if (body.durable === false && (body.type === 'quorum' || body.type === 'stream'))
         throw invalidRequest('/body/durable', `a ${body.type} queue is always durable: leave durable out`)
-      const deadLetterKey = args['x-dead-letter-routing-key']
-      if (typeof deadLetterKey === 'string' && isReserved(deadLetterKey)) throw reservedQueue()
+      refuseReserved(args, 'x-dead-letter-exchange', 'x-dead-letter-routing-key')
       if (body.type !== undefined) args['x-queue-type'] = body.type
       const vhost = await vhosts.get(vhostOf(request.params), identityOf(request).login)
       if (body.dead_letter) {

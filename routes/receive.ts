@@ -109,7 +109,7 @@ export const receiveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, se
   app.get(
     '/queues/:queue/messages',
     {
-      config: { access: read('queue') },
+      config: { access: read('queue'), takesMessages: true },
       onSend: keepType,
       schema: {
         operationId: 'receive',

@@ -7,12 +7,12 @@ import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { RedriveIdParamSchema, RedriveOrderSchema, RedriveSchema, RedrivesSchema } from '../openapi/schemas/redrive.js'
 import type { Identity } from '../src/access/identity.js'
 import { known, readOfRedrive, redrive } from '../src/access/requirements.js'
-import { isReserved } from '../src/amqp/wire/reserved.js'
+import { isReserved, isReservedKey } from '../src/amqp/wire/reserved.js'
 import { nameError, routingKeyError } from '../src/messages/properties.js'
 import { invalidRequest, Problem } from '../src/problems.js'
 import { type RedriveRequest, type RedriveTarget, type RedriveTask, redriveToJson } from '../src/redrive/task.js'
 import type { Services } from '../src/services.js'
-import { identityOf, nameOf, reservedQueue, vhostOf } from './params.js'
+import { identityOf, nameOf, reservedName, vhostOf } from './params.js'
 
 type RedriveOrder = Static<typeof RedriveOrderSchema>
 
@@ -176,18 +176,19 @@ function targetOf(to: RedriveOrder['to'], from: string): RedriveTarget | undefin
   const { exchange, routing_key: key } = to
   const detail = nameError(exchange)
   if (detail) throw invalidRequest('/body/to/exchange', detail)
+  if (isReserved(exchange)) throw reservedName()
   if (key === undefined) return { exchange }
   if (exchange === 'amq.default') checkedQueue(key, '/body/to/routing_key', from)
   const wrong = routingKeyError(key)
   if (wrong) throw invalidRequest('/body/to/routing_key', wrong)
-  if (isReserved(key)) throw reservedQueue()
+  if (isReservedKey(exchange, key)) throw reservedName()
   return { exchange, routing_key: key }
 }
 
 function checkedQueue(queue: string, pointer: string, from: string): string {
   const detail = nameError(queue)
   if (detail) throw invalidRequest(pointer, detail)
-  if (isReserved(queue)) throw reservedQueue()
+  if (isReserved(queue)) throw reservedName()
   if (queue === from) throw invalidRequest(pointer, 'is the queue that is redriven')
   return queue
 }

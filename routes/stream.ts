@@ -7,6 +7,7 @@ import { json, pathParams, QueueNameSchema, queryDuration, strict, written } fro
 import { StreamTicketSchema } from '../openapi/schemas/message.js'
 import { BROKER, problems } from '../openapi/schemas/problem.js'
 import { read } from '../src/access/requirements.js'
+import type { Delivery } from '../src/amqp/consume/delivery.js'
 import { type FieldValue, TypedValue } from '../src/amqp/wire/field-table.js'
 import { messageToJson } from '../src/messages/json.js'
 import { NDJSON_TYPES } from '../src/messages/media-type.js'
@@ -56,7 +57,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
   app.get(
     '/queues/:queue/stream',
     {
-      config: { access: read('queue'), takesTicket: true },
+      config: { access: read('queue'), takesMessages: true, takesTicket: true },
       schema: {
         operationId: 'stream',
         tags: ['messages'],
@@ -67,7 +68,8 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
         headers: Type.Object({
           'last-event-id': Type.Optional(
             Type.String({
-              description: 'The last offset received from a RabbitMQ stream. The stream continues with the next one.',
+              description:
+                'The last offset received from a RabbitMQ stream. The stream continues with the next one. Ignored on other queues.',
             }),
           ),
         }),
@@ -107,7 +109,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
       const format = isLines ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
       // An EventSource connects again after a stream that ended, but never after a status other than 200.
       if (services.draining && /text\/event-stream/i.test(request.headers.accept ?? '')) {
-        openStream(reply, format, { encoding, requestId: request.id, beat: () => undefined }).end(shuttingDown())
+        openStream(reply, format, { encoding, requestId: request.id, beat: () => undefined, idOf: () => undefined }).end(shuttingDown())
         return reply
       }
       const stream = await streams.consume({
@@ -117,7 +119,8 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
         ack,
         prefetch,
         lease: leaseOf(query.lease, config.MAX_LEASE),
-        offset: startOf(query, request.headers['last-event-id']),
+        offset: startOf(query),
+        resumeAt: resumption(request.headers['last-event-id']),
       })
       reply.raw.once('close', () => stream.end())
       // The client may have left while the gateway asked the broker.
@@ -127,7 +130,8 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
       const stillMay = () => identity.current()?.rights.allows('read', vhost, request.params.queue) === true
       const beat = () =>
         stillMay() || stream.end(new Problem('unauthorized', 'The credentials of the stream have expired or were revoked.'))
-      stream.start(openStream(reply, format, { encoding, requestId: request.id, beat }))
+      const idOf = (delivery: Delivery) => stream.offsetOf(delivery)
+      stream.start(openStream(reply, format, { encoding, requestId: request.id, beat, idOf }))
       return reply
     },
   )
@@ -154,7 +158,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
       const { params, query, headers } = request
       const queue = nameOf(params, 'queue')
       leaseOf(query.lease, config.MAX_LEASE)
-      startOf(query, undefined)
+      startOf(query)
       const vhost = vhostOf(params) ?? vhosts.defaultName
       const { ticket, expiresAt } = tickets.create({ authorization: headers.authorization, vhost, queue, query })
       const url = `${request.publicPrefix}${pathOf(request).replace(/\/ticket$/, '')}?ticket=${ticket}`
@@ -174,7 +178,7 @@ interface StreamFormat {
   type: string
   beginning: string
   heartbeat: string
-  message: (json: string, offset: FieldValue | undefined) => string
+  message: (json: string, id: number | undefined) => string
   /** @param isBrief whether another try soon is worthwhile: the gateway shuts down, and another one serves, or the next */
   end: (json: string, isBrief: boolean) => string
 }
@@ -191,8 +195,7 @@ class Events implements StreamFormat {
   type = 'text/event-stream; charset=utf-8'
   readonly beginning: string
   heartbeat = ':\n\n'
-  message = (json: string, offset: FieldValue | undefined) =>
-    `event: message\n${offset === undefined ? '' : `id: ${offset}\n`}data: ${json}\n\n`
+  message = (json: string, id: number | undefined) => `event: message\n${id === undefined ? '' : `id: ${id}\n`}data: ${json}\n\n`
   end = (json: string, isBrief: boolean) => `${isBrief ? RETRY_LATER : ''}event: end\ndata: ${json}\n\n`
 }
 
@@ -209,9 +212,11 @@ interface Opening {
   requestId: string
   /** Called after every heartbeat. */
   beat: () => void
+  /** The event id of a message, if it has one. */
+  idOf: (delivery: Delivery) => number | undefined
 }
 
-function openStream(reply: FastifyReply, format: StreamFormat, { encoding, requestId, beat }: Opening): Sink {
+function openStream(reply: FastifyReply, format: StreamFormat, { encoding, requestId, beat, idOf }: Opening): Sink {
   reply.hijack()
   const { raw } = reply
   for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value)
@@ -229,8 +234,7 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
     write: (messages, flushed) => {
       let chunk = ''
       for (const { delivery, lease } of messages) {
-        const offset = delivery.properties.headers?.['x-stream-offset']
-        chunk += format.message(messageToJson(delivery, encoding, lease), offset)
+        chunk += format.message(messageToJson(delivery, encoding, lease), idOf(delivery))
       }
       raw.write(chunk, (error) => {
         if (!error) flushed()
@@ -248,9 +252,13 @@ function openStream(reply: FastifyReply, format: StreamFormat, { encoding, reque
 const MAX_OFFSET = 2n ** 63n - 1n
 
 /** Where a stream begins, in AMQP's form; undefined if the client did not say. @throws Problem invalid_request */
-function startOf({ offset }: StreamQuery, lastEventId: string | undefined): FieldValue | undefined {
-  if (lastEventId && lastEventId !== TICKET_EVENT_ID) return after(lastEventId)
+function startOf({ offset }: StreamQuery): FieldValue | undefined {
   return offset === undefined ? undefined : offsetOf(offset)
+}
+
+/** Where a client that reconnects goes on; only known once it is asked for, since only a RabbitMQ stream has offsets. */
+function resumption(lastEventId: string | undefined): (() => FieldValue) | undefined {
+  return lastEventId && lastEventId !== TICKET_EVENT_ID ? () => after(lastEventId) : undefined
 }
 
 function after(lastEventId: string): FieldValue {

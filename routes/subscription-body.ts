@@ -11,8 +11,8 @@ import { invalidRequest } from '../src/problems.js'
 import type { AddressPolicy } from '../src/push/address-policy.js'
 import { secretError } from '../src/push/signature.js'
 import type { SubscriptionStatus } from '../src/push/status.js'
-import { isMask, type Subscription, shownHeaders } from '../src/push/subscription.js'
-import { backoffOf, backoffToJson, durationOf, reservedQueue } from './params.js'
+import { isMasked, type Subscription, shownHeaders, shownUrl } from '../src/push/subscription.js'
+import { backoffOf, backoffToJson, durationOf, reservedName } from './params.js'
 
 /** A subscription from a body. `secrets`, `giveUp` and `paused` are undefined if the body does not name them. */
 export interface RequestedSubscription extends Omit<Subscription, 'secrets' | 'paused' | 'giveUp'> {
@@ -43,7 +43,7 @@ export function readSubscription(
 ): RequestedSubscription {
   const detail = nameError(body.queue)
   if (detail) throw invalidRequest('/body/queue', detail)
-  if (isReserved(body.queue)) throw reservedQueue()
+  if (isReserved(body.queue)) throw reservedName()
   checkUrl(body.url, addresses)
   const { secret, headers = {}, timeout = '15s', lease, retry = {} } = body
   checkCustomHeaders(headers)
@@ -75,6 +75,7 @@ export function readSubscription(
 function checkUrl(text: string, addresses: AddressPolicy): void {
   const wrong = (detail: string) => invalidRequest('/body/url', detail)
   if (!URL.canParse(text)) throw wrong('is not a URL')
+  if (isMasked(text)) throw wrong('is masked: send the real URL')
   const url = new URL(text)
   if (!/^https?:$/.test(url.protocol)) throw wrong('must begin with https:// or http://')
   if (url.username || url.password) throw wrong('has credentials in it: put them into a header')
@@ -96,7 +97,7 @@ function checkCustomHeaders(headers: Record<string, string>): void {
     if (names.has(name.toLowerCase())) throw wrong('is set twice')
     if (!/^[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?$/.test(value))
       throw wrong('has a value that is not valid for an HTTP header')
-    if (isMask(value)) throw wrong('is masked: send its real value')
+    if (isMasked(value)) throw wrong('is masked: send its real value')
     names.add(name.toLowerCase())
     size += name.length + value.length
   }
@@ -106,7 +107,7 @@ function checkCustomHeaders(headers: Record<string, string>): void {
 
 const timeOf = (at: number) => new Date(at).toISOString()
 
-/** The JSON form of a subscription, with secrets counted and headers masked. */
+/** The JSON form of a subscription, with secrets counted, and the URL and headers masked. */
 export function subscriptionToJson(
   vhost: string,
   name: string,
@@ -119,7 +120,7 @@ export function subscriptionToJson(
     name,
     vhost,
     queue,
-    url,
+    url: shownUrl(url),
     secrets: secrets.length,
     format,
     headers: shownHeaders(headers),

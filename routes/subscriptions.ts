@@ -76,12 +76,15 @@ export const subscriptionRoutes: FastifyPluginAsyncTypebox<Services> = async (ap
       const giveUp = asked.giveUp ?? ((await vhost.topology.hasDeadLetters(asked.queue)) ? 'dead_letter' : 'pause')
       let made: string | undefined
       const { created } = await push.put(vhost.name, name, (old) => {
-        const secrets = asked.secrets ?? old?.secrets ?? [newSecret()]
-        made = asked.secrets || old ? undefined : secrets[0]
+        // A signature vouches for the queue to the endpoint: callers who change one of them do not get to keep the secret.
+        const isSame = old?.url === asked.url && old.queue === asked.queue
+        const kept = asked.secrets ?? (isSame ? old.secrets : undefined)
+        made = kept ? undefined : newSecret()
+        const secrets = kept ?? [made!]
         const { paused = old?.paused ?? false } = asked
         return { ...asked, giveUp, secrets, paused, ...(paused && old?.reason !== undefined && { reason: old.reason }) }
       })
-      return reply.code(created ? 201 : 200).send({ ...toJson(vhost.name, name), ...(created && made && { secret: made }) })
+      return reply.code(created ? 201 : 200).send({ ...toJson(vhost.name, name), ...(made !== undefined && { secret: made }) })
     },
   )
 

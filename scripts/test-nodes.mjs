@@ -76,6 +76,14 @@ async function runOn(version) {
 
 /** The path of that version's program; npm downloads it the first time. @param {string} version */
 async function nodeBinary(version) {
-  const { stdout } = await promisify(execFile)('npm', ['exec', '--yes', `--package=node@${version}`, '--', 'which', 'node'])
+  const { stdout } = await promisify(execFile)('npm', [
+    'exec',
+    '--yes',
+    '--ignore-scripts=false',
+    `--package=node@${version}`,
+    '--',
+    'which',
+    'node',
+  ])
   return stdout.trim()
 }

@@ -51,13 +51,17 @@ export interface Services {
 /** @throws ConfigError where files that the configuration names have mistakes */
 export function createServices(config: Config, log: Log): Services {
   brokerCertificates(config)
+  if (config.LEASE_SECRET === '')
+    log.warn({}, 'LEASE_SECRET is not set: the key of lease ids is derived from the credentials in AMQP_URL')
   const authentication = new Authentication({ config, log })
   const tickets = new Tickets(config)
   const metrics = createMetrics()
-  const instances = config.ADVERTISE_URL === undefined ? undefined : new Instances(config, log, metrics)
   const vhosts = new Vhosts({ config, log, metrics })
   authentication.onUserGone((login) => vhosts.drop(login))
   const definitions = new Definitions({ config, log, vhosts })
+  const { ADVERTISE_URL: url } = config
+  const { instance } = vhosts
+  const instances = url === undefined ? undefined : new Instances({ config, log, metrics, definitions, instance, url })
   const policies = new RetryPolicies(definitions)
   const delays = new Delays({ log, metrics, vhosts })
   const leases = new Leases({ config, log, metrics, vhosts, policies, delays, instances })
@@ -130,17 +134,12 @@ export function createServices(config: Config, log: Log): Services {
   return services
 }
 
+/** In fixed words, since readiness is open to everyone. The log has the details. */
 function brokerReason(vhosts: Vhosts): string | undefined {
   const { publisher, leaseConnections, topology } = vhosts.default
   if (publisher.stalled) return 'the broker does not answer'
-  if (publisher.connection.state !== 'up') return `the broker connection that publishes is ${describe(publisher.connection)}`
+  if (publisher.connection.state !== 'up') return `the broker connection that publishes is ${publisher.connection.state}`
   const lease = leaseConnections.find(({ connection }) => connection.state === 'up')
-  if (!lease) return `the broker connection that receives is ${describe(leaseConnections[0]!.connection)}`
-  return topology.connection.state === 'up'
-    ? undefined
-    : `the broker connection that declares is ${describe(topology.connection)}`
-}
-
-function describe({ state, reason }: { state: string; reason: string }): string {
-  return reason && reason !== state ? `${state}: ${reason}` : state
+  if (!lease) return `the broker connection that receives is ${leaseConnections[0]!.connection.state}`
+  return topology.connection.state === 'up' ? undefined : `the broker connection that declares is ${topology.connection.state}`
 }

@@ -27,7 +27,7 @@ export const SubscriptionDefinitionSchema = Type.Object(
     secret: Type.Optional(
       Type.Union([Secret, Type.Array(Secret, { minItems: 1, maxItems: 2 })], {
         description:
-          'The secrets that deliveries are signed with, as Standard Webhooks defines: one, or two while clients change from one to the other. Default: a new subscription gets a new secret, an existing one keeps its own.',
+          'The secrets that deliveries are signed with, as Standard Webhooks defines: one, or two while clients change from one to the other. Default: a new subscription gets a new secret, and an existing one keeps its own unless its `url` or `queue` changes.',
       }),
     ),
     format: Type.Optional(format),
@@ -86,14 +86,20 @@ export const SubscriptionSchema = Type.Object(
     name: Type.String(),
     vhost: Type.String(),
     queue: Type.String(),
-    url: Type.String(),
+    url: Type.String({
+      description: 'The URL, with a mask for the values of its query and for parts of its path that are not plain words.',
+    }),
     secrets: Type.Integer({ description: 'The number of secrets. The secrets are never returned.' }),
     secret: Type.Optional(
-      Type.String({ description: 'The secret that the gateway made for a new subscription. It is returned only once.' }),
+      Type.String({
+        description:
+          'The secret that the gateway made, for a new subscription or for a new `url` or `queue`. It is returned only once.',
+      }),
     ),
     format,
     headers: Type.Record(Type.String(), Type.String(), {
-      description: 'The HTTP headers of each delivery. Values that look like credentials are masked.',
+      description:
+        'The HTTP headers of each delivery. Values are masked unless the name is known to be harmless, such as `user-agent`.',
     }),
     concurrency: Type.Integer(),
     timeout: Type.String(),

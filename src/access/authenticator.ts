@@ -20,8 +20,8 @@ export interface AuthenticationRequest {
    * too_long: it is longer than 16 KiB.
    */
   readonly credentials: Credentials | Unreadable
-  /** The address of the client, for throttling: an IPv4 address or an IPv6 /64. Only worked out when called. */
-  readonly clientKey: () => string
+  /** The IP address of the client; empty if the connection is already closed. */
+  readonly address: string
 }
 
 /** Tells who sent a request by one kind of credentials. */

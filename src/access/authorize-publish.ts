@@ -1,7 +1,7 @@
 // Publishing on behalf of a caller: the rights that a message needs, and the headers that the gateway sets on it.
 
 import type { PublishMessage } from '../amqp/wire/message.js'
-import { isReserved } from '../amqp/wire/reserved.js'
+import { isReserved, isReservedKey } from '../amqp/wire/reserved.js'
 import { Problem } from '../problems.js'
 import type { Identity } from './identity.js'
 import type { Rights } from './rights.js'
@@ -21,8 +21,8 @@ export function authorizePublish(
     const more = properties.headers?.[name]
     if (Array.isArray(more)) keys.push(...more.map(String))
   }
-  // Whatever the exchange: a dead letter is routed by the key that it was published with.
-  if (keys.some(isReserved)) throw new Problem('access_refused', 'The queue belongs to the gateway itself.')
+  if (isReserved(exchange) || keys.some((key) => isReservedKey(exchange, key)))
+    throw new Problem('access_refused', 'Queues and exchanges whose names begin with `gateway.` belong to the gateway itself.')
   if (!keys.every((key) => rights.publishes(vhost, exchange, key))) {
     throw new Problem(
       'access_refused',
@@ -54,11 +54,11 @@ function stamped(own: Headers | undefined, headers: Readonly<Record<string, stri
 }
 
 /**
- * A name as the least exact reader would compare it: HTTP ignores case, programs that read HTTP headers by CGI's rules do not
- * tell `-` from `_`, and attributes of CloudEvents have three prefixes.
+ * A name as the least exact reader would compare it: HTTP ignores case, web servers that pass headers on by CGI's rules tell only
+ * letters and digits apart, and attributes of CloudEvents have three prefixes.
  */
 const folded = (name: string): string =>
   name
     .toLowerCase()
-    .replaceAll('_', '-')
-    .replace(/^cloudevents[:-]/, 'ce-')
+    .replace(/[^a-z0-9]/g, '-')
+    .replace(/^cloudevents-/, 'ce-')

@@ -3,6 +3,8 @@
 // elsewhere.
 
 import { hash } from 'node:crypto'
+import { isIP } from 'node:net'
+import ipaddr from 'ipaddr.js'
 import { LruMap } from 'toad-cache'
 import { isKnownUser, type Login, refusedLogin } from '../amqp/wire/connection.js'
 import type { Config } from '../config/index.js'
@@ -11,6 +13,7 @@ import { ExpiringMap } from '../lib/expiring-map.js'
 import { Problem } from '../problems.js'
 import type { AuthenticationRequest, Authenticator, AuthenticatorOptions } from './authenticator.js'
 import type { Credentials } from './credentials.js'
+import { type Guess, GuessLimits } from './guess-limits.js'
 import type { Identity } from './identity.js'
 import { ALL_RIGHTS } from './rights.js'
 
@@ -22,15 +25,19 @@ const BELIEVED_OPEN_MS = 5 * 60_000
 const MAX_REMEMBERED_USERS = 10_000
 /** How long credentials that RabbitMQ refused are refused again without asking it. */
 const REFUSED_FOR_MS = 2000
-/** After this many refusals of one address within the window, RabbitMQ is not asked about unknown credentials from it. */
-const MAX_REFUSALS = 10
-const REFUSALS_WINDOW_MS = 30_000
 /** The most users that RabbitMQ is asked about at the same time. */
 const MAX_CONCURRENT_CHECKS = 16
+/** The most that wait until RabbitMQ can be asked about them. */
+const MAX_WAITING_CHECKS = 200
+
+/** A login, with every name by which RabbitMQ may know its user. */
+interface ClientLogin extends Login {
+  names: readonly string[]
+}
 
 interface KnownUser {
   identity: Identity
-  login: Login
+  login: ClientLogin
   askedAt: number
   /** RabbitMQ no longer accepts the user: for requests that still hold the identity. */
   gone: boolean
@@ -51,10 +58,11 @@ export class BrokerUsers implements Authenticator {
   #onGone: ((login: Login) => void) | undefined
   readonly #known = new LruMap<KnownUser>(MAX_REMEMBERED_USERS)
   readonly #refused = new ExpiringMap<true>(MAX_REMEMBERED_USERS, REFUSED_FOR_MS)
-  /** By address, in the window that begins with the first refusal. */
-  readonly #refusals = new ExpiringMap<{ count: number }>(MAX_REMEMBERED_USERS, REFUSALS_WINDOW_MS)
+  readonly #guesses = new GuessLimits()
   readonly #checking = new Map<string, Promise<Identity | Problem>>()
   #checks = 0
+  /** Those that wait, to be called when a check ends. */
+  #waiting: (() => void)[] = []
 
   constructor(config: Config) {
     this.#config = config
@@ -69,21 +77,22 @@ export class BrokerUsers implements Authenticator {
    * @returns undefined for a request without credentials; Problem `unauthorized`, `rate_limited`, `overloaded` or
    *   `broker_unavailable` if the user is refused or cannot be checked
    */
-  find({ credentials, clientKey }: AuthenticationRequest): Identity | Problem | undefined | Promise<Identity | Problem> {
+  find({ credentials, address }: AuthenticationRequest): Identity | Problem | undefined | Promise<Identity | Problem> {
     if (typeof credentials === 'string') return undefined
-    const { scheme, user, secret } = credentials
+    const { user, secret } = credentials
     // AMQP's PLAIN mechanism separates the two by zero bytes.
     if (user.includes('\0') || secret.includes('\0')) return refusedLogin()
-    const key = hash('sha256', `${scheme}\0${user}\0${secret}`)
-    const known = this.#known.get(key)
+    const key = keyOf(credentials)
+    const asKnown = this.#known.get(key)
+    const logins = asKnown ? [asKnown.login] : loginsOf(credentials, key)
+    const isLocalOnly = logins.some(({ names }) => names.some((name) => this.#config.LOOPBACK_USERS.includes(name)))
+    if (isLocalOnly && !isLoopback(address)) return refusedLogin()
+    const known = asKnown ?? logins.map((login) => this.#known.get(login.key)).find((one) => one !== undefined)
     if (known) return this.#age(known) < 1 ? known.identity : this.#afterRecheck(known)
     const asking = this.#checking.get(key)
     if (asking) return asking
-    const address = clientKey()
-    const throttled = this.#throttle(key, address)
-    if (throttled) return throttled
-    const login = { key, username: user, password: secret, subject: subjectOf(scheme, user, secret, key) }
-    const answer = this.#check(login, address)
+    if (this.#refused.get(key)) return refusedLogin()
+    const answer = this.#check(logins, key, user, address)
       .catch((error: unknown) => {
         if (error instanceof Problem) return error
         throw error
@@ -105,39 +114,42 @@ export class BrokerUsers implements Authenticator {
     return new Problem('broker_unavailable', 'RabbitMQ cannot be asked at the moment whether it still accepts this user.')
   }
 
-  /** The problem if RabbitMQ is not to be asked about these credentials now. */
-  #throttle(key: string, address: string): Problem | undefined {
-    if (this.#refused.get(key)) return refusedLogin()
-    const refusals = this.#refusals.get(address)
-    if (refusals && refusals.count >= MAX_REFUSALS) {
-      const left = this.#refusals.remaining(address)
-      const detail = 'Too many credentials from this address were refused. RabbitMQ is not asked about more of them for now.'
-      return new Problem('rate_limited', detail, { retryAfter: Math.max(1, Math.ceil(left / 1000)) })
+  /** Asks RabbitMQ about the logins in turn, until it knows one. */
+  async #check(logins: ClientLogin[], key: string, user: string, address: string): Promise<Identity | Problem> {
+    const guess = await this.#beginGuess(user, address)
+    let isRefused = false
+    try {
+      for (const login of logins) if (await isKnownUser(this.#config, login)) return this.#remember(login)
+      isRefused = true
+    } finally {
+      this.#checks--
+      guess.end(isRefused)
+      for (const wake of this.#waiting.splice(0)) wake()
     }
-    return this.#checks >= MAX_CONCURRENT_CHECKS
-      ? new Problem('overloaded', `RabbitMQ is already being asked about ${MAX_CONCURRENT_CHECKS} users.`)
-      : undefined
-  }
-
-  async #check(login: Login, address: string): Promise<Identity | Problem> {
-    if (await this.#isKnown(login)) return this.#remember(login)
-    this.#refused.set(login.key, true)
-    const refusals = this.#refusals.get(address)
-    if (refusals) refusals.count++
-    else this.#refusals.set(address, { count: 1 })
+    this.#refused.set(key, true)
     return refusedLogin()
   }
 
-  async #isKnown(login: Login): Promise<boolean> {
-    this.#checks++
-    try {
-      return await isKnownUser(this.#config, login)
-    } finally {
-      this.#checks--
+  /** Waits until RabbitMQ may be asked. @throws Problem rate_limited, overloaded */
+  async #beginGuess(user: string, address: string): Promise<Guess> {
+    for (;;) {
+      const guess = this.#checks < MAX_CONCURRENT_CHECKS ? this.#guesses.begin(user, address) : 'busy'
+      if (guess === 'busy') {
+        if (this.#waiting.length >= MAX_WAITING_CHECKS)
+          throw new Problem('overloaded', `RabbitMQ is already being asked about ${MAX_CONCURRENT_CHECKS} users.`)
+        await new Promise<void>((resolve) => this.#waiting.push(resolve))
+      } else if ('end' in guess) {
+        this.#checks++
+        return guess
+      } else {
+        const detail =
+          'Too many credentials of this user or from this network were refused. RabbitMQ is not asked about more of them for now.'
+        throw new Problem('rate_limited', detail, { retryAfter: Math.max(1, Math.ceil(guess.retryAfter / 1000)) })
+      }
     }
   }
 
-  #remember(login: Login): Identity {
+  #remember(login: ClientLogin): Identity {
     const { username, key, subject } = login
     const known: KnownUser = {
       identity: undefined as never,
@@ -148,7 +160,7 @@ export class BrokerUsers implements Authenticator {
       asking: undefined,
     }
     const identity: Identity = {
-      name: `user ${(username || subject).replace(/[^\x20-\x7e]/g, '?').slice(0, 128)}`,
+      name: shownName(subject),
       rights: ALL_RIGHTS,
       headers: undefined,
       setsUserId: username !== '',
@@ -167,7 +179,7 @@ export class BrokerUsers implements Authenticator {
   /** Asks RabbitMQ again. Never rejects: if RabbitMQ cannot be asked, its last answer stays for its time. */
   #recheck(known: KnownUser): Promise<void> {
     const { login } = known
-    known.asking ??= this.#isKnown(login)
+    known.asking ??= isKnownUser(this.#config, login)
       .then((still) => {
         known.unanswered = false
         if (still) {
@@ -189,16 +201,38 @@ export class BrokerUsers implements Authenticator {
 }
 
 /**
- * The owner of a login, the same for every password of a user. A bearer token comes without a user name, so its owner is read
- * from its claims, which RabbitMQ verified when it accepted the token: a renewed token then has the same owner.
+ * The logins that credentials may be, in the order in which RabbitMQ is asked. RabbitMQ's OAuth 2 plugin takes a token as the
+ * password of any user name, so a token is first tried without the name: who it belongs to is what it says itself.
  */
-function subjectOf(scheme: Credentials['scheme'], user: string, secret: string, key: string): string {
-  if (scheme === 'basic') return `user ${user}`
+function loginsOf({ scheme, user, secret }: Credentials, key: string): ClientLogin[] {
+  const claims = claimsOf(secret)
+  const named = { key, username: user, password: secret, subject: `user ${user}`, names: [user] }
+  if (scheme === 'basic' && !claims) return [named]
+  const tokenKey = scheme === 'bearer' ? key : keyOf({ scheme: 'bearer', user: '', secret })
+  const subject = claims ? `token ${JSON.stringify([claims.iss, claims.sub])}` : `token ${tokenKey.slice(0, 16)}`
+  const token = { key: tokenKey, username: '', password: secret, subject, names: claims ? [claims.sub] : [] }
+  return scheme === 'bearer' ? [token] : [token, named]
+}
+
+/** Tells credentials apart without keeping them. */
+const keyOf = ({ scheme, user, secret }: Credentials): string => hash('sha256', `${scheme}\0${user}\0${secret}`)
+
+/** Who a JSON Web Token is for; undefined if it is something else. RabbitMQ has verified it if it accepts it. */
+function claimsOf(secret: string): { iss: unknown; sub: string } | undefined {
+  const parts = secret.split('.')
+  if (parts.length !== 3) return undefined
   try {
-    const { iss, sub } = JSON.parse(Buffer.from(secret.split('.')[1]!, 'base64url').toString('utf8')) as Record<string, unknown>
-    if (typeof sub === 'string' && sub !== '') return `token ${String(iss)} ${sub}`
+    const claims = JSON.parse(Buffer.from(parts[1]!, 'base64url').toString('utf8')) as { iss?: unknown; sub?: unknown } | null
+    return typeof claims?.sub === 'string' && claims.sub !== '' ? { iss: claims.iss, sub: claims.sub } : undefined
   } catch {
-    // a secret that is not a JSON Web Token
+    return undefined
   }
-  return `token ${key.slice(0, 16)}`
+}
+
+const isLoopback = (address: string): boolean => isIP(address) !== 0 && ipaddr.process(address).range() === 'loopback'
+
+/** For the log and the rate limit: of two subjects that would look the same, each shows a digest. */
+function shownName(subject: string): string {
+  const name = subject.replace(/[^\x20-\x7e]/g, '?').slice(0, 128)
+  return name === subject ? name : `${name} (${hash('sha256', subject).slice(0, 8)})`
 }

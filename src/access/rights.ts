@@ -3,17 +3,12 @@
 // percent-encoded, with `*` as a wildcard.
 
 import { LruMap } from 'toad-cache'
+import { isReserved } from '../amqp/wire/reserved.js'
 
 export type Right = 'configure' | 'write' | 'read'
 
 /** The name of the default exchange in rights, as in RabbitMQ's permissions. */
 export const DEFAULT_EXCHANGE = 'amq.default'
-
-/**
- * The prefix of the gateway's own queues and exchanges. They hold messages of every vhost, and the gateway acts on messages that
- * arrive there, so a wildcard does not match them: a right must name the prefix.
- */
-const GATEWAY_PREFIX = 'gateway.'
 
 /** A pattern in which `*` matches any text, slashes included. Case-sensitive. */
 export class Pattern {
@@ -28,11 +23,6 @@ export class Pattern {
     this.#first = first!
     this.#last = rest.pop()
     this.#middle = rest
-  }
-
-  /** The text before the first wildcard. */
-  get start(): string {
-    return this.#first
   }
 
   /** Whether it matches every text. */
@@ -150,7 +140,7 @@ export class Rights {
     if (this.#everything) return true
     const isDefault = exchange === '' || exchange === DEFAULT_EXCHANGE
     if (isDefault && key !== undefined && this.allowsKey('write', vhost, key, key)) return true
-    if (isDefault && key?.startsWith(GATEWAY_PREFIX)) return false
+    if (isDefault && key !== undefined && isReserved(key)) return false
     return this.allowsKey('write', vhost, isDefault ? DEFAULT_EXCHANGE : exchange, key)
   }
 
@@ -159,13 +149,10 @@ export class Rights {
     const decision = `${right} ${vhost.length} ${vhost}${name}`
     const known = this.#decided.get(decision)
     if (known !== undefined) return known
-    const grants = this.#grants.filter(
-      (one) =>
-        one.right === right &&
-        one.vhost.matches(vhost) &&
-        one.name.matches(name) &&
-        (!name.startsWith(GATEWAY_PREFIX) || one.name.start.startsWith(GATEWAY_PREFIX)),
-    )
+    // No right is a right on what belongs to the gateway.
+    const grants = isReserved(name)
+      ? []
+      : this.#grants.filter((one) => one.right === right && one.vhost.matches(vhost) && one.name.matches(name))
     const any = grants.some(({ routingKey }) => routingKey === undefined || routingKey.isAnything)
     const keys = grants.length === 0 ? 'none' : any ? 'any' : grants.map(({ routingKey }) => routingKey!)
     this.#decided.set(decision, keys)

@@ -2,8 +2,8 @@
 // holds the credentials of its maker, encrypted. They are checked again at each use, so a ticket never allows more than its maker
 // may do at that moment, and nothing about it has to be stored or shared.
 
-import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
-import type { Config } from '../config/index.js'
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { type Config, secretKey } from '../config/index.js'
 import { wallTime } from '../lib/clock.js'
 
 const CIPHER = 'aes-256-gcm'
@@ -29,9 +29,7 @@ export class Tickets {
   readonly #key: Buffer
 
   constructor(config: Config) {
-    const [address] = config.AMQP_URL
-    const secret = config.LEASE_SECRET || `${address!.username}\0${address!.password}`
-    this.#key = createHmac('sha256', 'rabbitmq-http-gateway stream tickets').update(secret).digest()
+    this.#key = secretKey(config, 'stream tickets')
   }
 
   /** A new ticket, and the time in Unix milliseconds until which a client may connect with it for the first time. */

@@ -87,6 +87,11 @@ export class Vhost {
     return this.#holders > 0 || this.receivingConnections.some(({ busy }) => busy > 0)
   }
 
+  /** Whether messages wait for their confirms, or calls for their answers. */
+  get isPublishing(): boolean {
+    return this.publisher.unconfirmedBytes > 0 || this.rpc.pending > 0
+  }
+
   /** Keeps the connections open until the returned function is called, once. */
   hold(): () => void {
     this.#holders++

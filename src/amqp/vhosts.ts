@@ -8,6 +8,8 @@ import { type CommandHandler, Vhost, type VhostOptions } from './vhost.js'
 import { BrokerConnection, type Login } from './wire/connection.js'
 
 const CLOSE_IDLE_INTERVAL_MS = 1000
+/** Connections that were unused for this long give way if others need their place. */
+const GIVES_WAY_AFTER_MS = 1000
 
 /**
  * The connections of the gateway, by vhost and RabbitMQ user. The default vhost (the one in AMQP_URL) is open from the start
@@ -113,7 +115,7 @@ export class Vhosts {
     const key = vhostKey(name, login)
     const running = this.#probes.get(key)
     if (running) return running
-    if (this.#open.size + this.#probes.size >= this.#options.config.MAX_VHOSTS) {
+    if (this.#open.size + this.#probes.size >= this.#options.config.MAX_VHOSTS && !this.#closeLongestUnused()) {
       throw new Problem('overloaded', 'Too many vhosts are in use at the same time.')
     }
     const probe = this.#tryOut(name, login).finally(() => this.#probes.delete(key))
@@ -139,12 +141,26 @@ export class Vhosts {
     for (const [key, vhost] of this.#open) {
       vhost.quarantine.closeIdle()
       if (vhost === this.default || vhost.inUse) continue
-      if (vhost.publisher.connection.isRefused || now() - vhost.lastUsed > this.#options.config.VHOST_IDLE) {
-        this.#open.delete(key)
-        for (const epoch of vhost.epochs) this.#pastEpochs.set(epoch, true)
-        void vhost.close()
-      }
+      if (vhost.publisher.connection.isRefused || now() - vhost.lastUsed > this.#options.config.VHOST_IDLE)
+        this.#closeUnused(key, vhost)
     }
+  }
+
+  /** Makes room for another vhost or user. @returns whether there was a set of connections that nobody uses */
+  #closeLongestUnused(): boolean {
+    const unused = [...this.#open]
+      .filter(([, vhost]) => vhost !== this.default && !vhost.inUse && !vhost.isPublishing)
+      .filter(([, { lastUsed }]) => now() - lastUsed > GIVES_WAY_AFTER_MS)
+      .sort(([, one], [, other]) => one.lastUsed - other.lastUsed)
+    const [longest] = unused
+    if (longest) this.#closeUnused(...longest)
+    return longest !== undefined
+  }
+
+  #closeUnused(key: string, vhost: Vhost): void {
+    this.#open.delete(key)
+    for (const epoch of vhost.leaseConnections.flatMap(({ epochs }) => epochs)) this.#pastEpochs.set(epoch, true)
+    void vhost.close()
   }
 }
 

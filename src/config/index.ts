@@ -9,6 +9,7 @@ import { type Config, type Setting, type SettingName, settings } from './setting
 
 export { endTimeout, isOpen, longestLease, rereadsFiles } from './derived.js'
 export type { BrokerAddress } from './parsers.js'
+export { secretKey } from './secret-key.js'
 export type { Config } from './settings.js'
 export { settings } from './settings.js'
 

@@ -137,6 +137,12 @@ export const list =
       .filter(Boolean)
       .map(item)
 
+/** A comma-separated list, which `none` empties where the default is not empty. */
+export const listOrNone =
+  <T>(item: (text: string) => T) =>
+  (text: string): readonly T[] =>
+    text === 'none' ? [] : list(item)(text)
+
 /** A setting that may be left out. */
 export const optional =
   <T>(parse: (text: string) => T) =>
@@ -146,6 +152,15 @@ export const optional =
 /** Any text. */
 export const text = (value: string) => value
 export const MiB = 1024 ** 2
+
+const MIN_SECRET_BYTES = 16
+
+/** A secret that nobody guesses, or nothing. @throws Error that completes "the setting …" */
+export function secret(text: string): string {
+  if (text !== '' && Buffer.byteLength(text) < MIN_SECRET_BYTES)
+    throw new Error(`must have at least ${MIN_SECRET_BYTES} bytes: make one with openssl rand -base64 32`)
+  return text
+}
 
 export type AuthMode = 'none' | 'keys' | 'jwt' | 'broker'
 

@@ -54,6 +54,10 @@ const rules: Rule[] = [
     ADVERTISE_URL &&
     ADVERTISE_SECRET === '' &&
     'ADVERTISE_SECRET is missing: without it, anyone could pretend to be an instance at ADVERTISE_URL',
+  ({ ADVERTISE_URL, LEASE_SECRET }) =>
+    ADVERTISE_URL &&
+    LEASE_SECRET === '' &&
+    'LEASE_SECRET is missing: with ADVERTISE_URL, lease ids lead to other instances, so nobody else may be able to make them',
   // If ADVERTISE_URL is malformed, it is missing here, and is already reported.
   (config) =>
     'ADVERTISE_URL' in config &&

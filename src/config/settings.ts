@@ -10,6 +10,7 @@ import {
   instanceUrl,
   integerBetween,
   list,
+  listOrNone,
   MiB,
   oneOf,
   optional,
@@ -19,6 +20,7 @@ import {
   range,
   requestRate,
   scopeAliases,
+  secret,
   size,
   text,
 } from './parsers.js'
@@ -93,6 +95,11 @@ export const settings = {
     default: '4m',
     parse: duration('1s', '5m'),
   },
+  LOOPBACK_USERS: {
+    doc: 'with AUTH=broker: users who may only come from this machine, separated by commas, or none',
+    default: 'guest',
+    parse: listOrNone(text),
+  },
   TLS_CERT_FILE: { doc: 'certificate for HTTPS, with its chain (PEM); plain HTTP if not set', default: '', parse: text },
   TLS_KEY_FILE: { doc: 'private key of TLS_CERT_FILE (PEM)', default: '', parse: text },
   TLS_CLIENT_CA_FILE: {
@@ -111,7 +118,7 @@ export const settings = {
     parse: list(origin),
   },
   ALLOWED_HOSTS: {
-    doc: 'host names that requests may use for the gateway, separated by commas; any if not set, except that without AUTH on loopback browsers may only use localhost and IP addresses',
+    doc: 'host names that requests may use for the gateway beside localhost and IP addresses, separated by commas; if not set, none without AUTH, and any with it',
     default: '',
     parse: list(host),
   },
@@ -223,9 +230,9 @@ export const settings = {
     parse: integerBetween(0, 10_000_000),
   },
   LEASE_SECRET: {
-    doc: 'secret that signs lease ids, the same at every instance; derived from the AMQP credentials if not set',
+    doc: 'secret that signs lease ids, the same at every instance, at least 16 bytes; derived from the AMQP credentials if not set, needed with ADVERTISE_URL',
     default: '',
-    parse: text,
+    parse: secret,
     secret: true,
   },
   ADVERTISE_URL: {
@@ -234,9 +241,9 @@ export const settings = {
     parse: optional(instanceUrl),
   },
   ADVERTISE_SECRET: {
-    doc: 'secret that signs the requests between instances, the same at every instance',
+    doc: 'secret that signs the requests between instances, the same at every instance, at least 16 bytes',
     default: '',
-    parse: text,
+    parse: secret,
     secret: true,
   },
   ADVERTISE_CA_FILE: {

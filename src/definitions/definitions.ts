@@ -106,6 +106,18 @@ export class Definitions {
   }
 
   /**
+   * Creates the log if there is none, and waits until it has been read, at most BROKER_TIMEOUT.
+   * @throws Problem broker_unavailable, broker_blocked, broker_timeout, access_refused
+   */
+  async open(): Promise<void> {
+    if (!this.#isFollowing) {
+      await this.#stream.create()
+      this.#rest.end()
+    }
+    await within(this.#config.BROKER_TIMEOUT, 'reading the definitions', this.#following.resolved)
+  }
+
+  /**
    * Tells all instances a value that replaces this instance's last one on the topic, and is not kept. Does nothing if there is
    * no log.
    */
@@ -120,6 +132,11 @@ export class Definitions {
       this.#pending.delete(id)
       throw error
     }
+  }
+
+  /** The last broadcast of one instance on a topic, whatever its age. */
+  lastBroadcast(topic: string, instance: string): Broadcast | undefined {
+    return this.#state.lastBroadcast(topic, instance)
   }
 
   /** The last broadcast of each other instance on a topic. @param age the oldest to return, in milliseconds */
@@ -138,11 +155,7 @@ export class Definitions {
   /** @returns the revision it made; undefined if it is not in force */
   async #change(change: Change): Promise<number | undefined> {
     const { BROKER_TIMEOUT } = this.#config
-    if (!this.#isFollowing) {
-      await this.#stream.create()
-      this.#rest.end()
-    }
-    await within(BROKER_TIMEOUT, 'reading the definitions', this.#following.resolved)
+    await this.open()
     const read = new Promise<number | undefined>((resolve) => this.#pending.set(change.id, resolve))
     try {
       await this.#stream.append(change)

@@ -91,6 +91,11 @@ export class DefinitionsState {
     return [...this.#entries.values()]
   }
 
+  /** The last broadcast of one instance. */
+  lastBroadcast(topic: string, instance: string): Broadcast | undefined {
+    return this.#broadcasts.get(topic)?.get(instance)
+  }
+
   /** The last broadcast of each instance. */
   lastBroadcasts(topic: string): Broadcast[] {
     const broadcasts = this.#broadcasts.get(topic)

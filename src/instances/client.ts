@@ -1,13 +1,15 @@
-// Requests to other instances over HTTP, at the URLs that they advertise. Commands and responses are opaque here; the caller
-// learns whether a command may have arrived.
+// Requests to other instances over HTTP, at the URLs that they told each other. Commands and responses are opaque here; the
+// caller learns whether a command may have arrived.
 
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
 import { instanceCertificates } from '../config/certificates.js'
 import type { Config } from '../config/index.js'
+import type { Definitions } from '../definitions/definitions.js'
 import { ExpiringMap } from '../lib/expiring-map.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
+import { InstanceAddresses } from './addresses.js'
 import { SIGNATURE, Signatures } from './signature.js'
 
 export const INSTANCE_PATH = '/internal/leases'
@@ -32,9 +34,21 @@ interface InstanceResponse {
   body: Buffer
 }
 
+export interface InstancesOptions {
+  config: Config
+  log: Log
+  metrics: Metrics
+  definitions: Definitions
+  /** The name of this instance. */
+  instance: string
+  /** Its address. */
+  url: string
+}
+
 /** The client for other instances. It keeps connections open and avoids unreachable instances for a few seconds. */
 export class Instances {
   readonly signatures: Signatures
+  readonly #addresses: InstanceAddresses
   readonly #config: Config
   readonly #log: Log
   readonly #metrics: Metrics
@@ -43,22 +57,25 @@ export class Instances {
   readonly #avoided = new ExpiringMap<true>(MAX_AVOIDED, AVOID_MS)
 
   /** @throws ConfigError if the certificate files have mistakes */
-  constructor(config: Config, log: Log, metrics: Metrics) {
+  constructor({ config, log, metrics, definitions, instance, url }: InstancesOptions) {
     this.#config = config
     this.#log = log
     this.#metrics = metrics
     this.signatures = new Signatures(config.ADVERTISE_SECRET)
     this.#agents = agents(config)
+    this.#addresses = new InstanceAddresses({ definitions, log, signatures: this.signatures, instance, url })
   }
 
   /**
-   * Sends commands to the instance at `url` and waits for its response. Never throws.
+   * Sends commands to an instance and waits for its response. Never throws.
    * @param epoch the epoch of the instance that the commands are for
    * @param timeout milliseconds
-   * @returns the response body; or no answer if the instance is unreachable, is another one, does not sign or does not respond
+   * @returns the response body; or no answer if the instance has told no URL, is unreachable, is another one, does not sign or
+   *   does not respond
    */
-  async ask(url: string, epoch: string, body: Buffer, timeout: number): Promise<InstanceAnswer> {
-    if (this.#avoided.get(url)) return { answer: undefined, mayHaveArrived: false }
+  async ask(instance: string, epoch: string, body: Buffer, timeout: number): Promise<InstanceAnswer> {
+    const url = this.#addresses.of(instance)
+    if (url === undefined || this.#avoided.get(url)) return { answer: undefined, mayHaveArrived: false }
     const header = this.signatures.sign(epoch, body)
     try {
       const response = await this.#post(url, header, body, timeout)
@@ -94,6 +111,7 @@ export class Instances {
 
   /** Closes all connections. Requests in flight fail. */
   close(): void {
+    this.#addresses.close()
     this.#agents.http.destroy()
     this.#agents.https.destroy()
   }

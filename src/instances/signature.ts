@@ -57,6 +57,16 @@ export class Signatures {
     return typeof signature === 'string' && isSame(signature, this.signAnswer(header, body))
   }
 
+  /** The signature of an instance's address. @param instance the instance's name */
+  signAddress(instance: string, url: string): string {
+    return this.#mac(`address ${instance} ${url}`)
+  }
+
+  /** Whether the instance itself, or another one with the secret, told this address. */
+  isAddress(instance: string, url: string, signature: unknown): boolean {
+    return typeof signature === 'string' && isSame(signature, this.signAddress(instance, url))
+  }
+
   #mac(text: string): string {
     return createHmac('sha256', this.#key).update(text).digest('base64url')
   }

@@ -23,8 +23,8 @@ export interface LeaseHolder {
   vhost: string
   /** The leases are on connections of RabbitMQ users: the control queue is the instance's, in the default vhost. */
   ofLogin: boolean
-  /** The address that the instance advertises. */
-  url: string | undefined
+  /** The name of the instance, if it advertises an address. */
+  instance: string | undefined
 }
 
 export interface ForwarderOptions {
@@ -50,8 +50,8 @@ export class Forwarder {
   /** Resolves with a result for each command, in order. Never throws. */
   async forward(holder: LeaseHolder, commands: LeaseCommand[]): Promise<LeaseResult[]> {
     const body = Buffer.from(JSON.stringify({ commands }))
-    const { url, epoch } = holder
-    const direct = url === undefined ? undefined : await this.#options.instances?.ask(url, epoch, body, this.#timeout)
+    const { instance, epoch } = holder
+    const direct = instance === undefined ? undefined : await this.#options.instances?.ask(instance, epoch, body, this.#timeout)
     if (direct?.answer) return this.#answered(direct.answer, commands, false)
     return this.#throughBroker(holder, commands, body, direct?.mayHaveArrived ?? false)
   }

@@ -65,7 +65,7 @@ export class Leases {
     this.#config = options.config
     this.#vhosts = options.vhosts
     this.#forwarder = new Forwarder(options)
-    this.#ids = new LeaseIds(options.config)
+    this.#ids = new LeaseIds(options.config, options.vhosts.instance)
     this.#settlements = new Settlements(options)
     this.#table = new LeaseTable({
       metrics: options.metrics,
@@ -215,8 +215,8 @@ export class Leases {
       return { problem: failedResult('access_refused', "This requires `read` on the lease's queue.") }
     }
     if (!parsed || this.#table.remembered(id) || this.#vhosts.knows(parsed.epoch, leasedIn)) return { holder: undefined }
-    const { epoch, url, receivedBy } = parsed
-    return { holder: { vhost: leasedIn, epoch, ofLogin: receivedBy !== undefined, url } }
+    const { epoch, instance, receivedBy } = parsed
+    return { holder: { vhost: leasedIn, epoch, ofLogin: receivedBy !== undefined, instance } }
   }
 
   #runHere(commands: LeaseCommand[]): Promise<LeaseResult[]> {

@@ -8,7 +8,6 @@ import type { Requirement } from '../access/requirements.js'
 import type { Ticket } from '../access/tickets.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
-import { clientKey } from './rate-limit.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -51,10 +50,10 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
       else request.identity = found
       done()
     }
-    const { ip, method, raw } = request
+    const { ip = '', method, raw } = request
     const { url = '' } = raw
     const rawHeaders = request.ticket ? credentialsOf(request.ticket) : raw.rawHeaders
-    const found = authentication.identify({ method, url, rawHeaders, clientKey: () => clientKey(ip) })
+    const found = authentication.identify({ method, url, rawHeaders, address: ip })
     if (found instanceof Promise) found.then(settle, done)
     else settle(found)
   })

@@ -7,13 +7,20 @@ import cors from '@fastify/cors'
 import type { FastifyInstance, FastifyRequest, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { openToAll } from '../access/requirements.js'
-import { isLoopback } from '../config/parsers.js'
 import { Problem } from '../problems.js'
 import type { Services } from '../services.js'
+import { isBrowser, sourceOf } from './page-source.js'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Whether a GET of the route takes messages from a queue, which no link or image may do. */
+    takesMessages?: boolean
+  }
+}
 
 /** Adds CORS headers, and refuses requests with an unknown `Host` or from pages of other origins (Problem `access_refused`). */
 export const crossOrigin = fp(async (app: FastifyInstance, { config, authentication }: Services) => {
-  const { CORS_ORIGINS, ALLOWED_HOSTS, ADVERTISE_URL, PUBLIC_URL, HOST, TLS_CERT_FILE } = config
+  const { CORS_ORIGINS, ALLOWED_HOSTS, ADVERTISE_URL, PUBLIC_URL, TLS_CERT_FILE } = config
   const headers = {
     // Pages of allowed origins may use responses; other pages may not embed them, not even as an image.
     'cross-origin-resource-policy': CORS_ORIGINS.length > 0 ? 'cross-origin' : 'same-origin',
@@ -24,10 +31,13 @@ export const crossOrigin = fp(async (app: FastifyInstance, { config, authenticat
     done()
   })
   if (CORS_ORIGINS.length > 0) await allow(app, CORS_ORIGINS)
-  if (ALLOWED_HOSTS.length > 0 || (authentication.isOpen && isLoopback(HOST)))
+  if (ALLOWED_HOSTS.length > 0 || authentication.isOpen)
     app.addHook('onRequest', knownHost(ALLOWED_HOSTS, [ADVERTISE_URL, PUBLIC_URL?.origin]))
-  if (!CORS_ORIGINS.includes('*'))
-    app.addHook('onRequest', knownOrigin(new Set([...CORS_ORIGINS, ...(PUBLIC_URL?.origin ? [PUBLIC_URL.origin] : [])])))
+  const allowed = new Set([...CORS_ORIGINS, ...(PUBLIC_URL?.origin ? [PUBLIC_URL.origin] : [])])
+  if (!allowed.has('*')) app.addHook('onRequest', knownOrigin(allowed))
+  app.addHook('onRoute', (route) => {
+    if (route.config?.takesMessages) route.onRequest = [noLinks(allowed), ...[route.onRequest ?? []].flat()]
+  })
 })
 
 async function allow(app: FastifyInstance, origins: readonly string[]): Promise<void> {
@@ -48,28 +58,28 @@ const MAX_KNOWN_HOSTS = 100
 
 /**
  * Refuses host names that are not the gateway's. A page can point its own name at this machine, and then has the same origin as
- * the gateway (DNS rebinding); the name in the request gives it away. Nobody can redirect an IP address. Without ALLOWED_HOSTS,
- * only browsers are checked: they always send `accept-language`, and a page cannot stop them. Other programs may use any name.
+ * the gateway (DNS rebinding); the name in the request gives it away. Nobody can redirect an IP address. Health is open.
  */
 function knownHost(allowed: readonly string[], own: readonly (string | undefined)[]): onRequestHookHandler {
   const names = ['localhost', ...allowed.map((name) => name.toLowerCase())]
   for (const url of own) if (url) names.push(new URL(url).hostname)
-  const known = new Set<string | undefined>([undefined])
+  const known = new Set<string>()
   return (request, _reply, done) => {
-    const { host, 'accept-language': language } = request.raw.headers
-    if ((allowed.length === 0 && language === undefined) || known.has(host)) {
+    // Of HTTP/1.0 without a host, which no browser sends, it is empty.
+    const { host } = request
+    if (!host || known.has(host) || request.routeOptions.url?.startsWith('/health/')) {
       done()
       return
     }
-    const name = host!
+    const name = host
       .replace(/:\d*$/, '')
-      .replace(/^\[|\]$/g, '')
+      .replace(/^\[|\]$|\.$/g, '')
       .toLowerCase()
     if (isIP(name) === 0 && !names.includes(name) && !name.endsWith('.localhost')) {
       done(
         new Problem(
           'access_refused',
-          'The host name of the request is not allowed. ALLOWED_HOSTS lists the names for this gateway beside localhost.',
+          'The host name of the request is not allowed: use an IP address, localhost, or a name that ALLOWED_HOSTS lists.',
         ),
       )
       return
@@ -107,3 +117,34 @@ const isOwn = (origin: string, request: FastifyRequest): boolean => origin.repla
 
 /** Open routes change nothing, so any page may link to them. */
 const isOpenTo = (request: FastifyRequest): boolean => request.routeOptions.config.access?.kind === 'open'
+
+/**
+ * Refuses a browser's GET that takes messages, unless its headers name a page of the gateway or of CORS_ORIGINS. A link, an image
+ * or an address that somebody typed has none.
+ */
+function noLinks(allowed: ReadonlySet<string>): onRequestHookHandler {
+  return (request, _reply, done) => {
+    const { headers } = request.raw
+    if (!isBrowser(headers) || isFromPage(request, allowed)) {
+      done()
+      return
+    }
+    done(
+      new Problem(
+        'access_refused',
+        'A browser may take messages only for a page of the gateway or of CORS_ORIGINS. Request this from a script of such a page, so that `origin` or `referer` names it, or from a program that sends no browser headers (`accept-language`, `sec-fetch-…`, a `user-agent` that begins with Mozilla).',
+      ),
+    )
+  }
+}
+
+function isFromPage(request: FastifyRequest, allowed: ReadonlySet<string>): boolean {
+  const { headers } = request.raw
+  const site = headers['sec-fetch-site']
+  const source = sourceOf(headers)
+  if (site === 'same-origin') return true
+  if (source === undefined) return false
+  return (
+    allowed.has(source) || (headers.origin !== undefined && allowed.has('*')) || (site === undefined && isOwn(source, request))
+  )
+}

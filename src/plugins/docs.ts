@@ -54,7 +54,8 @@ export const docs = async (app: FastifyInstance, { config }: Services) => {
 
   await app.register(async (pages) => {
     pages.addHook('onSend', (_request, reply, payload, done) => {
-      reply.header('cache-control', 'no-store')
+      // Over plain HTTP only the referrer tells that a request comes from this page.
+      reply.headers({ 'cache-control': 'no-store', 'referrer-policy': 'same-origin' })
       done(null, payload)
     })
     // The page at /docs names its files by absolute paths, and the one at /docs/ by relative ones.

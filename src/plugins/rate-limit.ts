@@ -11,10 +11,10 @@ import type { Services } from '../services.js'
 const MAX_COUNTED = 10_000
 
 /**
- * The client of a request, for counting and throttling: an IPv4 address, or the /64 of an IPv6 address, which one client owns.
+ * The client of a request, for counting: an IPv4 address, or the /64 of an IPv6 address, which one client owns.
  * @param address undefined if the connection is already closed
  */
-export const clientKey = (address: string | undefined): string => normalizeIP(address ?? '')
+const clientKey = (address: string | undefined): string => normalizeIP(address ?? '')
 
 /** Counts requests and answers 429 beyond the limit. Must be registered after the plugin that authenticates. */
 export const rateLimit = fp(async (app: FastifyInstance, { config }: Services) => {

@@ -3,10 +3,14 @@
 
 import { lookup as dnsLookup, type LookupAddress } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { type Address, isIn, type Network, parseAddress, parseNetwork, type Range } from '../lib/networks.js'
 
 /** The only part of IPv6 that is assigned to the public internet: https://www.iana.org/assignments/ipv6-address-space */
 const PUBLIC_6 = parseNetwork({ address: '2000::', bits: 3 })
+
+/** Public by its form, and yet inside: the wire server of Azure, which hands out credentials to every machine there. */
+const INSIDE = [parseNetwork({ address: '168.63.129.16', bits: 32 })]
 
 type Resolve = (
   hostname: string,
@@ -21,9 +25,11 @@ export class AddressRefused extends Error {}
 export class AddressPolicy {
   readonly #allowed: readonly Network[]
   readonly #resolve: Resolve
+  readonly #interfaces: typeof networkInterfaces
 
   /** @param allowed networks that may be called although they are not public */
-  constructor(allowed: readonly Range[], resolve: Resolve = dnsLookup) {
+  constructor(allowed: readonly Range[], resolve: Resolve = dnsLookup, interfaces = networkInterfaces) {
+    this.#interfaces = interfaces
     this.#allowed = allowed.map(parseNetwork)
     this.#resolve = resolve
   }
@@ -32,7 +38,14 @@ export class AddressPolicy {
   allows(address: string): boolean {
     const parsed = parseAddress(address)
     if (!parsed) return false
-    return this.#allowed.some((network) => isIn(parsed, network)) || isPublic(parsed)
+    if (this.#allowed.some((network) => isIn(parsed, network))) return true
+    return isPublic(parsed) && !INSIDE.some((network) => isIn(parsed, network)) && !this.#isOwn(parsed)
+  }
+
+  /** Whether it is an address of this machine, which may have other services for itself alone. */
+  #isOwn(address: Address): boolean {
+    const own = Object.values(this.#interfaces()).flatMap((addresses) => addresses ?? [])
+    return own.some((one) => parseAddress(one.address)?.toString() === address.toString())
   }
 
   /** Checks a URL whose host is an address, or `localhost`, before anything is looked up. @throws AddressRefused */

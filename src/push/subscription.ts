@@ -30,14 +30,30 @@ export interface Subscription {
 }
 
 const MASK = '********'
-const CREDENTIAL = /authorization|cookie|key|token|secret|password|signature|credential/i
+/** Headers that hold no credentials. Nobody can list the names of those that do. */
+const HARMLESS =
+  /^(accept(-charset|-encoding|-language)?|cache-control|from|prefer|priority|user-agent|x-(environment|region|source|stage|team|tenant))$/i
+/** A part of a path that a person chose, such as `hooks` or `v2`. Services put tokens into paths, which look otherwise. */
+const PLAIN_WORD = /^(v\d{1,3}|[a-z]{0,20}([._-][a-z]{1,20})*)$/
 
-/** Whether a value is the mask that is shown in place of a secret one. */
-export const isMask = (value: string): boolean => value === MASK
+/** Whether a text has the mask in it that is shown in place of secrets. */
+export const isMasked = (text: string): boolean => text.includes(MASK)
 
-/** Custom headers for display: values that look like credentials are masked. */
+/** Custom headers for display: values are masked, but those of names that are known to be harmless. */
 export function shownHeaders(headers: Subscription['headers']): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, CREDENTIAL.test(name) ? MASK : value]))
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, HARMLESS.test(name) ? value : MASK]))
+}
+
+/** A URL for display: without the values of its query, and with a mask for each part of its path that is not a plain word. */
+export function shownUrl(text: string): string {
+  const { origin, pathname, search } = new URL(text)
+  const path = pathname.split('/').map((part) => (PLAIN_WORD.test(part) ? part : MASK))
+  const query = search
+    .slice(1)
+    .split('&')
+    .map((pair) => (pair.includes('=') ? `${pair.slice(0, pair.indexOf('='))}=${MASK}` : MASK))
+  const shown = origin + path.join('/') + (search === '' ? '' : `?${query.join('&')}`)
+  return new URL(text).href === shown ? text : shown
 }
 
 /** How many milliseconds a message waits after a number of failed attempts. */

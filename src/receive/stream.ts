@@ -31,6 +31,8 @@ export interface StreamRequest {
   lease: number
   /** Where to begin in a RabbitMQ stream, in AMQP's form. */
   offset: FieldValue | undefined
+  /** Where to go on in a RabbitMQ stream, instead of `offset`. Only called for a stream. @throws Problem invalid_request */
+  resumeAt?: (() => FieldValue) | undefined
 }
 
 /** Where a stream's messages go. One write at a time, so that a client that stops reading costs its prefetch and no more. */
@@ -85,7 +87,8 @@ export class Streams {
     if (isStream && request.ack === 'manual') throw invalidRequest('/query/ack', 'must be auto for a RabbitMQ stream')
     const manual = !isStream && request.ack !== 'auto'
     if (manual) this.#leases.requireRoom(request.prefetch)
-    const options = { vhost, request, type, manual, leases: this.#leases, metrics: this.#metrics }
+    const offset = (isStream && request.resumeAt?.()) || request.offset
+    const options = { vhost, request: { ...request, offset }, type, manual, leases: this.#leases, metrics: this.#metrics }
     const stream = new MessageStream({ ...options, onEnd: () => this.#open.delete(stream) })
     this.#open.add(stream)
     await stream.consume(await vhost.takeReceiveChannel(request.queue).catch((error) => stream.fail(error)))
@@ -131,6 +134,13 @@ export class MessageStream {
 
   constructor(options: MessageStreamOptions) {
     this.#options = options
+  }
+
+  /** The offset of a message in a RabbitMQ stream; undefined in other queues, where the header is what its publisher wrote. */
+  offsetOf({ properties }: Delivery): number | undefined {
+    if (this.#options.type !== 'stream') return undefined
+    const offset = Number(properties.headers?.['x-stream-offset'])
+    return Number.isSafeInteger(offset) && offset >= 0 ? offset : undefined
   }
 
   /** Starts the consumer on a channel. Resolves when RabbitMQ has accepted it. @throws Problem: the stream is over then */

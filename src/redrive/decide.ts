@@ -75,7 +75,7 @@ function destinationOf(to: RedriveTarget, { routingKey }: ReceivedMessage): Dest
 function moveProblem(
   message: PublishMessage,
   { properties }: ReceivedMessage,
-  { vhost, queue, to }: RedriveRequest,
+  { vhost, queue }: RedriveRequest,
   rights: Rights,
 ): Problem | undefined {
   const { exchange, routingKey } = message
@@ -84,9 +84,6 @@ function moveProblem(
     return new Problem('invalid_message', 'The headers of the message cannot be read.')
   if (exchange === '' && routingKey === queue)
     return new Problem('invalid_request', 'A message would come back to its own queue.')
-  // The message itself says where it came from, and anybody may have written it.
-  if (!namesDestination(to) && exchange === '' && routingKey.startsWith('gateway.'))
-    return new Problem('access_refused', "A message would go to a queue of the gateway's own.")
   try {
     authorizePublish(rights, vhost, message)
     return undefined
@@ -94,9 +91,6 @@ function moveProblem(
     return error as Problem
   }
 }
-
-const namesDestination = (to: RedriveTarget | undefined): boolean =>
-  to !== undefined && ('queue' in to || to.routing_key !== undefined)
 
 function matches({ header, reason }: RedriveFilter, headers: FieldTable | undefined, death: Death | undefined): boolean {
   if (reason !== undefined && death?.reason !== reason) return false

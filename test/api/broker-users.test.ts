@@ -6,7 +6,7 @@ import { after, describe, it } from 'node:test'
 import { freePort } from '../../scripts/broker.mjs'
 import { type Client, withAuthorization } from '../support/access.js'
 import { eventually } from '../support/eventually.js'
-import { freshName, type Gateway, startGateway } from '../support/gateway.js'
+import { freshName, type Gateway, knows, startGateway } from '../support/gateway.js'
 import { management } from '../support/management.js'
 
 const gateway = await startGateway({ AUTH: 'broker', MAX_VHOSTS: '100' })
@@ -127,6 +127,65 @@ describe('RabbitMQ users', () => {
     assert.equal(await from('2001:db8:0:1::1'), 401)
   })
 
+  it('guesses that are sent at once are counted like those that are sent one after the other', async () => {
+    const own = await startGateway({ AUTH: 'broker' })
+    const guess = () => withAuthorization(own, basic(owner.name, randomUUID())).get('/queues/q/messages')
+    const statuses = (await Promise.all(Array.from({ length: 40 }, guess))).map(({ status }) => status)
+    assert.deepEqual(statuses.sort(), [...new Array(10).fill(401), ...new Array(30).fill(429)])
+    await owner.as(own).get('/queues/nowhere/messages').expect(429)
+  })
+
+  it('guesses for one user are counted together wherever they come from, and other users still come in', async () => {
+    const own = await startGateway({ AUTH: 'broker', TRUST_PROXY: 'loopback' })
+    const from = (n: number) => `198.51.${n}.1`
+    const statuses: number[] = []
+    for (let n = 0; n < 25; n++) {
+      const guess = withAuthorization(own, basic(owner.name, randomUUID())).get('/queues/q/messages')
+      statuses.push((await guess.set('x-forwarded-for', from(n))).status)
+    }
+    assert.deepEqual(statuses, [...new Array(20).fill(401), ...new Array(5).fill(429)])
+    const other = (await freshUser({ read: '.*' })).as(own)
+    await other.get('/queues/nowhere/messages').set('x-forwarded-for', from(100)).expect(404)
+  })
+
+  it('guest may come only from this machine, unless LOOPBACK_USERS allows it', async () => {
+    const guest = basic('guest', 'guest')
+    const elsewhere = '203.0.113.9'
+    const own = await startGateway({ AUTH: 'broker', TRUST_PROXY: 'loopback' })
+    const open = await startGateway({ AUTH: 'broker', TRUST_PROXY: 'loopback', LOOPBACK_USERS: 'none' })
+    const listed = await startGateway({ AUTH: 'broker', TRUST_PROXY: 'loopback', LOOPBACK_USERS: `nobody,${owner.name}` })
+    const from = async (at: Gateway, address: string | undefined, authorization = guest) => {
+      const request = withAuthorization(at, authorization).get('/queues/nowhere/messages')
+      return (await (address === undefined ? request : request.set('x-forwarded-for', address))).status
+    }
+    // In this order, since the gateway remembers the user after the first.
+    for (const address of [undefined, '127.0.0.9', '::1', '::ffff:127.0.0.1'])
+      assert.equal(await from(own, address), 404, address)
+    for (const address of [elsewhere, '2001:db8::1', '::ffff:10.0.0.1', 'unknown']) {
+      const status = await from(own, address)
+      assert.equal(status, 401, address)
+    }
+    assert.equal(await from(open, elsewhere), 404)
+    assert.equal(await from(listed, elsewhere), 404)
+    assert.equal(await from(listed, elsewhere, basic(owner.name, owner.password)), 401)
+    assert.equal(await from(listed, undefined, basic(owner.name, owner.password)), 404)
+  })
+
+  it('connections that nobody uses give way to a new user', async () => {
+    const own = await startGateway({ AUTH: 'broker', MAX_VHOSTS: '3' })
+    const queue = await freshQueue()
+    await owner.as(gateway).post(`/queues/${queue}/messages`).send('x').expect(201)
+    const holder = await freshUser({ configure: '.*', write: '.*', read: '.*' })
+    const { messages } = (await holder.as(own).get(`/queues/${queue}/messages?wait=2s`).expect(200)).body
+    // One place after the other is taken; those who hold a lease keep theirs.
+    for (let n = 0; n < 3; n++) {
+      const user = (await freshUser({ read: '.*' })).as(own)
+      await eventually(async () => user.get('/queues/nowhere/messages').expect(404))
+      assert.ok(own.app.services.vhosts.all().length <= 3)
+    }
+    await holder.as(own).post(`/leases/${messages[0].lease.id}/ack`).expect(204)
+  })
+
   it('the connections of an idle user are closed and opened again on demand', async () => {
     const own = await startGateway({ AUTH: 'broker', VHOST_IDLE: '1s' })
     const before = own.app.services.vhosts.all().length
@@ -208,10 +267,15 @@ describe('leases of RabbitMQ users', () => {
   it('a lease is settled over HTTP if its instance advertises a URL, and strangers are refused there too', async () => {
     const advertising = async () => {
       const PORT = String(await freePort())
-      const address = { ADVERTISE_URL: `http://127.0.0.1:${PORT}`, ADVERTISE_SECRET: 'shared' }
+      const address = {
+        ADVERTISE_URL: `http://127.0.0.1:${PORT}`,
+        ADVERTISE_SECRET: 'shared by instances',
+        LEASE_SECRET: 'shared by instances',
+      }
       return startGateway({ AUTH: 'broker', PORT, ...address })
     }
     const [holder, other] = [await advertising(), await advertising()]
+    await knows(other, holder)
     const queue = await freshQueue()
     await owner.as(holder).post(`/queues/${queue}/messages`).send('x').expect(201)
     const { messages } = (await owner.as(holder).get(`/queues/${queue}/messages?wait=2s`).expect(200)).body

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import supertest from 'supertest'
+import { request, fetch as undiciFetch } from 'undici'
 import { startWithKeys } from '../support/access.js'
 import { freshName, freshQueue, type Gateway, startGateway } from '../support/gateway.js'
 import { rawClient } from '../support/http.js'
@@ -116,62 +117,175 @@ describe('CORS_ORIGINS', () => {
   })
 })
 
+describe('browsers that receive by GET', () => {
+  // Over plain HTTP, except to loopback, browsers send none of the `sec-fetch-` headers.
+  const CHROME = {
+    'user-agent': 'Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36',
+    'accept-language': 'en-US,en;q=0.9',
+  }
+  const BROWSERS: Record<string, string>[] = [
+    CHROME,
+    { 'user-agent': CHROME['user-agent'] },
+    // A page can set this header, but not the user agent.
+    { ...CHROME, 'accept-language': '*' },
+    { 'accept-language': 'en' },
+    { 'accept-language': '' },
+    { 'sec-fetch-mode': 'no-cors' },
+    { 'sec-fetch-dest': 'image' },
+    { 'sec-fetch-site': 'none', 'sec-fetch-mode': 'navigate', 'sec-fetch-user': '?1' },
+    { ...CHROME, referer: 'http://evil.example/page' },
+    { ...CHROME, referer: 'about:blank' },
+    { ...CHROME, referer: 'not a URL' },
+    { ...CHROME, referer: `${gateway.url}.evil.example/` },
+    { ...CHROME, 'sec-fetch-site': 'cross-site', referer: `${gateway.url}/docs` },
+    { ...CHROME, origin: 'null' },
+  ]
+  const PROGRAMS: Record<string, string>[] = [
+    {},
+    { 'user-agent': 'curl/8.5.0', accept: '*/*' },
+    { 'user-agent': 'Wget/1.21.3', accept: '*/*', 'accept-encoding': 'identity' },
+    { 'user-agent': 'python-requests/2.32.3', accept: '*/*', 'accept-encoding': 'gzip, deflate' },
+    { 'user-agent': 'Go-http-client/1.1', 'accept-encoding': 'gzip' },
+    { 'user-agent': 'GuzzleHttp/7' },
+    { 'user-agent': 'Java/17.0.9', accept: 'text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2' },
+    { 'user-agent': 'Java-http-client/17.0.9' },
+    { 'user-agent': 'node', accept: '*/*', 'accept-language': '*', 'sec-fetch-mode': 'cors' },
+    { 'user-agent': 'Deno/2.5.0', accept: '*/*', 'accept-language': '*' },
+    { 'user-agent': 'Mozilla/5.0 (Windows NT 10.0; Microsoft Windows 10.0.22631; en-US) PowerShell/7.4.6' },
+  ]
+  const PATHS = [`${messages}?ack=requeue`, `/vhosts/%2F${messages}?ack=requeue`]
+
+  it('a link, an image or a typed address receives nothing and opens no stream', async () => {
+    for (const headers of BROWSERS) {
+      for (const path of [...PATHS, `/queues/${queue}/stream`]) {
+        const response = await gateway.get(path).set(headers).expect(403)
+        assert.equal(response.body.code, 'access_refused', JSON.stringify(headers))
+      }
+    }
+  })
+
+  it('a page of the gateway receives', async () => {
+    const pages: Record<string, string>[] = [
+      { referer: `${gateway.url}/docs/` },
+      { origin: gateway.url },
+      { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'cors' },
+    ]
+    for (const page of pages)
+      for (const path of PATHS)
+        await gateway
+          .get(path)
+          .set({ ...CHROME, ...page })
+          .expect(200)
+  })
+
+  it('programs receive with the headers that their HTTP libraries send', async () => {
+    for (const headers of PROGRAMS) for (const path of PATHS) await gateway.get(path).set(headers).expect(200)
+    const fetched = await fetch(gateway.url + PATHS[0])
+    assert.equal(fetched.status, 200, 'the fetch of this Node.js')
+    assert.equal((await request(gateway.url + PATHS[0])).statusCode, 200, "undici's request")
+    assert.equal((await undiciFetch(gateway.url + PATHS[0])).status, 200, "undici's fetch")
+  })
+
+  it('a browser sees the health of the gateway from anywhere', async () => {
+    for (const headers of BROWSERS.filter(({ origin }) => origin === undefined))
+      await gateway.get('/health/ready').set(headers).expect(200)
+  })
+
+  it('pages of a listed origin receive, and images that name no page do not, even if every origin is listed', async () => {
+    const listed = await startGateway({ CORS_ORIGINS: 'https://app.example' })
+    const from = (origin: string): Record<string, string>[] => [
+      { ...CHROME, origin },
+      { ...CHROME, origin, 'sec-fetch-site': 'cross-site' },
+    ]
+    for (const page of [...from('https://app.example'), { ...CHROME, referer: 'https://app.example/list?q=1' }])
+      await listed.get(PATHS[0]!).set(page).expect(200)
+    for (const page of from('https://app.example.evil.example')) await listed.get(PATHS[0]!).set(page).expect(403)
+    await listed.get(PATHS[0]!).set(CHROME).expect(403)
+
+    const { admin } = await startWithKeys({ CORS_ORIGINS: '*' })
+    for (const page of from('https://any.example')) await admin.get(PATHS[0]!).set(page).expect(200)
+    const image = { ...CHROME, 'sec-fetch-site': 'cross-site', 'sec-fetch-dest': 'image' }
+    for (const headers of [image, { ...image, referer: 'https://any.example/' }, CHROME])
+      await admin.get(PATHS[0]!).set(headers).expect(403)
+  })
+
+  it('the docs tell browsers to send a referrer to the gateway and to nobody else', async () => {
+    assert.equal((await gateway.get('/docs/').expect(200)).headers['referrer-policy'], 'same-origin')
+  })
+})
+
 describe('host names', () => {
-  const { send, close } = rawClient(gateway.url)
-  after(close)
-  const status = async (host: string, headers: object = { 'accept-language': 'en' }) =>
-    (await send({ method: 'GET', path: `/queues/${queue}`, headers: { host, ...headers } })).status
+  /** A function that requests a path with a host, and gives the status. */
+  function hosts({ url }: Gateway) {
+    const { send, close } = rawClient(url)
+    after(close)
+    return async (host: string, headers: object = {}, path = `/queues/${queue}`) =>
+      (await send({ method: 'GET', path, headers: { host, ...headers } })).status
+  }
+  /** As in a container. */
+  const everywhere = startGateway({ AUTH: 'none', HOST: '0.0.0.0', TRUST_PROXY: 'loopback' })
   const { port } = new URL(gateway.url)
+  const FOREIGN = [
+    'evil.example',
+    `evil.example:${port}`,
+    'localhost.evil.example',
+    '127.0.0.1.evil.example',
+    'xlocalhost',
+    'gateway',
+  ]
+  const OWN = [
+    `127.0.0.1:${port}`,
+    '127.0.0.1',
+    'localhost',
+    `LOCALHOST:${port}`,
+    'localhost.',
+    '[::1]',
+    `[::1]:${port}`,
+    '10.1.2.3',
+    'a.localhost',
+  ]
 
-  it('a browser that uses an unknown host name for a loopback gateway is refused', async () => {
-    for (const host of [
-      'evil.example',
-      `evil.example:${port}`,
-      'localhost.evil.example',
-      '127.0.0.1.evil.example',
-      'xlocalhost',
-    ]) {
-      assert.equal(await status(host), 403, host)
+  it('a gateway without authentication refuses unknown host names, on loopback and on every address', async () => {
+    for (const status of [hosts(gateway), hosts(await everywhere)]) {
+      for (const host of FOREIGN) {
+        assert.equal(await status(host), 403, host)
+        // A page that points its own name at the gateway has the same origin.
+        assert.equal(await status(host, { 'accept-language': 'en', origin: `http://${host}` }), 403, host)
+      }
+      for (const host of OWN) assert.equal(await status(host, { 'accept-language': 'en' }), 200, host)
     }
   })
 
-  it('a client that is not a browser may use any host name', async () => {
-    assert.equal(await status('gateway.example', {}), 200)
+  it('health is open under every host name', async () => {
+    for (const path of ['/health/live', '/health/ready'])
+      assert.equal(await hosts(await everywhere)('evil.example', {}, path), 200)
   })
 
-  it('a browser may use IP addresses and localhost', async () => {
-    for (const host of [
-      `127.0.0.1:${port}`,
-      '127.0.0.1',
-      'localhost',
-      `LOCALHOST:${port}`,
-      '[::1]',
-      `[::1]:${port}`,
-      '10.1.2.3',
-      'a.localhost',
-    ]) {
-      assert.equal(await status(host), 200, host)
-    }
+  it('a trusted proxy names the host that the client asked for', async () => {
+    const status = hosts(await everywhere)
+    assert.equal(await status('upstream', { 'x-forwarded-host': 'localhost' }), 200)
+    assert.equal(await status('127.0.0.1', { 'x-forwarded-host': 'evil.example' }), 403)
+    assert.equal(await hosts(gateway)('evil.example', { 'x-forwarded-host': 'localhost' }), 403)
   })
 
   it('ALLOWED_HOSTS limits the host names of all clients, with and without keys', async () => {
-    const named = await startGateway({ ALLOWED_HOSTS: 'gateway.example, other.example' })
+    const named = await startGateway({ ALLOWED_HOSTS: 'gateway.example, other.example', AUTH: 'none', HOST: '0.0.0.0' })
     const guarded = await startWithKeys({ ALLOWED_HOSTS: 'gateway.example' })
-    for (const { url } of [named, guarded.gateway]) {
-      const client = rawClient(url)
-      after(client.close)
-      const statusFor = async (host: string) =>
-        (await client.send({ method: 'GET', path: '/health/live', headers: { host } })).status
-      assert.equal(await statusFor('Gateway.Example:8080'), 200)
-      assert.equal(await statusFor('evil.example'), 403)
+    for (const [status, expected] of [
+      [hosts(named), 200],
+      [hosts(guarded.gateway), 401],
+    ] as const) {
+      assert.equal(await status('Gateway.Example:8080'), expected)
+      assert.equal(await status('127.0.0.1'), expected)
+      assert.equal(await status('evil.example'), 403)
+      assert.equal(await status('evil.example', {}, '/metrics'), 403)
+      assert.equal(await status('evil.example', {}, '/health/live'), 200)
     }
   })
 
   it('any host name is accepted if AUTH is set and ALLOWED_HOSTS is not', async () => {
-    const guarded = await startWithKeys()
-    const client = rawClient(guarded.gateway.url)
-    after(client.close)
-    assert.equal((await client.send({ method: 'GET', path: '/health/live', headers: { host: 'gateway.example' } })).status, 200)
+    const status = hosts((await startWithKeys()).gateway)
+    assert.equal(await status('gateway.example'), 401)
   })
 })
 

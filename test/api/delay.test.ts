@@ -6,6 +6,7 @@ import { describe, it } from 'node:test'
 import supertest from 'supertest'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
+import { management } from '../support/management.js'
 import { freshVhost } from '../support/vhost.js'
 
 const gateway = await startGateway()
@@ -132,9 +133,11 @@ describe('publishing with a delay', () => {
     const { message_id } = (await gateway.post(`/queues/${queue}/messages?delay=500ms`).set('amqp-header-a', 'b').send('x')).body
     await gateway.delete(`/queues/${queue}`).expect(204)
     const kept = await eventually(async () => {
-      const { messages } = (await gateway.get('/queues/gateway.delay.undeliverable/messages?max=100&ack=requeue').expect(200))
-        .body
-      const found = messages.find(({ properties }: Message) => properties['message_id'] === message_id)
+      // The queue is the gateway's own, so clients cannot read it there.
+      const path = 'queues/%2F/gateway.delay.undeliverable/get'
+      const order = { count: 100, ackmode: 'ack_requeue_true', encoding: 'auto' }
+      const messages = (await management(path, { method: 'POST', body: JSON.stringify(order) })) as Message[]
+      const found = messages.find(({ properties }) => properties['message_id'] === message_id)
       assert.ok(found)
       return found as Message
     })

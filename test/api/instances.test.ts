@@ -1,8 +1,10 @@
 // Instances that settle each other's leases over HTTP, at an endpoint for instances only, whatever the gateway asks of clients.
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { describe, it } from 'node:test'
+import { createServer } from 'node:net'
+import { after, describe, it } from 'node:test'
 import supertest from 'supertest'
 import { freePort } from '../../scripts/broker.mjs'
 import { INSTANCE_PATH } from '../../src/instances/client.js'
@@ -10,20 +12,22 @@ import { SIGNATURE, Signatures } from '../../src/instances/signature.js'
 import { KeyFile } from '../support/access.js'
 import { createAuthority } from '../support/certificates.js'
 import { openapi } from '../support/contract.js'
-import { freshQueue, type Gateway, startGateway } from '../support/gateway.js'
+import { eventually } from '../support/eventually.js'
+import { freshQueue, type Gateway, knows, startGateway } from '../support/gateway.js'
 
 const ADVERTISE_SECRET = 'shared by all instances'
+const LEASE_SECRET = 'shared by all who read leases'
 const authority = createAuthority()
 const { cert: TLS_CERT_FILE, key: TLS_KEY_FILE } = authority.issue('gateway')
 const keys = new KeyFile()
 const key = keys.add(['configure:*/*', 'write:*/*', 'read:*/*'])
-const witness = await startGateway()
+const witness = await startGateway({ LEASE_SECRET })
 
 /** A gateway that advertises its own URL. */
 async function advertising(env: Record<string, string> = {}): Promise<Gateway> {
   const PORT = String(await freePort())
   const scheme = env['TLS_CERT_FILE'] ? 'https' : 'http'
-  return startGateway({ ADVERTISE_SECRET, PORT, ADVERTISE_URL: `${scheme}://127.0.0.1:${PORT}`, ...env })
+  return startGateway({ ADVERTISE_SECRET, LEASE_SECRET, PORT, ADVERTISE_URL: `${scheme}://127.0.0.1:${PORT}`, ...env })
 }
 
 /** A client that sends a key, and over TLS a certificate. */
@@ -71,6 +75,7 @@ describe('leases of other instances over HTTP', () => {
   for (const [what, env, others = {}] of ACCESS_CHECKS) {
     it(`an instance settles the leases of an instance ${what}`, async () => {
       const [owner, other] = [await advertising(env), await advertising(others)]
+      await knows(other, owner)
       const client = clientOf(other)
       const queue = await freshQueue(witness)
       const [acked, nacked, one, two] = await leasesOf(owner, queue, 4)
@@ -98,16 +103,18 @@ describe('leases of other instances over HTTP', () => {
       OPERATIONS_PORT: String(port),
       ADVERTISE_URL: `http://127.0.0.1:${port}`,
       ADVERTISE_SECRET,
+      LEASE_SECRET,
     })
     await owner.app.operations!.listen({ host: '127.0.0.1', port })
     const other = await advertising()
+    await knows(other, owner)
     const [lease] = await leasesOf(owner, await freshQueue(witness), 1)
     await other.post(`/leases/${lease}/ack`).expect(204)
     assert.deepEqual(await counted(other), { answered: 1 })
   })
 
   it('instances of which one advertises no URL reach each other through RabbitMQ', async () => {
-    const [owner, plain] = [await advertising(), await startGateway()]
+    const [owner, plain] = [await advertising(), await startGateway({ LEASE_SECRET })]
     const queue = await freshQueue(witness)
     for (const [holder, settler] of [
       [owner, plain],
@@ -120,15 +127,48 @@ describe('leases of other instances over HTTP', () => {
   })
 
   it('an instance falls back to RabbitMQ if the secrets differ or it does not trust the certificate', async () => {
-    for (const [env, others, outcome] of [
-      [{}, { ADVERTISE_SECRET: 'another' }, 'unanswered'],
-      [{ TLS_CERT_FILE, TLS_KEY_FILE }, {}, 'unreachable'],
+    for (const [env, others, outcomes] of [
+      // The address is not signed with its secret either, so it is not called.
+      [{}, { ADVERTISE_SECRET: 'the secret of others' }, {}],
+      [{ TLS_CERT_FILE, TLS_KEY_FILE }, {}, { unreachable: 1 }],
     ] as const) {
       const [owner, other] = [await advertising(env), await advertising(others)]
+      await knows(other, owner)
       const [lease] = await leasesOf(owner, await freshQueue(witness), 1)
       await other.post(`/leases/${lease}/ack`).expect(204)
-      assert.deepEqual(await counted(other), { [outcome]: 1 })
+      assert.deepEqual(await counted(other), outcomes)
     }
+  })
+
+  it('an address that somebody else writes into the log of definitions is not called', async () => {
+    const [owner, other] = [await advertising(), await advertising()]
+    await knows(other, owner)
+    const [lease] = await leasesOf(owner, await freshQueue(witness), 1)
+    let calls = 0
+    const stranger = createServer((socket) => {
+      calls++
+      socket.destroy()
+    })
+    await new Promise<void>((resolve) => stranger.listen(0, '127.0.0.1', resolve))
+    after(() => stranger.close())
+    const address = stranger.address()
+    const url = `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}`
+    const { instance } = owner.app.services.vhosts
+    const elsewhere = new Signatures(ADVERTISE_SECRET).signAddress('AAAAAAAAAAA', url)
+    for (const value of [{ url }, { url, signature: elsewhere }, { url, signature: 1 }, url, null]) {
+      const record = { id: randomUUID(), type: 'say', instance, topic: 'address', value }
+      const published = {
+        exchange: '',
+        routingKey: 'gateway.definitions',
+        properties: { messageId: record.id },
+        body: Buffer.from(JSON.stringify(record)),
+      }
+      await witness.app.services.vhosts.default.publisher.publish(published)
+      await eventually(() => assert.deepEqual(other.app.services.definitions.lastBroadcast('address', instance)?.value, value))
+      await other.get(`/leases/${lease}`).expect(200)
+    }
+    assert.equal(calls, 0)
+    assert.deepEqual(await counted(other), {})
   })
 })
 

@@ -252,7 +252,8 @@ describe('headers of a key', () => {
     await author.post(`/queues/${queue}/rpc?timeout=50ms`).set('amqp-header-x-tenant', 'evil').send('x').expect(504)
     await author.post(`/exchanges/amq.default/messages?routing_key=${queue}`).set('amqp-header-x-tenant', 'evil').send('x')
     assert.equal((await headersOf(queue))['x-tenant'], 'acme')
-    const spelt = JSON.stringify({ x_tenant: 'evil', X_Tenant: 'evil', 'X-tenant': { y: 'evil' } })
+    const others = Object.fromEntries(['x.tenant', 'x!tenant', 'x+tenant', 'x tenant', 'x*team'].map((name) => [name, 'evil']))
+    const spelt = JSON.stringify({ x_tenant: 'evil', X_Tenant: 'evil', 'X-tenant': { y: 'evil' }, ...others })
     await author.post(path).set('amqp-headers', spelt).send('x').expect(201)
     assert.deepEqual(await headersOf(queue), { 'x-tenant': 'acme', 'x-team': 'a' })
     await author.post(`${path}?delay=100ms`).set('amqp-header-x-tenant', 'evil').send('x').expect(201)
@@ -269,10 +270,34 @@ describe('headers of a key', () => {
     assert.equal((await headersOf(queue))['x-tenant'], 'acme')
   })
 
+  it('what a key has started goes on when the key is removed: its delayed messages and its redrive', async () => {
+    const [from, to] = [await freshQueue(), await freshQueue()]
+    const name = 'leaver'
+    const leaver = clientOf(file.add([`write:%2F/${from}`, `write:%2F/${to}`, `read:%2F/${from}`], { name }))
+    for (const body of ['1', '2']) await leaver.post(`/queues/${from}/messages`).send(body).expect(201)
+    await leaver.post(`/queues/${to}/messages?delay=1s`).send('delayed').expect(201)
+    const { body: redrive } = await leaver.post(`/queues/${from}/redrive`).send({ to, rate: 1 }).expect(202)
+    file.entries.splice(
+      file.entries.findIndex((entry) => entry.name === name),
+      1,
+    )
+    file.write()
+    gateway.app.services.authentication.reload()
+    await leaver.get(`/redrives/${redrive.id}`).expect(401)
+    await eventually(async () => assert.equal((await admin.get(`/queues/${to}`)).body.message_count, 3), 20_000)
+    // Everyone who may read the queue can stop it.
+    await admin.delete(`/redrives/${redrive.id}`)
+  })
+
   it('a CloudEvents attribute set by a key overrides every spelling that the client sends', async () => {
     const queue = await freshQueue()
     const author = clientOf(file.add([`write:%2F/${queue}`], { headers: { 'cloudEvents:source': '/acme' } }))
-    const spelt = JSON.stringify({ 'ce-source': '/evil', cloudEvents_source: '/evil', 'cloudEvents:Source': '/evil' })
+    const spelt = JSON.stringify({
+      'ce-source': '/evil',
+      cloudEvents_source: '/evil',
+      'cloudEvents:Source': '/evil',
+      'cloudevents.source': '/evil',
+    })
     await author.post(`/queues/${queue}/messages`).set('ce-source', '/evil').set('amqp-headers', spelt).send('x').expect(201)
     assert.deepEqual(await headersOf(queue), { 'cloudEvents:source': '/acme' })
   })

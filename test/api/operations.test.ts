@@ -1,8 +1,11 @@
 // Health, metrics, request ids and the separate port for operations.
 
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { after, describe, it } from 'node:test'
+import { buildApp } from '../../src/app.js'
+import { loadConfig } from '../../src/config/index.js'
 import { startWithKeys } from '../support/access.js'
+import { eventually } from '../support/eventually.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
 
 const gateway = await startGateway()
@@ -12,6 +15,15 @@ describe('operations', () => {
     await gateway.get('/health/live').expect(200, { status: 'live' })
     await gateway.get('/health/ready').expect(200, { status: 'ready' })
     await gateway.call('head', '/health/ready').expect(200)
+  })
+
+  it('readiness says what is wrong in fixed words, without addresses or errors', async () => {
+    const app = await buildApp(loadConfig({ AMQP_URL: 'amqp://127.0.0.1:1', LOG_LEVEL: 'silent' }))
+    after(() => app.close())
+    const read = async () => (await app.http.inject('/health/ready')).json().reason
+    await eventually(async () => assert.equal(await read(), 'the broker connection that publishes is down'))
+    const { body } = await app.http.inject('/queues/q')
+    assert.ok(!/127\.0\.0\.1|ECONNREFUSED|refused/.test(body), body)
   })
 
   it('a draining gateway is not ready, ends waiting receives, refuses new ones and still settles leases', async () => {

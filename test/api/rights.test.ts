@@ -66,7 +66,8 @@ const SETS: Right[][] = [[], ['configure'], ['write'], ['read'], ['read', 'write
 const { gateway, file, admin, clientOf } = await startWithKeys({
   DOCS: 'off',
   ADVERTISE_URL: 'http://127.0.0.1:1',
-  ADVERTISE_SECRET: 'secret',
+  ADVERTISE_SECRET: 'the secret of instances',
+  LEASE_SECRET: 'the secret of leases',
 })
 const names = {
   queue: freshName('queue'),

@@ -29,6 +29,29 @@ const ack = (messages: { lease?: { id: string } }[]) =>
     .expect(200)
 
 describe('streams', () => {
+  it('a message cannot forge an event or an event id', async () => {
+    const forged = '1\ndata: {"payload": "forged"}\n\nevent: message\nid: 9'
+    for (const type of ['classic', 'quorum', 'stream']) {
+      const queue = await freshQueue(gateway, { type })
+      const messages = [forged, 7, -1, '8', { a: 'b' }, 'a\rid: 9'].map((offset, n) => ({
+        payload: n,
+        properties: { type: 'a', app_id: 'b', headers: { 'x-stream-offset': offset, 'a\ndata: x': 'y\r\ndata: z' } },
+      }))
+      const { body } = await gateway.post(`/queues/${queue}/messages/batch`).send({ messages }).expect(200)
+      assert.equal(body.published, messages.length)
+      const stream = await open(queue, type === 'stream' ? '?offset=first' : '')
+      assert.deepEqual(payloads(await stream.until(messages.length)), numbers(messages.length))
+      assert.equal(stream.events().length, messages.length)
+      // RabbitMQ's own header of a stream replaces the publisher's.
+      const ids = type === 'stream' ? numbers(messages.length).map(String) : messages.map(() => undefined)
+      assert.deepEqual(
+        stream.events().map(({ id }) => id),
+        ids,
+      )
+      stream.leave()
+    }
+  })
+
   it('a stream sends server-sent events, each with a lease that other requests settle', async () => {
     const queue = await freshQueue(gateway)
     await publish(queue, 2)

@@ -142,6 +142,53 @@ describe('managing subscriptions', () => {
 })
 
 describe('secrets of subscriptions', () => {
+  it('a subscription whose URL or queue changes gets a new secret, unless it is given one', async () => {
+    const name = freshName('subscription')
+    const { secret } = await subscribe(gateway, name, idle())
+    const elsewhere = { url: 'https://endpoint.invalid/other' }
+    const more = await freshQueue(gateway)
+    assert.equal((await put(name, idle()).expect(200)).body.secret, undefined)
+    const seen = new Set([secret])
+    for (const change of [elsewhere, {}, { queue: more }, { ...elsewhere, queue: more }]) {
+      const { body } = await put(name, idle(change)).expect(200)
+      assert.match(body.secret, /^whsec_/)
+      assert.ok(!seen.has(body.secret))
+      assert.equal(body.secrets, 1)
+      seen.add(body.secret)
+    }
+    const { body } = await put(name, idle({ secret: SECRETS[0] })).expect(200)
+    assert.equal(body.secret, undefined)
+  })
+
+  it('values of headers are shown only for harmless names, and URLs without what may be a secret', async () => {
+    const { name } = await subscribed(gateway, { paused: true })
+    const headers = {
+      'x-auth': 'geheim',
+      'x-pass': 'geheim',
+      'x-goog-iap-jwt-assertion': 'geheim',
+      'X-A': 'geheim',
+      'User-Agent': 'me',
+    }
+    for (const [url, shown] of [
+      ['https://endpoint.invalid/hooks/orders/v2', 'https://endpoint.invalid/hooks/orders/v2'],
+      ['https://endpoint.invalid', 'https://endpoint.invalid'],
+      ['https://hooks.invalid/services/T00/B00/gEhEiM', 'https://hooks.invalid/services/********/********/********'],
+      ['https://endpoint.invalid/hook?token=geheim&b', 'https://endpoint.invalid/hook?token=********&********'],
+      ['https://endpoint.invalid/5f2c9a7be1/hook', 'https://endpoint.invalid/********/hook'],
+      ['https://endpoint.invalid/averyveryverylongwordthatmaybeatoken', 'https://endpoint.invalid/********'],
+      ['https://endpoint.invalid:8443/ge%68eim/#geheim', 'https://endpoint.invalid:8443/********/'],
+    ]) {
+      const { text, body } = await put(name, idle({ url, headers })).expect(200)
+      assert.equal(body.url, shown)
+      assert.ok(!/geheim/i.test(text), text)
+      assert.deepEqual(Object.values(body.headers).sort(), [...new Array(4).fill('********'), 'me'])
+      if (shown !== url && shown !== 'https://endpoint.invalid:8443/********/') {
+        const masked = await put(name, idle({ url: shown })).expect(400)
+        assert.equal(masked.body.errors[0].pointer, '/body/url')
+      }
+    }
+  })
+
   it('during a rotation deliveries are signed with both secrets, and no secret is ever shown', async () => {
     const { receiver, queue, name } = await subscribed(gateway, {
       secret: SECRETS[0],

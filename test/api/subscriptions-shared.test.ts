@@ -99,11 +99,11 @@ describe('several instances', () => {
   })
 
   it('an instance that starts later has the subscriptions', async () => {
-    const { name } = await createSubscription({ paused: true, headers: { 'x-a': 'b' } })
+    const { name } = await createSubscription({ paused: true, headers: { 'x-team': 'b' } })
     const third = await startGateway({ AMQP_URL: urlOf(gateway) })
     await eventually(async () => {
       const { body } = await third.get(`/subscriptions/${name}`).expect(200)
-      assert.deepEqual([body.state, body.headers], ['paused', { 'x-a': 'b' }])
+      assert.deepEqual([body.state, body.headers], ['paused', { 'x-team': 'b' }])
     })
     await third.close()
   })

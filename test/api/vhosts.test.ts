@@ -90,8 +90,8 @@ describe('vhosts in the path', () => {
     const url = new URL(AMQP_URL)
     url.username = user
     url.password = 'secret'
-    const owner = await startGateway({ LEASE_SECRET: 'shared' })
-    const other = await startGateway({ LEASE_SECRET: 'shared', AMQP_URL: url.href })
+    const owner = await startGateway({ LEASE_SECRET: 'shared by instances' })
+    const other = await startGateway({ LEASE_SECRET: 'shared by instances', AMQP_URL: url.href })
     const queue = `/vhosts/${encoded}/queues/${freshName()}`
     await owner.put(queue).expect(201)
     await owner.post(`${queue}/messages`).send('x').expect(201)

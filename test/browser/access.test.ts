@@ -2,21 +2,35 @@
 
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
+import { connect, createServer as createRelay, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { startWithKeys } from '../support/access.js'
 import { openBrowser } from '../support/chromium.js'
+import { eventually } from '../support/eventually.js'
 import { freshQueue, startGateway } from '../support/gateway.js'
 
-const { page, errors } = await openBrowser()
+/** Names of pages and of the gateway, all of them on loopback; plain HTTP on a name is no secure context for Chromium. */
+const EVIL = 'evil.example'
+const OWN_NAME = 'gateway.example'
+const { page, errors } = await openBrowser(`--host-resolver-rules=MAP *.example 127.0.0.1`)
 
 // Empty pages of another origin, in which the tests run their scripts.
 const pages = createServer((_request, response) => {
-  response.writeHead(200, { 'content-type': 'text/html' })
+  response.writeHead(200, { 'content-type': 'text/html', connection: 'close' })
   response.end('<!doctype html><title>page</title><link rel="icon" href="data:,"><iframe name="frame"></iframe>')
 })
 await new Promise<void>((resolve) => pages.listen(0, '127.0.0.1', resolve))
 after(() => pages.close())
 const { port } = pages.address() as { port: number }
+
+const named = await startGateway({
+  AUTH: 'none',
+  HOST: '0.0.0.0',
+  ALLOWED_HOSTS: OWN_NAME,
+  CORS_ORIGINS: `http://app.example:${port}`,
+})
+const queue = await freshQueue(named)
+await named.post(`/queues/${queue}/messages`).send('mine').expect(201)
 
 // Scripts for the page, as text, since the project has no DOM types.
 const ATTACKS = `async (url) => {
@@ -86,6 +100,100 @@ describe('pages of other origins in a browser', () => {
     )
     assert.deepEqual(seen, [201, 'hello', 'b', 204])
     assert.deepEqual(errors.splice(0), [])
+  })
+})
+
+/** Opens a page of another site, with links and images to a path of the gateway, and waits until it has tried all of them. */
+const LURE = `async (url) => {
+  const tried = []
+  for (const src of [url, url + '&max=2']) {
+    const image = document.body.appendChild(new Image())
+    tried.push(new Promise((resolve) => { image.onload = image.onerror = resolve }))
+    image.src = src
+  }
+  const frame = document.body.appendChild(document.createElement('iframe'))
+  tried.push(new Promise((resolve) => { frame.onload = resolve }))
+  frame.src = url
+  tried.push(fetch(url, { mode: 'no-cors', headers: { 'accept-language': '*' } }).catch(() => undefined))
+  tried.push(fetch(url, { mode: 'no-cors', referrerPolicy: 'no-referrer' }).catch(() => undefined))
+  const source = new EventSource(url.replace(/messages.*/, 'stream?ack=auto'))
+  tried.push(new Promise((resolve) => { source.onerror = () => { source.close(); resolve() } }))
+  await Promise.all(tried)
+}`
+
+/** Reads an event of a stream, and gives its data; undefined if the browser gives up. */
+const LISTEN = `(url) => new Promise((resolve) => {
+  const source = new EventSource(url)
+  const end = (data) => { source.close(); resolve(data) }
+  source.onmessage = ({ data }) => end(data)
+  source.onerror = () => source.readyState === EventSource.CLOSED && end()
+})`
+
+describe('a gateway with a name, over plain HTTP', () => {
+  const own = `http://${OWN_NAME}:${new URL(named.url).port}`
+  const messages = `/queues/${queue}/messages`
+  const payloads = async () =>
+    (await named.get(`${messages}?max=10&ack=requeue`).expect(200)).body.messages.map(
+      ({ payload }: { payload: string }) => payload,
+    )
+
+  it('a page whose name was pointed at the gateway gets nothing but refusals', async () => {
+    // What a new address in DNS does, this does behind the same address.
+    let target = port
+    const open = new Set<Socket>()
+    const relay = createRelay((incoming) => {
+      const outgoing = connect(target, '127.0.0.1')
+      for (const socket of [incoming, outgoing]) open.add(socket.on('error', () => undefined))
+      incoming.pipe(outgoing).pipe(incoming)
+    })
+    await new Promise<void>((resolve) => relay.listen(0, '127.0.0.1', resolve))
+    after(() => relay.close())
+    const address = relay.address()
+    await page.goto(`http://${EVIL}:${typeof address === 'object' && address ? address.port : 0}`)
+    target = Number(new URL(named.url).port)
+    // The browser may have connected ahead.
+    for (const socket of open) socket.destroy()
+    // The page has the origin of the gateway now, as far as the browser knows.
+    const statuses = await page.evaluate(`(async (path) => {
+      const attempt = async (init, query = '') => (await fetch(path + query, init)).status
+      return [await attempt({}, '?ack=auto'), await attempt({ method: 'POST', body: 'evil' }), await attempt({ method: 'DELETE' })]
+    })('${messages}')`)
+    assert.deepEqual(statuses, [403, 403, 403])
+    assert.deepEqual(await payloads(), ['mine'])
+    assert.equal((await page.goto(`${own.replace(OWN_NAME, EVIL)}${messages}?ack=auto`))?.status(), 403)
+  })
+
+  it('images, frames, scripts and streams of another site take nothing', async () => {
+    await page.goto(`http://${EVIL}:${port}`)
+    await page.evaluate(`(${LURE})('${own}${messages}?ack=auto')`)
+    assert.deepEqual(await payloads(), ['mine'])
+  })
+
+  it('a link that a page opens, a form and a typed address take nothing', async () => {
+    await page.goto(`http://${EVIL}:${port}`)
+    const visit = page.waitForResponse((response) => response.url().startsWith(own))
+    await page.evaluate(`location.href = '${own}${messages}?ack=auto'`)
+    assert.equal((await visit).status(), 403)
+    await page.waitForURL(`${own}/**`)
+    await page.goto(`http://${EVIL}:${port}`)
+    const form = page.waitForResponse((response) => response.url().startsWith(own) && response.frame() !== page.mainFrame())
+    await page.evaluate(`(${SUBMIT})('${own}${messages}')`)
+    assert.equal((await form).status(), 403)
+    assert.equal((await page.goto(`${own}${messages}?ack=auto`))?.status(), 403)
+    assert.deepEqual(await payloads(), ['mine'])
+  })
+
+  it("the gateway's own page and a page of a listed origin receive, by fetch and by EventSource", async () => {
+    for (const place of [`${own}/docs/`, `http://app.example:${port}`]) {
+      await page.goto(place)
+      const looked = await page.evaluate(`fetch('${own}${messages}?ack=requeue').then(({ status }) => status)`)
+      assert.equal(looked, 200, place)
+      const data = await page.evaluate(`(${LISTEN})('${own}/queues/${queue}/stream')`)
+      assert.equal(JSON.parse(String(data)).payload, 'mine', place)
+    }
+    await eventually(async () => assert.deepEqual(await payloads(), ['mine']))
+    await page.goto('about:blank')
+    errors.splice(0)
   })
 })
 

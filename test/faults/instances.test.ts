@@ -18,15 +18,25 @@ after(async () => {
   await broker.kill()
   await rm(dir, { recursive: true, force: true })
 })
-const SHARED = { AMQP_URL: broker.url, ADVERTISE_SECRET: 'what instances share', BROKER_TIMEOUT: '2s' }
+const LEASE_SECRET = 'what all of them share'
+const SHARED = { AMQP_URL: broker.url, LEASE_SECRET, ADVERTISE_SECRET: 'what instances share', BROKER_TIMEOUT: '2s' }
 /** The maximum time of a settle whose instance does not answer: 2.5 s over HTTP and through RabbitMQ each, and a margin. */
 const MAX_UNREACHABLE_MS = 2 * 2500 + 5000
-const witness = await startGateway({ AMQP_URL: broker.url })
+const witness = await startGateway({ AMQP_URL: broker.url, LEASE_SECRET })
 
 /** Starts an instance. @param url the ADVERTISE_URL; its own by default */
 async function start(url?: string): Promise<GatewayProcess> {
   const PORT = String(await freePort())
-  return readyGateway({ ...SHARED, PORT, ADVERTISE_URL: url ?? `http://127.0.0.1:${PORT}` })
+  const ADVERTISE_URL = url ?? `http://127.0.0.1:${PORT}`
+  // Instances read each other's addresses from the same log as the witness.
+  const told = () =>
+    witness.app.services.definitions
+      .lastBroadcasts('address', Number.POSITIVE_INFINITY)
+      .filter(({ value }) => (value as { url: string }).url === ADVERTISE_URL).length
+  const before = told()
+  const gateway = await readyGateway({ ...SHARED, PORT, ADVERTISE_URL })
+  await eventually(() => assert.ok(told() > before))
+  return gateway
 }
 
 interface Answer {
@@ -59,7 +69,7 @@ async function leasesOf(owner: { url: string }, count: number, lease = '10m'): P
 }
 
 // Started here, as processes that a test or a hook starts end with it.
-const plainEnv = { AMQP_URL: broker.url }
+const plainEnv = { AMQP_URL: broker.url, LEASE_SECRET }
 const [one, two, plain, plainToo] = await Promise.all([start(), start(), readyGateway(plainEnv), readyGateway(plainEnv)])
 
 describe('leases of other instances during a memory alarm', { timeout: 120_000 }, () => {

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { exportSPKI, importJWK } from 'jose'
 import { startBroker } from '../../scripts/broker.mjs'
-import { withAuthorization } from '../support/access.js'
+import { type Client, withAuthorization } from '../support/access.js'
 import { freshName, type Gateway, startGateway } from '../support/gateway.js'
 import { AUDIENCE, ISSUER, inSeconds, keySetFile, newKey, token } from '../support/issuer.js'
 
@@ -69,6 +69,32 @@ describe("tokens for RabbitMQ's OAuth 2 plugin", () => {
       }
     })
   }
+
+  it('a token as the password of HTTP Basic is who it says, under any user name', async () => {
+    const { username, password } = byBroker.app.services.config.AMQP_URL[0]!
+    const basic = (user: string, secret: string) =>
+      withAuthorization(byBroker, `Basic ${Buffer.from(`${user}:${secret}`).toString('base64')}`)
+    const victim = basic(username, password)
+    await victim.put(`/queues/${queue}`).expect(201)
+    for (const body of ['1', '2']) await victim.post(`/queues/${queue}/messages`).send(body).expect(201)
+    const own = await token(key, scopes)
+    const receive = async (client: Client): Promise<string> =>
+      (await client.get(`/queues/${queue}/messages?wait=2s`).expect(200)).body.messages[0].lease.id
+    const [theirs, mine] = [await receive(victim), await receive(withToken(byBroker, own))]
+    const places = byBroker.app.services.vhosts.all().length
+    for (const name of [username, 'anybody', '']) {
+      await basic(name, own).get(`/leases/${theirs}`).expect(403)
+      await basic(name, own).post(`/leases/${theirs}/ack`).expect(403)
+      await basic(name, own).get(`/leases/${mine}`).expect(200)
+      const other = await token(key, scopes, { sub: `user ${username}` })
+      await basic(name, other).get(`/leases/${theirs}`).expect(403)
+    }
+    // Every name of a token shares its connections; the other token has its own.
+    assert.equal(byBroker.app.services.vhosts.all().length, places)
+    await victim.post(`/leases/${theirs}/ack`).expect(204)
+    await withToken(byBroker, own).post(`/leases/${mine}/ack`).expect(204)
+    await victim.delete(`/queues/${queue}`).expect(204)
+  })
 
   it('a lease received with a token cannot be settled with the token of another subject', async () => {
     const worker = withToken(byBroker, await token(key, scopes))

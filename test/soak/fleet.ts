@@ -165,8 +165,8 @@ export async function startFleet({ brokers, users, program = 'dist/src/main.js' 
         SHUTDOWN_DELAY: '0s',
         SHUTDOWN_DRAIN: '1s',
         LOG_LEVEL: 'error',
-        LEASE_SECRET: 'soak',
-        ...(httpProxy && { ADVERTISE_URL: `http://127.0.0.1:${httpProxy.port}`, ADVERTISE_SECRET: 'soak' }),
+        LEASE_SECRET: 'shared by the soak test',
+        ...(httpProxy && { ADVERTISE_URL: `http://127.0.0.1:${httpProxy.port}`, ADVERTISE_SECRET: 'shared by the soak test' }),
       }
       return new Instance({ program, port, proxy: combined(proxies), httpProxy, user, env })
     }),

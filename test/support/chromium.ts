@@ -25,14 +25,17 @@ export interface Browser {
   errors: string[]
 }
 
-/** Starts Chromium, or the browser that CHROMIUM names. It is closed after the tests. @throws Error if it is not installed */
-export async function openBrowser(): Promise<Browser> {
+/**
+ * Starts Chromium, or the browser that CHROMIUM names, with more flags. It is closed after the tests.
+ * @throws Error if it is not installed
+ */
+export async function openBrowser(...flags: string[]): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? PLACES.find(existsSync)
   if (!executablePath) throw new Error('Chromium is not installed: npm test installs it')
   const profile = mkdtempSync(join(tmpdir(), 'gateway-chromium-'))
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
-    args: FLAGS,
+    args: [...FLAGS, ...flags],
     viewport: { width: 1280, height: 1600 },
   })
   after(async () => {

@@ -63,6 +63,13 @@ export async function startGateway(env: Record<string, string> = {}, { ready = t
   return gateway
 }
 
+/** Resolves when a gateway knows the address that another one advertises. */
+export const knows = (one: Gateway, other: Gateway): Promise<void> =>
+  eventually(() => {
+    const { definitions } = one.app.services
+    if (!definitions.lastBroadcast('address', other.app.services.vhosts.instance)) throw new Error('has not read the address')
+  })
+
 let names = 0
 const prefix = `t${process.pid}`
 

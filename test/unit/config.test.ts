@@ -100,7 +100,8 @@ describe('the configuration', () => {
   it('a secret may be read from a file', () => {
     const path = fileWith('amqp://u:p@h/v\n')
     assert.equal(loadConfig({ AMQP_URL_FILE: path }).AMQP_URL[0]!.password, 'p')
-    assert.equal(loadConfig({ LEASE_SECRET_FILE: fileWith('s3cret') }).LEASE_SECRET, 's3cret')
+    const secret = 'as long as a secret'
+    assert.equal(loadConfig({ LEASE_SECRET_FILE: fileWith(secret) }).LEASE_SECRET, secret)
     assert.deepEqual(named({ AMQP_URL_FILE: join(folder, 'missing'), LEASE_SECRET_FILE: folder }), ['AMQP_URL', 'LEASE_SECRET'])
     assert.match(mistakes({ AMQP_URL: 'amqp://h', AMQP_URL_FILE: path })[0]!, /both/)
     assert.deepEqual(named({ AMQP_URL_FILE: fileWith('nonsense') }), ['AMQP_URL'])
@@ -166,14 +167,15 @@ describe('the configuration', () => {
     assert.deepEqual(named({ HOST: '127.0.0.1.example.org' }), ['HOST'])
   })
 
-  it('ADVERTISE_URL is an origin that others can connect to, and requires ADVERTISE_SECRET', () => {
-    const ADVERTISE_SECRET = 's'
+  it('ADVERTISE_URL is an origin that others can connect to, and requires two secrets', () => {
+    const [ADVERTISE_SECRET, LEASE_SECRET] = ['sixteen bytes ok', 'and these, too..']
+    const SECRETS = { ADVERTISE_SECRET, LEASE_SECRET }
     for (const [given, ADVERTISE_URL] of [
       ['http://10.0.0.5:8080', 'http://10.0.0.5:8080'],
       ['https://One.Example:443/', 'https://one.example'],
       ['http://[2001:db8::1]:80', 'http://[2001:db8::1]'],
     ]) {
-      assert.equal(loadConfig({ ADVERTISE_URL: given, ADVERTISE_SECRET }).ADVERTISE_URL, ADVERTISE_URL)
+      assert.equal(loadConfig({ ADVERTISE_URL: given, ...SECRETS }).ADVERTISE_URL, ADVERTISE_URL)
     }
     for (const ADVERTISE_URL of [
       '10.0.0.5:8080',
@@ -186,13 +188,28 @@ describe('the configuration', () => {
       'http://[::]:8080',
       `http://${`${'a'.repeat(60)}.`.repeat(5)}x`,
     ]) {
-      assert.deepEqual(named({ ADVERTISE_URL, ADVERTISE_SECRET }), ['ADVERTISE_URL'], ADVERTISE_URL)
+      assert.deepEqual(named({ ADVERTISE_URL, ...SECRETS }), ['ADVERTISE_URL'], ADVERTISE_URL)
     }
-    assert.equal(loadConfig({ ADVERTISE_URL: 'http://h', ADVERTISE_SECRET_FILE: fileWith('s3cret') }).ADVERTISE_SECRET, 's3cret')
-    assert.deepEqual(named({ ADVERTISE_URL: 'http://h' }), ['ADVERTISE_SECRET'])
+    const fromFile = { ADVERTISE_URL: 'http://h', LEASE_SECRET, ADVERTISE_SECRET_FILE: fileWith(ADVERTISE_SECRET) }
+    assert.equal(loadConfig(fromFile).ADVERTISE_SECRET, ADVERTISE_SECRET)
+    assert.deepEqual(named({ ADVERTISE_URL: 'http://h' }), ['ADVERTISE_SECRET', 'LEASE_SECRET'])
+    assert.deepEqual(named({ ADVERTISE_URL: 'http://h', ADVERTISE_SECRET }), ['LEASE_SECRET'])
     assert.deepEqual(named({ ADVERTISE_SECRET }), ['ADVERTISE_URL'])
     assert.deepEqual(named({ ADVERTISE_CA_FILE: 'ca.pem' }), ['ADVERTISE_URL'])
-    assert.match(mistakes({ ADVERTISE_URL: 'http://h', ADVERTISE_SECRET, WORKERS: '2' })[0]!, /WORKERS/)
+    assert.match(mistakes({ ADVERTISE_URL: 'http://h', ...SECRETS, WORKERS: '2' })[0]!, /WORKERS/)
+  })
+
+  it('a secret that could be guessed is refused, without being quoted', () => {
+    for (const short of ['a', 'fifteen bytes..']) {
+      const found = mistakes({ LEASE_SECRET: short, ADVERTISE_SECRET: short, ADVERTISE_URL: 'http://h' })
+      assert.deepEqual(
+        found.map((text) => text.split(' ')[0]),
+        ['LEASE_SECRET', 'ADVERTISE_SECRET'],
+      )
+      assert.ok(!found.join().includes(short === 'a' ? ' a ' : short))
+    }
+    for (const enough of ['sixteen bytes...', 'ü'.repeat(8)])
+      assert.equal(loadConfig({ LEASE_SECRET: enough }).LEASE_SECRET, enough)
   })
 
   it('MAX_LEASE is at least a minute shorter than the consumer timeout of the broker', () => {

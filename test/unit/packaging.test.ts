@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { parse } from 'yaml'
+import { loadConfig } from '../../src/config/index.js'
 
 describe('docker-compose.yml', () => {
   const { services, volumes } = parse(readFileSync('docker-compose.yml', 'utf8')) as {
@@ -30,6 +31,12 @@ describe('docker-compose.yml', () => {
     const environment = gateway['environment'] as Record<string, string>
     assert.equal(environment['AMQP_URL'], `amqp://${user}:${password}@rabbitmq:5672/`)
     assert.equal(environment['AUTH'], 'none')
+    // A page that points its own name at the port is refused, and the containers beside it may use the service's name.
+    const { ALLOWED_HOSTS } = loadConfig({ AUTH: 'none', HOST: '0.0.0.0', ALLOWED_HOSTS: environment['ALLOWED_HOSTS'] })
+    assert.deepEqual(
+      ALLOWED_HOSTS,
+      Object.keys(services).filter((name) => name === 'gateway'),
+    )
   })
 
   it('the data of RabbitMQ is on a volume', () => {

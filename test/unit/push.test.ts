@@ -64,6 +64,7 @@ describe('push address policy', () => {
     ...['::', '::1', 'fe80::1', 'fe80::1%lo', 'fc00::1', 'fd00:ec2::254', 'ff02::1', '::ffff:127.0.0.1', '::ffff:7f00:1'],
     ...['::ffff:10.0.0.1', '64:ff9b::7f00:1', '2002:7f00:1::', '2001:db8::1', '2001::1', 'fec0::1', '::127.0.0.1', '4000::1'],
     ...['192.88.99.1', '192.175.48.1', '240.0.0.1', '100::1', '1000::1', '3fff::1', '5f00::1', '64:ff9b:1::1', '8000::1'],
+    ...['168.63.129.16', '::ffff:168.63.129.16'],
     ...['no address', ''],
   ]
   const ALLOWED = ['8.8.8.8', '172.32.0.1', '1.1.1.1', '192.1.1.1', '2606:4700::1111', '2a00:1450:4001::1', '::ffff:8.8.8.8']
@@ -79,6 +80,16 @@ describe('push address policy', () => {
     for (const one of ['10.1.2.3', '::ffff:10.1.2.3', '127.0.0.1', 'fd12::1', '8.8.8.8'])
       assert.equal(addresses.allows(one), true, one)
     for (const one of ['10.2.0.1', '127.0.0.2', 'fc00::1', '::1']) assert.equal(addresses.allows(one), false, one)
+  })
+
+  it('an address of this machine is refused although it is public, unless PUSH_ALLOWED_NETWORKS allows it', () => {
+    const ethernet = ['8.8.8.8', '2606:4700:0::1111'].map((address) => ({ address }))
+    const here = () => ({ lo: [{ address: '127.0.0.1' }], eth0: ethernet, none: undefined }) as never
+    const addresses = new AddressPolicy([], undefined, here)
+    for (const one of ['8.8.8.8', '::ffff:8.8.8.8', '2606:4700::1111']) assert.equal(addresses.allows(one), false, one)
+    for (const one of ['8.8.8.9', '2606:4700::1112']) assert.equal(addresses.allows(one), true, one)
+    const open = new AddressPolicy([range('8.8.8.8'), range('168.63.129.16')], undefined, here)
+    for (const one of ['8.8.8.8', '168.63.129.16']) assert.equal(open.allows(one), true, one)
   })
 
   it('an address in a URL is judged in every notation', () => {

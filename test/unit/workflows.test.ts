@@ -7,7 +7,11 @@ import { describe, it } from 'node:test'
 import { parse } from 'yaml'
 
 type Step = { uses?: string; run?: string }
-type Workflow = { permissions: unknown; jobs: Record<string, { steps: Step[]; 'timeout-minutes'?: number }> }
+type Workflow = {
+  on: { schedule?: unknown[] }
+  permissions: unknown
+  jobs: Record<string, { steps: Step[]; 'timeout-minutes'?: number }>
+}
 
 const folder = join('.github', 'workflows')
 const workflows = readdirSync(folder).map((file) => parse(readFileSync(join(folder, file), 'utf8')) as Workflow)
@@ -28,9 +32,15 @@ describe('the CI workflows', () => {
     const commands = steps.flatMap(({ run = '' }) => [...run.matchAll(/\bnpm (?:run )?([\w:]+)/g)].map(([, name = '']) => name))
     assert.ok(commands.includes('test'))
     assert.deepEqual(
-      commands.filter((name) => name !== 'ci' && scripts[name] === undefined),
+      commands.filter((name) => !['ci', 'audit'].includes(name) && scripts[name] === undefined),
       [],
     )
+  })
+
+  it('no dependency runs a script when it is installed, and advisories about dependencies are looked up every week', () => {
+    assert.match(readFileSync('.npmrc', 'utf8'), /^ignore-scripts=true$/m)
+    assert.ok(steps.some(({ run = '' }) => run.startsWith('npm audit')))
+    assert.ok(workflows.some(({ on }) => on.schedule?.length === 1))
   })
 
   it('every workflow may only read, and every job has a time limit', () => {

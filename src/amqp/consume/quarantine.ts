@@ -8,6 +8,7 @@
 
 import { FifoMap } from 'toad-cache'
 import { type Backoff, waitAfter } from '../../lib/backoff.js'
+import { now } from '../../lib/clock.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
 import { endedByContent } from '../wire/errors.js'
@@ -85,8 +86,8 @@ export class Quarantine {
 
   /** How many queues have connections of their own, and how many of them are not tried at the moment. */
   get counts(): { separate: number; resting: number } {
-    const now = Date.now()
-    const resting = [...this.#queues.values()].filter(({ restUntil }) => restUntil > now).length
+    const time = now()
+    const resting = [...this.#queues.values()].filter(({ restUntil }) => restUntil > time).length
     return { separate: this.#queues.size - resting, resting }
   }
 
@@ -108,7 +109,7 @@ export class Quarantine {
   /** @throws Problem queue_quarantined: the queue is not tried at the moment */
   admit(queue: string): void {
     const suspect = this.#queues.get(queue)
-    if (suspect && suspect.restUntil > Date.now()) throw quarantined(suspect)
+    if (suspect && suspect.restUntil > now()) throw quarantined(suspect)
   }
 
   /**
@@ -120,7 +121,7 @@ export class Quarantine {
     if (!suspect) return undefined
     this.admit(queue)
     const own = this.#pick(suspect)
-    Object.assign(own, { queue, failuresBefore: suspect.failures, usedAt: Date.now() })
+    Object.assign(own, { queue, failuresBefore: suspect.failures, usedAt: now() })
     own.opening++
     try {
       return { connection: own.connection, channel: await own.connection.takeChannel() }
@@ -149,17 +150,17 @@ export class Quarantine {
   /** The queue was purged, or deleted: it is tried again at once. */
   emptied(queue: string): void {
     const suspect = this.#queues.get(queue)
-    if (suspect) Object.assign(suspect, { since: Date.now(), failure: undefined, failures: 0, restUntil: 0 })
+    if (suspect) Object.assign(suspect, { since: now(), failure: undefined, failures: 0, restUntil: 0 })
   }
 
   /** Closes connections that nobody uses, and forgets queues that nobody receives from. To be called every second or so. */
   closeIdle(): void {
-    const now = Date.now()
+    const time = now()
     for (const own of this.#connections) {
-      if (busyOf(own) === 0 && now - own.usedAt > CONNECTION_IDLE_MS) this.#close(own)
+      if (busyOf(own) === 0 && time - own.usedAt > CONNECTION_IDLE_MS) this.#close(own)
     }
     for (const { name, since, lastReceive } of this.#queues.values()) {
-      if (now - Math.max(since, lastReceive) > FORGET_MS) this.#queues.delete(name)
+      if (time - Math.max(since, lastReceive) > FORGET_MS) this.#queues.delete(name)
     }
   }
 
@@ -193,7 +194,7 @@ export class Quarantine {
       connection: this.#options.open(events),
       queue: '',
       failuresBefore: 0,
-      usedAt: Date.now(),
+      usedAt: now(),
       opening: 0,
     }
     this.#connections.add(own)
@@ -222,7 +223,7 @@ export class Quarantine {
 
   #suspectAll(queues: string[], error: Error): void {
     if (queues.length === 0) return
-    for (const queue of queues) (this.#queues.get(queue) ?? this.#add(queue)).since = Date.now()
+    for (const queue of queues) (this.#queues.get(queue) ?? this.#add(queue)).since = now()
     const { log, vhost } = this.#options
     const event = 'connection ended while queues were received from: they get connections of their own'
     log.warn({ vhost, queues: queues.slice(0, 20), count: queues.length, reason: endOf(error) }, event)
@@ -231,20 +232,20 @@ export class Quarantine {
   #add(name: string): SuspectQueue {
     const [oldest] = this.#queues.keys()
     if (oldest !== undefined && this.#queues.size >= MAX_QUEUES) this.#queues.delete(oldest)
-    const suspect = { name, since: Date.now(), lastReceive: 0, failure: undefined, failures: 0, restUntil: 0 }
+    const suspect = { name, since: now(), lastReceive: 0, failure: undefined, failures: 0, restUntil: 0 }
     this.#queues.set(name, suspect)
     return suspect
   }
 
   #fail(suspect: SuspectQueue, failure: { kind: Failure; text: string }): void {
-    const now = Date.now()
+    const time = now()
     const { log, vhost } = this.#options
     const { name: queue } = suspect
     const isNews = suspect.failure === undefined
-    Object.assign(suspect, { since: now, failure, failures: suspect.failures + 1 })
+    Object.assign(suspect, { since: time, failure, failures: suspect.failures + 1 })
     this.#causeFoundAt = now
     const beyond = suspect.failures - MAX_FAILURES[failure.kind] + 1
-    if (beyond > 0) suspect.restUntil = now + waitAfter(beyond, REST)
+    if (beyond > 0) suspect.restUntil = time + waitAfter(beyond, REST)
     if (beyond === 1) log.warn({ vhost, queue, reason: failure.text }, 'queue quarantined: it is not tried for a while')
     else if (isNews) log.warn({ vhost, queue, reason: failure.text }, 'queue is received from over connections of its own')
   }
@@ -252,11 +253,11 @@ export class Quarantine {
   #received(queue: string, isEmpty: boolean): void {
     const suspect = this.#queues.get(queue)
     if (!suspect) return
-    const now = Date.now()
+    const time = now()
     suspect.lastReceive = now
     suspect.failures = 0
     const isCleared = suspect.failure === undefined && (isEmpty || this.#causeFoundAt > suspect.since)
-    if (!isCleared && now - suspect.since < PROBATION_MS) return
+    if (!isCleared && time - suspect.since < PROBATION_MS) return
     this.#queues.delete(queue)
     this.#options.log.info({ vhost: this.#options.vhost, queue }, 'queue returned to the shared connections')
   }
@@ -269,7 +270,7 @@ const endOf = (error: Error & { code?: unknown }): string =>
   typeof error.code === 'number' ? `reply code ${error.code}` : (error.message.split('\n')[0] ?? '')
 
 function quarantined({ name, failure, failures, restUntil }: SuspectQueue): Problem {
-  const seconds = Math.max(1, Math.ceil((restUntil - Date.now()) / 1000))
+  const seconds = Math.max(1, Math.ceil((restUntil - now()) / 1000))
   const detail =
     failure?.kind === 'hangs'
       ? `RabbitMQ answers, but no call about the queue '${name}': the queue hangs. Delete the queue, or restart its node.`

@@ -45,7 +45,7 @@ const RECONNECT: Backoff = { initial: 50, factor: 2, max: 5000, jitter: 1 }
 /** A connection that reconnects by itself until it is closed. */
 export class BrokerConnection {
   state: ConnectionState = 'connecting'
-  /** Why it is not up, for readiness and the log. */
+  /** Why it is not up, for the log. */
   reason = 'connecting'
   /** The user that RabbitMQ knows it by; undefined before the first connection. */
   username: string | undefined
@@ -89,7 +89,9 @@ export class BrokerConnection {
     }
     throw new Problem(
       'broker_unavailable',
-      isClosedByBroker ? `RabbitMQ refuses the connection: ${this.reason}.` : `RabbitMQ cannot be reached (${this.reason}).`,
+      isClosedByBroker
+        ? `RabbitMQ refuses the connection: ${this.reason}.`
+        : `RabbitMQ cannot be reached (the connection is ${this.state}). The log has the reason.`,
     )
   }
 
@@ -266,9 +268,9 @@ export async function isKnownUser(config: Config, login: Login): Promise<boolean
     return true
   } catch (error) {
     if ((error as Partial<HandshakeError>).isAuthenticated) return true
-    const { reason, refused } = connectionFailure(error as Error)
-    if (refused === 'credentials') return false
-    throw new Problem('broker_unavailable', `RabbitMQ cannot be asked about the user (${reason}).`)
+    if (connectionFailure(error as Error).refused === 'credentials') return false
+    // The caller is not known yet, so they do not get to see the reason.
+    throw new Problem('broker_unavailable', 'RabbitMQ cannot be asked about the user. The log has the reason.', { cause: error })
   }
 }
 

@@ -3,8 +3,20 @@
 /** The log of definitions. A writer could define anything, and a reader would see secrets. */
 export const DEFINITIONS_QUEUE = 'gateway.definitions'
 
-/** Whether no client may publish to the queue, read it, bind it or change it, whatever rights they have. */
-export const isReserved = (queue: string): boolean => queue === DEFINITIONS_QUEUE
+/** The prefix of the gateway's own queues and exchanges. They hold messages of every vhost, and it acts on what arrives there. */
+const OWN_PREFIX = 'gateway.'
+/** The names among them that it gives out now. */
+const OWN_NAME = /^gateway\.(definitions$|delay\.|control\.)/
+
+/** Whether no client may use a queue or exchange of that name, whatever rights they have. */
+export const isReserved = (name: string): boolean => name.startsWith(OWN_PREFIX)
+
+/**
+ * Whether no client may publish with the routing key. In another exchange than the default one it is a word of theirs; but
+ * RabbitMQ may dead-letter the message through the default exchange with the same key, so the names in use are refused there too.
+ */
+export const isReservedKey = (exchange: string, key: string): boolean =>
+  exchange === '' || exchange === 'amq.default' ? isReserved(key) : OWN_NAME.test(key)
 
 /** On a delayed message: the message to publish when its time has come. Only the gateway may write it. */
 export const DELAYED_HEADER = 'gateway-delayed'
