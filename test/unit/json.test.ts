@@ -78,10 +78,13 @@ describe('JSON form of a message', () => {
     for (const type of [undefined, '', 'text/plain', 'text/json5', 'application/jsonp', 'application/x-ndjson', 'json']) {
       assert.equal(shown('{"a":1}', type).payload_encoding, 'string', type)
     }
-    for (const text of ['', '{', '{"a":1}\n{"a":2}', '\ufeff{}', 'NaN', '{"a":1}x']) {
+    for (const text of ['', '{', '{"a":1}\n{"a":2}', 'NaN', '{"a":1}x']) {
       const { payload, payload_encoding } = shown(text, 'application/json')
       assert.deepEqual([payload, payload_encoding], [text, 'string'])
     }
+    // A byte order mark is no part of the JSON.
+    const { payload, payload_encoding } = shown('\ufeff{"a":1}', 'application/json')
+    assert.deepEqual([payload, payload_encoding], [{ a: 1 }, 'json'])
   })
 
   it('a compressed payload is not parsed', () => {

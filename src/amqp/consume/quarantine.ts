@@ -37,7 +37,7 @@ type Failure = keyof typeof MAX_FAILURES
 
 interface SuspectQueue {
   readonly name: string
-  /** When it last was a suspect or the cause, in milliseconds since 1970, as all times here. */
+  /** When it last was a suspect or the cause, on the monotonic clock, as all times here. */
   since: number
   lastReceive: number
   /** What was wrong when it last failed on its own; undefined while it is only a suspect. */
@@ -243,7 +243,7 @@ export class Quarantine {
     const { name: queue } = suspect
     const isNews = suspect.failure === undefined
     Object.assign(suspect, { since: time, failure, failures: suspect.failures + 1 })
-    this.#causeFoundAt = now
+    this.#causeFoundAt = time
     const beyond = suspect.failures - MAX_FAILURES[failure.kind] + 1
     if (beyond > 0) suspect.restUntil = time + waitAfter(beyond, REST)
     if (beyond === 1) log.warn({ vhost, queue, reason: failure.text }, 'queue quarantined: it is not tried for a while')
@@ -254,7 +254,7 @@ export class Quarantine {
     const suspect = this.#queues.get(queue)
     if (!suspect) return
     const time = now()
-    suspect.lastReceive = now
+    suspect.lastReceive = time
     suspect.failures = 0
     const isCleared = suspect.failure === undefined && (isEmpty || this.#causeFoundAt > suspect.since)
     if (!isCleared && time - suspect.since < PROBATION_MS) return
