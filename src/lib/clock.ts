@@ -11,12 +11,15 @@ export const now = (): number => performance.now()
 export const wallTime = (): number => Date.now()
 
 /** What the wall clock shows when the monotonic one shows 0. */
-let start = wallTime() - now()
+const measure = () => wallTime() - now()
+let start = measure()
 
 /** The wall time of an instant, by the present setting of the clock, in milliseconds since 1970. */
 export function wallTimeAt(instant: number): number {
-  const current = wallTime() - now()
-  if (Math.abs(current - start) > TOLERANCE_MS) start = current
+  const current = measure()
+  // A process that is interrupted between its looks at the two clocks measures something else, but only once.
+  const wasSet = Math.abs(current - start) > TOLERANCE_MS && Math.abs(current - measure()) <= TOLERANCE_MS
+  if (wasSet) start = current
   return Math.round(start + instant)
 }
 

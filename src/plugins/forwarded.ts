@@ -77,6 +77,7 @@ function translate(headers: IncomingHttpHeaders): void {
 /** The address of an entry, which may have a port, and brackets around an IPv6 address. */
 function addressOf(entry: string): string | undefined {
   const text = entry.trim()
+  if (text.includes('%')) return undefined // a zone, which means something to one machine only
   const [, bracketed] = /^\[([^\]]*)\](?::[\w.-]+)?$/.exec(text) ?? []
   const [, withPort] = /^([\d.]+):[\w.-]+$/.exec(text) ?? []
   return parseAddress(bracketed ?? withPort ?? text)?.toString()
