@@ -3,6 +3,7 @@
 import type { Config } from '../config/index.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
+import { Copies } from './copies.js'
 import { controlQueue, LeaseConnection } from './consume/lease-connection.js'
 import { type ReceiveChannel, SharedReceive } from './consume/shared-receive.js'
 import { Publisher } from './publish/publisher.js'
@@ -33,6 +34,8 @@ export class Vhost {
   readonly login: Login | undefined
   readonly publisher: Publisher
   readonly topology: Topology
+  /** Publishes messages again. */
+  readonly copies: Copies
   readonly sharedReceive: SharedReceive
   /** Calls for clients. */
   readonly rpc: RpcClient
@@ -51,6 +54,7 @@ export class Vhost {
     this.login = login
     this.publisher = new Publisher(options)
     this.topology = new Topology(options)
+    this.copies = new Copies({ log, vhost, publisher: this.publisher, topology: this.topology })
     this.sharedReceive = new SharedReceive(
       (queue) => this.takeReceiveChannel(queue),
       (queue) => this.topology.queueTypes.recentType(queue),

@@ -4,9 +4,9 @@ import { isUtf8 } from 'node:buffer'
 import { randomUUID } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FieldTable } from '../amqp/wire/field-table.js'
-import type { Properties, ReceivedMessage } from '../amqp/wire/message.js'
+import type { Properties, ReceivedMessage, TextProperty } from '../amqp/wire/message.js'
 import { type FieldError, Problem } from '../problems.js'
-import { attributeText, decodePercent, encodePercent, missingAttributes, toAmqpName, toHttpName } from './cloudevents.js'
+import { attributeNames, attributeText, decodePercent, encodePercent, missingAttributes, toHttpName } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson, tableToJson } from './headers.js'
 import { checkAcrossProperties, checkHeaders, properties, propertyNames } from './properties.js'
@@ -43,7 +43,7 @@ export function readProperties(http: IncomingHttpHeaders, username: string | und
       const property = byHttpName.get(name)
       if (property) {
         const { kind, check } = properties[property]
-        const value = kind === 'integer' && /^\d{1,16}$/.test(raw) ? Number(raw) : fromHttp(raw)
+        const value = kind === 'integer' ? (integerFromHttp(raw) ?? raw) : fromHttp(raw)
         const detail = check(value)
         if (detail) errors.push({ pointer: `/header/${name}`, detail })
         else (values as unknown as Record<string, unknown>)[property] = value
@@ -77,6 +77,7 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
       return {}
     }
   }
+  const amqpName = attributeNames(Object.keys(json))
   for (const [name, value] of Object.entries(http)) {
     if (typeof value !== 'string') continue
     if (name.startsWith('amqp-header-')) {
@@ -90,12 +91,12 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
     } else if (name.startsWith('ce-') && name.length > 3) {
       const text = decodePercent(fromHttp(value))
       if (text === undefined) errors.push({ pointer: `/header/${name}`, detail: 'has a broken percent-encoding' })
-      else json[toAmqpName(name)] ??= text
+      else json[amqpName(name)] ??= text
     } else if (TRACE.includes(name)) {
       json[name] ??= fromHttp(value)
     }
   }
-  for (const name of missingAttributes(http, json)) {
+  for (const name of missingAttributes(http, (name) => json[amqpName(name)])) {
     // A broken encoding is an error already.
     if (!http[name]) errors.push({ pointer: `/header/${name}`, detail: 'is missing or empty' })
   }
@@ -115,7 +116,10 @@ export function writeProperties(message: ReceivedMessage): Record<string, string
   const http: Record<string, string> = {}
   for (const name of propertyNames) {
     const value = message.properties[name]
-    if (value !== undefined) http[properties[name].http] = String(value)
+    if (value === undefined) continue
+    // Text in HTTP is UTF-8: published again, it would be another property.
+    if (message.properties.exact?.[name as TextProperty]) throw new UnfitForHttp(`${properties[name].http} is not UTF-8`)
+    http[properties[name].http] = String(value)
   }
   http['amqp-redelivered'] = String(message.redelivered)
   http['amqp-exchange'] = message.exchange
@@ -161,6 +165,13 @@ function addSingleHeaders(http: Record<string, string>, headers: FieldTable, roo
 function isHttpValue(value: string): boolean {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for control characters
   return !/[\u0000-\u0008\u000a-\u001f\u007f]|^[ \t]|[ \t]$/.test(value)
+}
+
+/** An integer, exact whatever its size; undefined if it is none. */
+function integerFromHttp(value: string): number | bigint | undefined {
+  if (!/^\d{1,20}$/.test(value)) return undefined
+  const integer = Number(value)
+  return Number.isSafeInteger(integer) ? integer : BigInt(value)
 }
 
 // Header values are UTF-8 on the wire, but Node reads and writes them as Latin-1.

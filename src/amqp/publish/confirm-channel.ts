@@ -5,10 +5,10 @@ import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
 import type { Metrics, PublishOutcome } from '../../metrics.js'
 import { Problem } from '../../problems.js'
-import type { ChannelModel, ConfirmChannel } from '../wire/amqplib.js'
+import { type ChannelModel, type ConfirmChannel, publishOptions } from '../wire/amqplib.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
-import type { PublishMessage } from '../wire/message.js'
+import type { OutgoingMessage } from '../wire/message.js'
 
 interface ConfirmChannelHooks {
   config: Config
@@ -22,7 +22,7 @@ interface ConfirmChannelHooks {
 interface InFlight {
   key: string
   deadline: number
-  messageId: string
+  messageId: string | undefined
   counted: boolean
   done: boolean
   resolve: (routed: boolean) => void
@@ -38,7 +38,7 @@ export class ExchangeConfirmChannel {
   readonly #hooks: ConfirmChannelHooks
   /**
    * Returns whose confirm has not come yet. A return carries no delivery tag, so it is matched by exchange, routing key and
-   * message id, and counted, since two messages may share all three. RabbitMQ sends a return before the confirm.
+   * message id (a copy may have none), and counted, since two messages may share all three. RabbitMQ sends a return before the confirm.
    */
   readonly #returned = new Map<string, number>()
   /** In order of their deadlines, since every publish gets the same time. */
@@ -97,7 +97,7 @@ export class ExchangeConfirmChannel {
    * @throws Problem publish_rejected: nacked; publish_outcome_unknown: no confirm within PUBLISH_TIMEOUT, or the channel closed;
    *   exchange_not_found, access_refused, invalid_message, message_too_large, broker_unavailable: not stored
    */
-  publish(message: PublishMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
+  publish(message: OutgoingMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const { exchange, routingKey, properties, body } = message
       const entry: InFlight = {
@@ -110,7 +110,7 @@ export class ExchangeConfirmChannel {
         reject,
       }
       try {
-        this.#channel.publish(exchange, routingKey, body, { ...properties, mandatory: true } as object, (error) => {
+        this.#channel.publish(exchange, routingKey, body, publishOptions(message), (error) => {
           this.#inFlight--
           this.#hooks.bytes(-body.length)
           if (!error) this.#lastHeard = Date.now()
@@ -166,9 +166,7 @@ export class ExchangeConfirmChannel {
         new Problem(
           'publish_rejected',
           'RabbitMQ rejected the message: a queue is full or has lost its quorum. Other queues may have it.',
-          {
-            extra: { message_id: entry.messageId },
-          },
+          { extra: messageIdOf(entry) },
         ),
       )
     } else {
@@ -194,7 +192,7 @@ export class ExchangeConfirmChannel {
       )
     } else {
       this.#count(entry, 'unknown')
-      entry.reject(publishOutcomeUnknown(entry.messageId, 'the channel to RabbitMQ closed before its confirm came'))
+      entry.reject(publishOutcomeUnknown(entry, 'the channel to RabbitMQ closed before its confirm came'))
     }
   }
 
@@ -224,7 +222,7 @@ export class ExchangeConfirmChannel {
         if (entry.deadline > now) break
         entry.done = true
         this.#count(entry, 'unknown')
-        entry.reject(publishOutcomeUnknown(entry.messageId, 'no confirm came in time'))
+        entry.reject(publishOutcomeUnknown(entry, 'no confirm came in time'))
       }
       expired++
     }
@@ -232,14 +230,16 @@ export class ExchangeConfirmChannel {
   }
 }
 
-function publishOutcomeUnknown(messageId: string, why: string): Problem {
-  return new Problem(
-    'publish_outcome_unknown',
-    `The message may or may not be in the queue: ${why}. Publish it again with the same message id ${messageId}.`,
-    { extra: { message_id: messageId } },
-  )
+function publishOutcomeUnknown(entry: InFlight, why: string): Problem {
+  const again = `Publish it again with the same message id ${entry.messageId}.`
+  return new Problem('publish_outcome_unknown', `The message may or may not be in the queue: ${why}. ${again}`, {
+    extra: messageIdOf(entry),
+  })
 }
 
-function returnKey(exchange: string, routingKey: string, messageId: string): string {
+const messageIdOf = ({ messageId }: InFlight): { message_id?: string } =>
+  messageId === undefined ? {} : { message_id: messageId }
+
+function returnKey(exchange: string, routingKey: string, messageId: string | undefined): string {
   return `${exchange}\0${routingKey}\0${messageId}`
 }

@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
-import type { Channel, ChannelModel } from '../wire/amqplib.js'
+import { type Channel, type ChannelModel, publishOptions } from '../wire/amqplib.js'
 import type { BrokerConnection } from '../wire/connection.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
@@ -65,13 +65,8 @@ export class RpcClient {
       const timer = setTimeout(() => this.#fail(id, new Problem('rpc_timeout', `No reply came within ${timeout} ms.`)), timeout)
       this.#pending.set(id, { channel, resolve, reject, timer })
       try {
-        channel.publish(exchange, routingKey, body, {
-          ...properties,
-          correlationId: id,
-          replyTo: REPLY_TO,
-          expiration: String(timeout),
-          mandatory: true,
-        } as object)
+        const ours = { correlationId: id, replyTo: REPLY_TO, expiration: String(timeout) }
+        channel.publish(exchange, routingKey, body, publishOptions({ properties: { ...properties, ...ours } }))
       } catch (error) {
         this.#fail(id, new Problem('broker_unavailable', 'The connection to RabbitMQ was lost.', { cause: error }))
       }

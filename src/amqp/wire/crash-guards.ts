@@ -23,8 +23,12 @@ export function textsIn(value: FieldValue): string[] {
   return Object.entries(value).flatMap(([name, inner]) => [name, ...textsIn(inner)])
 }
 
-/** Whether a message with these headers may end the connection: RabbitMQ cannot convert a decimal for a stream. */
+/**
+ * Whether a message with these headers may end the connection: RabbitMQ cannot convert a decimal for a stream. Headers that the
+ * gateway cannot read may have one.
+ */
 export function breaksStreams(headers: FieldTable | undefined): boolean {
+  if (headers instanceof TypedValue) return true
   for (const name in headers) if (hasDecimal(headers[name]!)) return true
   return false
 }
