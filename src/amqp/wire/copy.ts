@@ -2,7 +2,7 @@
 // keeps on it, and those that RabbitMQ writes anew at each delivery.
 
 import { encodeFields, encodeProperties } from './amqplib.js'
-import { EMPTY_TABLE, editTable, fieldBytes, hasRoutingHeader } from './encoded-table.js'
+import { EMPTY_TABLE, editTable, fieldBytes } from './encoded-table.js'
 import { decodeProperties, encodedOf, joinProperties, splitProperties, textPart } from './encoded-properties.js'
 import { type FieldTable, TypedValue } from './field-table.js'
 import type { EncodedProperties, OutgoingMessage, ReceivedMessage } from './message.js'
@@ -75,5 +75,7 @@ export function withoutHeaders(copy: Copy, removes: (name: string) => boolean): 
  */
 export function isStraight({ exchange, routingKey, properties }: Omit<OutgoingMessage, 'body'>, queue: string): boolean {
   const { headers } = properties
-  return exchange === '' && routingKey === queue && !(headers instanceof TypedValue) && !hasRoutingHeader(headers)
+  // Unreadable headers may say anything.
+  const isReadable = !(headers instanceof TypedValue)
+  return exchange === '' && routingKey === queue && isReadable && headers?.['CC'] === undefined && headers?.['BCC'] === undefined
 }

@@ -35,7 +35,7 @@ export function breaksStreams(headers: FieldTable | undefined): boolean {
 
 function hasDecimal(value: FieldValue): boolean {
   if (typeof value !== 'object' || value === null || Buffer.isBuffer(value)) return false
-  if (value instanceof TypedValue) return value['!'] === 'decimal'
+  if (value instanceof TypedValue) return value['!'] === 'decimal' || value['!'] === 'undecodable'
   return Object.values(value).some(hasDecimal)
 }
 

@@ -1,8 +1,6 @@
 // Field tables as the bytes that stand on the wire. A table that the gateway publishes again is changed as bytes, so that what it
 // does not change keeps its types, its order, and whatever it has that the gateway cannot read.
 
-import type { FieldTable } from './field-table.js'
-
 /** An encoded table with its length of four bytes, as it stands in a content header. */
 export type EncodedTable = Buffer
 
@@ -25,19 +23,25 @@ const FIXED_SIZES: Readonly<Record<string, number>> = {
 }
 
 /** A field of a table. The name is read as Latin-1, one character for each byte. */
-interface EncodedField {
+export interface EncodedField {
   name: string
+  /** With the name. */
   bytes: Buffer
+  /** With its type tag. */
+  value: Buffer
 }
 
-/** The fields in their order. What cannot be read is left out, with everything behind it. */
-function* fieldsOf(table: EncodedTable): Generator<EncodedField> {
-  for (let at = LENGTH_BYTES; at < table.length; ) {
-    const tagAt = at + 1 + table.readUInt8(at)
-    if (tagAt >= table.length) return
-    const end = valueEnd(table, tagAt)
-    if (end === undefined || end > table.length) return
-    yield { name: table.toString('latin1', at + 1, tagAt), bytes: table.subarray(at, end) }
+/**
+ * The fields of a table, in their order, up to one that cannot be told from what follows it.
+ * @param bytes the fields without a length
+ */
+export function* fieldsOf(bytes: Buffer): Generator<EncodedField> {
+  for (let at = 0; at < bytes.length; ) {
+    const tagAt = at + 1 + bytes.readUInt8(at)
+    if (tagAt >= bytes.length) return
+    const end = valueEnd(bytes, tagAt)
+    if (end === undefined || end > bytes.length) return
+    yield { name: bytes.toString('latin1', at + 1, tagAt), bytes: bytes.subarray(at, end), value: bytes.subarray(tagAt, end) }
     at = end
   }
 }
@@ -57,22 +61,23 @@ function valueEnd(table: Buffer, tagAt: number): number | undefined {
  * @param more encoded fields, without a length
  */
 export function editTable(table: EncodedTable, removes: (name: string) => boolean, more: Buffer): EncodedTable {
+  const fields = fieldBytes(table)
   const kept: Buffer[] = []
-  let from = LENGTH_BYTES
-  let at = LENGTH_BYTES
-  for (const { name, bytes } of fieldsOf(table)) {
+  let from = 0
+  let at = 0
+  for (const { name, bytes } of fieldsOf(fields)) {
     if (removes(name)) {
-      kept.push(table.subarray(from, at))
+      kept.push(fields.subarray(from, at))
       from = at + bytes.length
     }
     at += bytes.length
   }
-  kept.push(table.subarray(from), more)
+  kept.push(fields.subarray(from), more)
   return withLength(kept)
 }
 
 /** A table of encoded fields. */
-export function withLength(fields: readonly Buffer[]): EncodedTable {
+function withLength(fields: readonly Buffer[]): EncodedTable {
   const length = Buffer.alloc(LENGTH_BYTES)
   length.writeUInt32BE(fields.reduce((sum, bytes) => sum + bytes.length, 0))
   return Buffer.concat([length, ...fields])
@@ -86,7 +91,3 @@ export const fieldBytes = (table: EncodedTable): Buffer => table.subarray(LENGTH
 
 /** Headers that decide where RabbitMQ routes a message, beside its routing key. */
 export const isRoutingHeader = (name: string): boolean => name === 'CC' || name === 'BCC'
-
-/** Whether RabbitMQ routes a message with these headers by more than its routing key. Unreadable headers may say anything. */
-export const hasRoutingHeader = (headers: FieldTable | undefined): boolean =>
-  headers !== undefined && (headers['CC'] !== undefined || headers['BCC'] !== undefined)
