@@ -9,6 +9,7 @@ export const SYSTEM_PACKAGES = [
   'rabbitmq-server',
   'python3',
   'python3-pika',
+  'python3-celery',
   'amqp-tools',
   'chromium',
   'php-cli',
