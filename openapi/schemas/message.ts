@@ -27,8 +27,12 @@ export const PropertiesSchema = Type.Object(
     app_id: Type.Optional(Text()),
     headers: Type.Optional(HeadersSchema),
   },
-  { $id: 'Properties', ...strict, description:
-      'The properties of a message. A property that is not set is absent. A text that is not UTF-8 is `{"amqp_type": "bytes", "value": "<base64>"}`, and a timestamp may have any 64 bits.' },
+  {
+    $id: 'Properties',
+    ...strict,
+    description:
+      'The properties of a message. A property that is not set is absent. A text that is not UTF-8 is `{"amqp_type": "bytes", "value": "<base64>"}`, and a timestamp may have any 64 bits.',
+  },
 )
 
 export const MessageSchema = Type.Object(

@@ -7,7 +7,7 @@ import { formatDuration, parseDuration } from '../lib/units.js'
 import { type FieldError, Problem } from '../problems.js'
 import { REQUIRED } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
-import { taggedBytes, tableFromJson, wholeNumber } from './headers.js'
+import { tableFromJson, taggedBytes, wholeNumber } from './headers.js'
 import { objectMembers, type Slice } from './json-slices.js'
 import { checkAcrossProperties, properties as known, type PropertyName, propertyNames, routingKeyError } from './properties.js'
 

@@ -46,7 +46,8 @@ function propertiesToJson({ properties: values }: ReceivedMessage): string {
   let json = ''
   for (const name of propertyNames) {
     const value = values[name]
-    if (value !== undefined) json += `${json === '' ? '' : ','}"${properties[name].json}":${propertyToJson(value, values.exact?.[name as TextProperty])}`
+    if (value !== undefined)
+      json += `${json === '' ? '' : ','}"${properties[name].json}":${propertyToJson(value, values.exact?.[name as TextProperty])}`
   }
   const headers = checkHeaders(values)
   if (headers) json += `${json === '' ? '' : ','}"headers":${tableToJson(headers)}`

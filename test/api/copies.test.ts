@@ -36,7 +36,11 @@ describe('the routing of a copy', () => {
       const dead = await boundQueue()
       const { exchange, queue } = await boundQueue({ type, arguments: { 'x-dead-letter-exchange': dead.exchange } })
       const headers = JSON.stringify({ CC: ['second'], a: 1 })
-      await gateway.post(`/exchanges/${exchange}/messages?routing_key=eu.order`).set('amqp-headers', headers).send('x').expect(201)
+      await gateway
+        .post(`/exchanges/${exchange}/messages?routing_key=eu.order`)
+        .set('amqp-headers', headers)
+        .send('x')
+        .expect(201)
       await nack(await next(queue), { delay: '100ms' })
       const copy = await next(queue)
       assert.deepEqual([copy.exchange, copy.routing_key, copy.delivery_count], [exchange, 'eu.order', 2])
@@ -121,7 +125,10 @@ describe('headers of the gateway', () => {
     await gateway.post(`/queues/${queue}/messages`).set('amqp-header-a', 'b').send('x').expect(201)
     await nack(await next(queue), { delay: '100ms' })
     const raw = await gateway.get(`/queues/${queue}/messages?format=raw&wait=10s&ack=requeue`).expect(200)
-    assert.deepEqual(Object.keys(raw.headers).filter((name) => name.includes('gateway')), [])
+    assert.deepEqual(
+      Object.keys(raw.headers).filter((name) => name.includes('gateway')),
+      [],
+    )
     const { payload, properties: shown } = await next(queue)
     await gateway
       .post(`/queues/${back}/messages/batch`)

@@ -117,7 +117,10 @@ describe('deaths of messages', () => {
     await gateway.put(`/queues/${queue}`).send({ dead_letter: true }).expect(201)
     for (const name of [queue, `${queue}.dead`]) gateway.cleanups.push(async () => gateway.delete(`/queues/${name}`))
     await gateway.post(`/queues/${queue}/messages`).send('x').expect(201)
-    await gateway.post(`/leases/${(await receive(queue)).lease.id}/nack`).send({ requeue: false }).expect(204)
+    await gateway
+      .post(`/leases/${(await receive(queue)).lease.id}/nack`)
+      .send({ requeue: false })
+      .expect(204)
     const { payload, properties, deaths, lease } = await receive(`${queue}.dead`)
     await gateway.post(`/leases/${lease.id}/ack`).expect(204)
     await gateway

@@ -10,7 +10,10 @@ import { redriven } from '../support/redrive.js'
 
 const gateway = await startGateway()
 const queue = freshName('celery')
-const options = { cwd: 'test/interop', env: { PATH: process.env['PATH'], AMQP_URL, CELERY_QUEUE: queue, PYTHONDONTWRITEBYTECODE: '1' } }
+const options = {
+  cwd: 'test/interop',
+  env: { PATH: process.env['PATH'], AMQP_URL, CELERY_QUEUE: queue, PYTHONDONTWRITEBYTECODE: '1' },
+}
 const START_TIMEOUT_MS = 60_000
 
 /** Starts a worker of the queue. It is ended after the tests. @returns what it prints */

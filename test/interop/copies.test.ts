@@ -127,7 +127,10 @@ describe('a copy as bytes', () => {
 
     it(`messages that a retry policy delays come back to their ${type} queue bit for bit`, async () => {
       const queue = await freshQueue(gateway, { type })
-      await gateway.put(`/queues/${queue}/retry-policy`).send({ backoff: { initial: '100ms' } }).expect(201)
+      await gateway
+        .put(`/queues/${queue}/retry-policy`)
+        .send({ backoff: { initial: '100ms' } })
+        .expect(201)
       await publishSamples('', queue)
       await settle(await receive(queue, SAMPLES.length), {})
       await assertUnchanged(queue, queue, { rewrites: type === 'quorum' })
@@ -145,7 +148,10 @@ describe('a copy as bytes', () => {
         await eventually(async () =>
           assert.equal((await gateway.get(`/queues/${queue}.dead`)).body.message_count, SAMPLES.length),
         )
-        const { body } = await gateway.post(`/queues/${queue}.dead/redrive`).send(to ? { to } : {}).expect(202)
+        const { body } = await gateway
+          .post(`/queues/${queue}.dead/redrive`)
+          .send(to ? { to } : {})
+          .expect(202)
         const { moved, last_error: reason } = await ended(gateway, body.id)
         assert.equal(moved, SAMPLES.length, reason)
         await assertUnchanged(to ?? queue, KEY, { rewrites: true })
@@ -170,7 +176,10 @@ describe('a copy as bytes', () => {
 
   it('a lease that runs out under a retry policy gives its message back bit for bit', async () => {
     const queue = await freshQueue(gateway)
-    await gateway.put(`/queues/${queue}/retry-policy`).send({ backoff: { initial: '100ms' } }).expect(201)
+    await gateway
+      .put(`/queues/${queue}/retry-policy`)
+      .send({ backoff: { initial: '100ms' } })
+      .expect(201)
     const samples = SAMPLES.slice(-2)
     await publishSamples(await exchangeFor(queue), KEY, samples)
     await gateway.get(`/queues/${queue}/messages?max=2&wait=5s&lease=1s`).expect(200)

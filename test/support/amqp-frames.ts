@@ -39,8 +39,7 @@ export const longText = (text: string | Buffer): Buffer => {
   const bytes = Buffer.from(text as string)
   return Buffer.concat([long(bytes.length), bytes])
 }
-const method = (classId: number, id: number, ...fields: Buffer[]): Buffer =>
-  Buffer.concat([short(classId), short(id), ...fields])
+const method = (classId: number, id: number, ...fields: Buffer[]): Buffer => Buffer.concat([short(classId), short(id), ...fields])
 
 export class FrameClient {
   readonly #socket: Socket
@@ -137,9 +136,10 @@ export class FrameClient {
       if (this.#error || this.#socket.destroyed) throw this.#error ?? new Error('RabbitMQ closed the connection')
       const chunk: Buffer | null = this.#socket.read()
       if (chunk) this.#received = Buffer.concat([this.#received, chunk])
-      else await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
+      else
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
     }
   }
 }

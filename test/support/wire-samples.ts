@@ -30,24 +30,75 @@ export const FIELDS: readonly (readonly [what: string, bytes: Buffer])[] = [
   ['I that fits 8 bits', field('seconds', 'I', long(12))],
   ['I negative', field('I', 'I', repeat(4, 0xff))],
   ['i', field('i', 'i', repeat(4, 0xff))],
-  ['l that fits 8 bits', field('l7', 'l', bytes(8, (b) => b.writeBigInt64BE(7n)))],
-  ['l beyond 2^53', field('l', 'l', bytes(8, (b) => b.writeBigInt64BE(-(2n ** 63n))))],
-  ['L', field('L', 'L', bytes(8, (b) => b.writeBigInt64BE(9007199254740993n)))],
-  ['f', field('f', 'f', bytes(4, (b) => b.writeFloatBE(0.1)))],
-  ['d', field('d', 'd', bytes(8, (b) => b.writeDoubleBE(0.1)))],
-  ['d without a fraction', field('d2', 'd', bytes(8, (b) => b.writeDoubleBE(2)))],
+  [
+    'l that fits 8 bits',
+    field(
+      'l7',
+      'l',
+      bytes(8, (b) => b.writeBigInt64BE(7n)),
+    ),
+  ],
+  [
+    'l beyond 2^53',
+    field(
+      'l',
+      'l',
+      bytes(8, (b) => b.writeBigInt64BE(-(2n ** 63n))),
+    ),
+  ],
+  [
+    'L',
+    field(
+      'L',
+      'L',
+      bytes(8, (b) => b.writeBigInt64BE(9007199254740993n)),
+    ),
+  ],
+  [
+    'f',
+    field(
+      'f',
+      'f',
+      bytes(4, (b) => b.writeFloatBE(0.1)),
+    ),
+  ],
+  [
+    'd',
+    field(
+      'd',
+      'd',
+      bytes(8, (b) => b.writeDoubleBE(0.1)),
+    ),
+  ],
+  [
+    'd without a fraction',
+    field(
+      'd2',
+      'd',
+      bytes(8, (b) => b.writeDoubleBE(2)),
+    ),
+  ],
   ['D', field('D', 'D', Buffer.of(2, 0xff, 0xff, 0xff, 0xfe))],
   ['S', field('S', 'S', longText('größe 🐇'))],
   ['S that is not UTF-8', field('S8', 'S', longText(Buffer.of(0xff, 0xfe)))],
   ['x', field('x', 'x', longText(Buffer.of(0, 255)))],
-  ['A', field('A', 'A', longText(Buffer.concat([Buffer.from('I'), long(1), Buffer.from('s'), Buffer.of(0, 1), Buffer.from('V')])))],
+  [
+    'A',
+    field('A', 'A', longText(Buffer.concat([Buffer.from('I'), long(1), Buffer.from('s'), Buffer.of(0, 1), Buffer.from('V')]))),
+  ],
   ['F', field('F', 'F', longText(field('deep', 'B', Buffer.of(200))))],
   ['T beyond 2^53', field('T', 'T', repeat(8, 0x7f))],
   ['V', field('V', 'V', Buffer.alloc(0))],
   ['the name !', field('!', 'S', longText('x'))],
-  ['names that are not UTF-8', Buffer.concat([field(Buffer.from('caf\xe8', 'latin1'), 'I', long(1)), field(Buffer.from('caf\xe9', 'latin1'), 'I', long(2))])],
+  [
+    'names that are not UTF-8',
+    Buffer.concat([field(Buffer.from('caf\xe8', 'latin1'), 'I', long(1)), field(Buffer.from('caf\xe9', 'latin1'), 'I', long(2))]),
+  ],
   ['one name twice', Buffer.concat([field('twice', 'I', long(1)), field('twice', 'I', long(2))])],
-  ['names that JavaScript sorts', Buffer.concat([field('2', 'I', long(2)), field('1', 'I', long(1)), field('__proto__', 'I', long(3))])],
+  [
+    'names that JavaScript sorts',
+    Buffer.concat([field('2', 'I', long(2)), field('1', 'I', long(1)), field('__proto__', 'I', long(3))]),
+  ],
 ]
 
 /** Headers that amqplib cannot write, or the gateway cannot read. */
@@ -116,5 +167,10 @@ export function withHeaders(encoded: Buffer, headers: Buffer | undefined): Buffe
   const end = at + 4 + encoded.readUInt32BE(at)
   const flags = encoded.readUInt16BE(0) & (headers ? 0xffff : ~0x2000)
   const before = encoded.subarray(2, at)
-  return Buffer.concat([Buffer.of(flags >> 8, flags & 255), before, headers ? longText(headers) : Buffer.alloc(0), encoded.subarray(end)])
+  return Buffer.concat([
+    Buffer.of(flags >> 8, flags & 255),
+    before,
+    headers ? longText(headers) : Buffer.alloc(0),
+    encoded.subarray(end),
+  ])
 }

@@ -31,9 +31,10 @@ type Name = Exclude<keyof Properties, 'exact'>
 /** RabbitMQ itself reads these. */
 type PlainText = 'expiration' | 'userId'
 /** Texts may be bytes, and JSON has one type of integers. */
-type JsonOf<P extends Name> = P extends Exclude<TextProperty, PlainText>
-  ? string | { amqp_type: 'bytes'; value: string }
-  : Exclude<NonNullable<Properties[P]>, bigint>
+type JsonOf<P extends Name> =
+  P extends Exclude<TextProperty, PlainText>
+    ? string | { amqp_type: 'bytes'; value: string }
+    : Exclude<NonNullable<Properties[P]>, bigint>
 type JsonProperties = { [P in Name as Separated<P, '_'>]?: JsonOf<P> }
 /** Two properties have headers of HTTP's own. */
 type AmqpHeader = `amqp-${Separated<Exclude<Name, 'contentType' | 'contentEncoding'>, '-'>}`

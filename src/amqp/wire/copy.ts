@@ -2,8 +2,8 @@
 // keeps on it, and those that RabbitMQ writes anew at each delivery.
 
 import { encodeFields, encodeProperties } from './amqplib.js'
-import { EMPTY_TABLE, editTable, fieldBytes } from './encoded-table.js'
 import { decodeProperties, encodedOf, joinProperties, splitProperties, textPart } from './encoded-properties.js'
+import { EMPTY_TABLE, editTable, fieldBytes } from './encoded-table.js'
 import { type FieldTable, TypedValue } from './field-table.js'
 import type { EncodedProperties, OutgoingMessage, ReceivedMessage } from './message.js'
 import { isOwnHeader, type OwnRecord, ownHeaders } from './own-headers.js'
