@@ -105,7 +105,7 @@ export class Copies {
   }
 }
 
-/** The copy with the time that it has left to live. Nobody but its author is harmed by a forged record: time is only taken off. */
+/** The copy with the time that it has left to live. A forged record harms only its author: time is only taken off. */
 function withTimeLeft(copy: Copy, queue: string): Copy {
   const { expiration } = copy.properties
   const own = ownHeadersOf(copy.properties)

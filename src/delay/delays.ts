@@ -15,6 +15,8 @@ import { DUE_QUEUE, LEVELS, levelName, levelPath, levelTime, patternsOf, UNDELIV
 
 /** The most due messages that are delivered at the same time. */
 const DUE_PREFETCH = 200
+/** By how many bytes headers may grow until a message is at its target, or in the queue of undeliverable messages. */
+const GROWTH_OF_HEADERS = 2048
 /** Between looks for the queue of due messages if it does not exist: each look leaves a line in RabbitMQ's log. */
 const DUE_POLL_INTERVAL_MS = 60_000
 /** Between attempts if the broker cannot be reached. */
@@ -121,6 +123,12 @@ export class Delays {
 
   /** The message to publish in place of a delayed one, after its way through the levels is declared. */
   async #wrap(delayed: Delayed, delay: number): Promise<OutgoingMessage> {
+    const { publisher } = this.#vhosts.default
+    await publisher.ready()
+    const size = delayed.message.encoded?.length ?? 0
+    if (size > publisher.connection.maxPropertiesSize - GROWTH_OF_HEADERS) {
+      throw new Problem('invalid_message', 'The headers of the message are too large to be published again.')
+    }
     const { top, routingKey } = levelPath(delay)
     if (top >= this.#levels) await this.#declareLevels(top + 1)
     this.#hasChanged = true

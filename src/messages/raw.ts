@@ -167,7 +167,7 @@ function isHttpValue(value: string): boolean {
   return !/[\u0000-\u0008\u000a-\u001f\u007f]|^[ \t]|[ \t]$/.test(value)
 }
 
-/** An integer, exact whatever its size; undefined if it is none. */
+/** An integer, exact whatever its size; undefined for any other text. */
 function integerFromHttp(value: string): number | bigint | undefined {
   if (!/^\d{1,20}$/.test(value)) return undefined
   const integer = Number(value)

@@ -95,7 +95,7 @@ function destinationOf(to: RedriveTarget, message: ReceivedMessage, death: Death
 
 /**
  * The message keeps the key that it was published with, which `x-death` has if its queue gave it another as a dead letter.
- * Anybody may have written that header, so a key of the gateway's own is none.
+ * Anybody may have written that header, so a key that begins with `gateway.` does not count.
  */
 function intoQueue(queue: string, death: Death | undefined, message: ReceivedMessage | undefined): Destination {
   const routingKey = death?.routing_keys[0] ?? message?.routingKey ?? queue

@@ -85,7 +85,10 @@ function asRewritten(name: string, bytes: Buffer): Buffer {
 
 const brokerVersion = () => gateway.app.services.vhosts.default.topology.connection.brokerVersion
 
-/** Gets the samples from the queue, and compares each bit. @param options.rewrites whether the queue or the way rewrites headers */
+/**
+ * Gets the samples from the queue, and compares each bit.
+ * @param options.rewrites whether RabbitMQ rewrites headers there, or on the way
+ */
 async function assertUnchanged(
   queue: string,
   key: string,

@@ -1,5 +1,5 @@
-// An AMQP client of a bare socket, which publishes and gets messages as the bytes of their frames: no library between the test and
-// the wire decodes or encodes anything.
+// An AMQP client of a bare socket, which publishes and gets messages as the bytes of their frames: no library between the test
+// and the wire decodes or encodes anything.
 
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'

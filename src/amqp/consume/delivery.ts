@@ -91,7 +91,7 @@ export class Delivery implements ReceivedMessage {
   }
 }
 
-/** A copy says when the message expires. For any other the time begins at its delivery, since RabbitMQ does not say when it did. */
+/** A copy says when the message expires. For any other message the time begins at its delivery: RabbitMQ does not say more. */
 function expiryOf({ expiration }: Properties, own: OwnRecord | undefined): number | undefined {
   if (expiration === undefined) return undefined
   const left = Date.now() + Number(expiration)

@@ -5,7 +5,7 @@ import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
 import type { Metrics, PublishOutcome } from '../../metrics.js'
 import { Problem } from '../../problems.js'
-import { type ChannelModel, type ConfirmChannel, publishOptions } from '../wire/amqplib.js'
+import { type ChannelModel, type ConfirmChannel, maxPropertiesSize, publishOptions } from '../wire/amqplib.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
 import type { OutgoingMessage } from '../wire/message.js'
@@ -38,7 +38,8 @@ export class ExchangeConfirmChannel {
   readonly #hooks: ConfirmChannelHooks
   /**
    * Returns whose confirm has not come yet. A return carries no delivery tag, so it is matched by exchange, routing key and
-   * message id (a copy may have none), and counted, since two messages may share all three. RabbitMQ sends a return before the confirm.
+   * message id (a copy may have none), and counted, since two messages may share all three. RabbitMQ sends a return before
+   * the confirm.
    */
   readonly #returned = new Map<string, number>()
   /** In order of their deadlines, since every publish gets the same time. */
@@ -99,7 +100,11 @@ export class ExchangeConfirmChannel {
    */
   publish(message: OutgoingMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
     return new Promise((resolve, reject) => {
-      const { exchange, routingKey, properties, body } = message
+      const { exchange, routingKey, properties, encoded, body } = message
+      if (encoded && encoded.length > maxPropertiesSize(this.#channel)) {
+        reject(new Problem('invalid_message', 'The headers of the message do not fit into a frame. The message was not stored.'))
+        return
+      }
       const entry: InFlight = {
         key: returnKey(exchange, routingKey, properties.messageId),
         deadline: Date.now() + this.#hooks.config.PUBLISH_TIMEOUT,

@@ -55,6 +55,14 @@ export function publishOptions({ properties, encoded }: Pick<OutgoingMessage, 'p
   return { ...properties, mandatory: true }
 }
 
+/** Type, channel, size, class, weight, size of the body, and the end of a frame with a content header. */
+const CONTENT_HEADER_OVERHEAD = 20
+
+/** The most bytes that properties may have on this connection: RabbitMQ closes it over a frame that is too large. */
+export function maxPropertiesSize({ connection }: { connection: unknown }): number {
+  return (connection as { frameMax: number }).frameMax - CONTENT_HEADER_OVERHEAD
+}
+
 const needsExactEncoding = ({ exact, timestamp }: Properties): boolean => exact !== undefined || typeof timestamp === 'bigint'
 
 /**

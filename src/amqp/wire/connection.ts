@@ -8,7 +8,7 @@ import type { BrokerAddress, Config } from '../../config/index.js'
 import { type Backoff, waitAfter } from '../../lib/backoff.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
-import { type ChannelModel, connect } from './amqplib.js'
+import { type ChannelModel, connect, maxPropertiesSize } from './amqplib.js'
 import { waitQuietly, within } from './deadline.js'
 import { isVhostRefused } from './errors.js'
 
@@ -77,6 +77,11 @@ export class BrokerConnection {
       throw new Problem('vhost_not_found', `There is no vhost '${this.#settings.vhost}', or the gateway may not use it.`)
     }
     throw new Problem('broker_unavailable', `RabbitMQ cannot be reached (${this.reason}).`)
+  }
+
+  /** The most bytes that the properties of a message may have. @throws Problem as `model()` */
+  get maxPropertiesSize(): number {
+    return maxPropertiesSize(this.model())
   }
 
   /** Whether RabbitMQ refused the vhost or the user, rather than being unreachable. */

@@ -1,5 +1,5 @@
 // Copies: messages that the gateway publishes again. A copy is the message, bit for bit, but for the headers that the gateway
-// keeps on it, and those that RabbitMQ writes anew at each delivery.
+// keeps on it, and those that RabbitMQ writes at each delivery.
 
 import { encodeFields, encodeProperties } from './amqplib.js'
 import { decodeProperties, encodedOf, joinProperties, splitProperties, textPart } from './encoded-properties.js'
