@@ -206,7 +206,8 @@ describe('headers of a raw response', () => {
     for (const prefix of ['cloudEvents_', 'cloudEvents:', 'ce-']) {
       const attributes = { id: '1', source: '/s', specversion: '1.0', type: 't' }
       const own = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [`${prefix}${name}`, value]))
-      const http = overTheWire(writeProperties(message({ headers: own })))
+      const response = overTheWire(writeProperties(message({ headers: own })))
+      const http = Object.fromEntries(Object.entries(response).filter(([name]) => /^(ce-|amqp-headers$)/.test(name)))
       assert.equal(http['ce-id'], '1')
       assert.deepEqual({ ...read(http).headers }, own)
       assert.deepEqual({ ...read({ ...http, 'ce-subject': 'x' }).headers }, { ...own, [`${prefix}subject`]: 'x' })
