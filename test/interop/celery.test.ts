@@ -33,7 +33,7 @@ const next = async () => {
 }
 
 describe('a Celery worker', () => {
-  it('does tasks with a time limit that were nacked with a delay, or redriven', { timeout: 120_000 }, async () => {
+  it('a worker does tasks with a time limit that were nacked with a delay, or redriven', { timeout: 120_000 }, async () => {
     await gateway.put(`/queues/${queue}`).send({ dead_letter: true }).expect(201)
     for (const name of [queue, `${queue}.dead`]) gateway.cleanups.push(async () => gateway.delete(`/queues/${name}`))
     await promisify(execFile)('/usr/bin/python3', ['celery_tasks.py', '100', '200', '300'], options)

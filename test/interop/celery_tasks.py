@@ -12,7 +12,7 @@ app.conf.task_default_queue = os.environ["CELERY_QUEUE"]
 app.conf.broker_connection_retry_on_startup = True
 
 
-@app.task
+@app.task(name="add")
 def add(one, other):
     print(f"sum {one + other}", flush=True)
 
