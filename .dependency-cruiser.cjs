@@ -5,7 +5,7 @@
 const BASE = ['^src/lib/', '^src/config/', '^src/(problems|metrics)\\.ts$', '^openapi/problems\\.ts$']
 
 /** The vocabulary of AMQP, without anything that talks to the broker. */
-const WIRE_WORDS = ['^src/amqp/wire/(message|field-table|reserved)\\.ts$']
+const WIRE_WORDS = ['^src/amqp/wire/(message|field-table|reserved|own-headers)\\.ts$']
 
 /** The folders of src/, and what each may import besides itself and the base. With `base: false` it may not import the base. */
 const FOLDERS = {

@@ -10,6 +10,7 @@ export const SYSTEM_PACKAGES = [
   'python3',
   'python3-pika',
   'python3-requests',
+  'python3-celery',
   'amqp-tools',
   'chromium',
   'perl',

@@ -8,23 +8,31 @@ export const HeadersSchema = anyObject({
     'AMQP headers. A value of a type that JSON does not have is tagged: `{"amqp_type": "timestamp", "value": 1700000000}`, `{"amqp_type": "int64", "value": "9007199254740993"}`, `{"amqp_type": "bytes", "value": "<base64>"}`, `{"amqp_type": "decimal", "value": {"places": 2, "digits": 314}}`.',
 })
 
+/** AMQP allows texts that are not UTF-8, and JSON does not. */
+const Text = () => Type.Union([Type.String(), Type.Object({ amqp_type: Type.Literal('bytes'), value: Type.String() }, strict)])
+
 export const PropertiesSchema = Type.Object(
   {
-    content_type: Type.Optional(Type.String()),
-    content_encoding: Type.Optional(Type.String()),
+    content_type: Type.Optional(Text()),
+    content_encoding: Type.Optional(Text()),
     delivery_mode: Type.Optional(Type.Integer({ description: '1: transient. 2: persistent.' })),
     priority: Type.Optional(Type.Integer({ minimum: 0, maximum: 255 })),
-    correlation_id: Type.Optional(Type.String()),
-    reply_to: Type.Optional(Type.String()),
+    correlation_id: Type.Optional(Text()),
+    reply_to: Type.Optional(Text()),
     expiration: Type.Optional(Type.String({ description: 'Milliseconds until the message expires, as a string.' })),
-    message_id: Type.Optional(Type.String()),
+    message_id: Type.Optional(Text()),
     timestamp: Type.Optional(Type.Integer({ description: 'Seconds since 1970.' })),
-    type: Type.Optional(Type.String()),
+    type: Type.Optional(Text()),
     user_id: Type.Optional(Type.String()),
-    app_id: Type.Optional(Type.String()),
+    app_id: Type.Optional(Text()),
     headers: Type.Optional(HeadersSchema),
   },
-  { $id: 'Properties', ...strict, description: 'The properties of a message. A property that is not set is absent.' },
+  {
+    $id: 'Properties',
+    ...strict,
+    description:
+      'The properties of a message. A property that is not set is absent. A text that is not UTF-8 is `{"amqp_type": "bytes", "value": "<base64>"}`, and a timestamp may have any 64 bits.',
+  },
 )
 
 export const MessageSchema = Type.Object(

@@ -10,6 +10,7 @@ import { controlQueue, LeaseConnection, type ReceiveEvents } from './consume/lea
 import { Quarantine } from './consume/quarantine.js'
 import type { QueueType } from './consume/queue-types.js'
 import { type ReceiveChannel, SharedReceive } from './consume/shared-receive.js'
+import { Copies } from './copies.js'
 import { Publisher } from './publish/publisher.js'
 import { RpcClient } from './publish/rpc-client.js'
 import { Topology } from './topology.js'
@@ -43,6 +44,8 @@ export class Vhost {
   readonly login: Login | undefined
   readonly publisher: Publisher
   readonly topology: Topology
+  /** Publishes messages again. */
+  readonly copies: Copies
   readonly sharedReceive: SharedReceive
   /** Calls for clients. */
   readonly rpc: RpcClient
@@ -64,6 +67,7 @@ export class Vhost {
     this.login = login
     this.publisher = new Publisher(options)
     this.topology = new Topology({ ...options, onEmptied: (queue) => this.quarantine.emptied(queue) })
+    this.copies = new Copies({ log, vhost, publisher: this.publisher, topology: this.topology })
     this.sharedReceive = new SharedReceive(
       (queue) => this.takeReceiveChannel(queue),
       (queue) => this.topology.queueTypes.recentType(queue),

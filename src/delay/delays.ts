@@ -5,16 +5,19 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Consumer } from '../amqp/consume/consumer.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Vhosts } from '../amqp/vhosts.js'
-import type { PublishMessage } from '../amqp/wire/message.js'
+import { copyOf } from '../amqp/wire/copy.js'
+import type { OutgoingMessage } from '../amqp/wire/message.js'
 import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { catalogue, isRetryable, Problem, type ProblemCode } from '../problems.js'
-import { type Delayed, undeliverable, unwrap, wrap } from './envelope.js'
+import { type Delayed, type Due, undeliverable, unwrap, wrap } from './envelope.js'
 import { DUE_QUEUE, LEVELS, levelName, levelPath, levelTime, patternsOf, UNDELIVERABLE_QUEUE } from './levels.js'
 
 /** The most due messages that are delivered at the same time. */
 const DUE_PREFETCH = 200
+/** By how many bytes headers may grow until a message is at its target, or in the queue of undeliverable messages. */
+const GROWTH_OF_HEADERS = 2048
 /** Between looks for the queue of due messages if it does not exist: each look leaves a line in RabbitMQ's log. */
 const DUE_POLL_INTERVAL_MS = 60_000
 /** Between attempts if the broker cannot be reached. */
@@ -120,7 +123,13 @@ export class Delays {
   }
 
   /** The message to publish in place of a delayed one, after its way through the levels is declared. */
-  async #wrap(delayed: Delayed, delay: number): Promise<PublishMessage> {
+  async #wrap(delayed: Delayed, delay: number): Promise<OutgoingMessage> {
+    const { publisher } = this.#vhosts.default
+    await publisher.ready()
+    const size = delayed.message.encoded?.length ?? 0
+    if (size > publisher.connection.maxPropertiesSize - GROWTH_OF_HEADERS) {
+      throw new Problem('invalid_message', 'The headers of the message are too large to be published again.')
+    }
     const { top, routingKey } = levelPath(delay)
     if (top >= this.#levels) await this.#declareLevels(top + 1)
     this.#hasChanged = true
@@ -248,18 +257,19 @@ export class Delays {
     }
   }
 
-  async #publishDue({ properties, body, routingKey }: Delivery): Promise<void> {
-    const delayed = unwrap(properties, body, this.#vhosts.username)
+  async #publishDue(delivery: Delivery): Promise<void> {
+    const delayed = unwrap(delivery, this.#vhosts.username)
     if (!delayed) {
-      const message = { exchange: '', routingKey, body, properties: { ...properties, messageId: properties.messageId as string } }
+      const message = copyOf(delivery, { username: this.#vhosts.username })
       return this.#park({ vhost: this.#vhosts.defaultName, message }, 'It is not a delayed message.')
     }
-    const { message } = delayed
+    const { queue, message } = delayed
     try {
-      const vhost = await this.#vhosts.get(delayed.vhost)
-      await vhost.ensureExchangeExists(message.exchange)
-      if (await vhost.publisher.publish(message)) this.#metrics.delayed('delivered')
-      else await this.#park(delayed, message.exchange === '' ? 'The queue does not exist.' : 'No queue is bound for it.')
+      if (await this.#publishNow(delayed)) this.#metrics.delayed('delivered')
+      else {
+        const toQueue = queue !== undefined || message.exchange === ''
+        await this.#park(delayed, toQueue ? 'The queue does not exist.' : 'No queue is bound for it.')
+      }
     } catch (error) {
       if (!(error instanceof Problem)) throw error
       const fate = dueFailure(error.code)
@@ -272,8 +282,16 @@ export class Delays {
     }
   }
 
+  /** @returns whether a queue took it. @throws Problem */
+  async #publishNow({ vhost: name, queue, message }: Due): Promise<boolean> {
+    const vhost = await this.#vhosts.get(name)
+    if (queue !== undefined) return vhost.copies.publish(queue, message)
+    await vhost.ensureExchangeExists(message.exchange)
+    return vhost.publisher.publish(message)
+  }
+
   /** Keeps a message that has no target in the queue of undeliverable messages, with the reason. */
-  async #park(delayed: Delayed, reason: string): Promise<void> {
+  async #park(delayed: Due, reason: string): Promise<void> {
     if (!(await this.#vhosts.default.publisher.publish(undeliverable(delayed, reason)))) {
       this.#levels = -1
       await this.#declareLevels(1)

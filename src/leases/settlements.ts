@@ -1,12 +1,10 @@
 // How a leased message is settled: as its client asked, or as the retry policy of its queue decides. A message that comes again
 // later is acknowledged, and a copy takes its place.
 
-import { randomUUID } from 'node:crypto'
 import type { Disposition } from '../amqp/consume/delivery.js'
-import type { FieldTable } from '../amqp/wire/field-table.js'
-import type { PublishMessage } from '../amqp/wire/message.js'
-import { ATTEMPTS_HEADER, DELIVERIES_HEADER, QUEUE_HEADER } from '../amqp/wire/reserved.js'
+import { copyOf, isStraight } from '../amqp/wire/copy.js'
 import type { Delays } from '../delay/delays.js'
+import type { Delayed } from '../delay/envelope.js'
 import type { Metrics } from '../metrics.js'
 import type { RetryPolicies } from '../retry/policies.js'
 import type { Lease, Settlement } from './table.js'
@@ -15,7 +13,7 @@ import type { Lease, Settlement } from './table.js'
 export interface CopyChanges {
   /** Failed deliveries to a subscription's endpoint so far; absent: no change. */
   attempts?: number
-  /** For a message that has no id; absent: a new UUID. */
+  /** The id under which a message without an id is delivered to a subscription's endpoint; absent: no change. */
   messageId?: string
 }
 
@@ -60,7 +58,7 @@ export class Settlements {
 
   #republish(lease: Lease, delay: number, changes?: CopyChanges): Settlement {
     // A copy for a queue that was deleted would have nowhere to go.
-    const copied = lease.delivery.channel.look().then(() => this.#delays.publish(copyOf(lease, changes), delay))
+    const copied = lease.delivery.channel.look().then(() => this.#delays.publish(copyToReturn(lease, changes), delay))
     return { disposition: 'ack', copied }
   }
 }
@@ -69,19 +67,15 @@ export class Settlements {
  * The copy, with its counts continued. It goes to this queue alone: queues that `CC` named have had the message, and the
  * client that gives it back may have no right to publish to them.
  */
-function copyOf(
-  { vhost, queue, delivery }: Lease,
-  { attempts, messageId = randomUUID() }: CopyChanges = {},
-): { vhost: string; message: PublishMessage } {
-  const { properties, body, deliveryCount, redelivered } = delivery
-  const { 'x-delivery-count': _count, 'x-acquired-count': _acquired, CC: _cc, BCC: _bcc, ...headers } = properties.headers ?? {}
-  const counted: FieldTable = {
-    ...headers,
-    [QUEUE_HEADER]: queue,
-    [DELIVERIES_HEADER]: deliveryCount ?? (redelivered ? 2 : 1),
-    [ATTEMPTS_HEADER]: attempts ?? delivery.attempts,
+function copyToReturn({ vhost, queue, delivery }: Lease, { attempts, messageId }: CopyChanges = {}): Delayed {
+  const { exchange, own, deliveryCount, redelivered, expiresAt, properties } = delivery
+  const record = {
+    queue,
+    deliveries: deliveryCount ?? (redelivered ? 2 : 1),
+    attempts: attempts ?? delivery.attempts,
+    expiresAt,
+    ...(!isStraight(delivery, queue) && { exchange }),
+    ...(properties.messageId === undefined && { messageId: messageId ?? own?.messageId }),
   }
-  if (counted[ATTEMPTS_HEADER] === 0) delete counted[ATTEMPTS_HEADER]
-  const copy = { ...properties, headers: counted, messageId: properties.messageId ?? messageId }
-  return { vhost, message: { exchange: '', routingKey: queue, properties: copy, body } }
+  return { vhost, queue, message: copyOf(delivery, { record }) }
 }

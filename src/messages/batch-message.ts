@@ -1,14 +1,15 @@
 // One message of a batch in its JSON form: a line of NDJSON, an item of a JSON batch, an event of a CloudEvents batch.
 
+import { isUtf8 } from 'node:buffer'
 import { randomUUID } from 'node:crypto'
 import type { Properties, PublishMessage } from '../amqp/wire/message.js'
 import { formatDuration, parseDuration } from '../lib/units.js'
 import { type FieldError, Problem } from '../problems.js'
 import { REQUIRED } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
-import { tableFromJson } from './headers.js'
+import { tableFromJson, taggedBytes, wholeNumber } from './headers.js'
 import { objectMembers, type Slice } from './json-slices.js'
-import { checkAcrossProperties, properties as known, propertyNames, routingKeyError } from './properties.js'
+import { checkAcrossProperties, properties as known, type PropertyName, propertyNames, routingKeyError } from './properties.js'
 
 export interface BatchTarget {
   /** Only messages to an exchange may have their own routing key. */
@@ -149,16 +150,27 @@ function readJsonProperties(text: string, username: string | undefined, errors: 
     } else if (!property) {
       errors.push({ pointer, detail: 'is no property of a message' })
     } else {
-      const { kind, check } = known[property]
-      const wrongKind = typeof value !== (kind === 'integer' ? 'number' : 'string')
-      const detail = wrongKind ? `must be a ${kind === 'integer' ? 'whole number' : 'string'}` : check(value as string | number)
+      const detail = setProperty(values, property, value)
       if (detail) errors.push({ pointer, detail })
-      else (values as Record<string, unknown>)[property] = value
     }
   }
   const pointer = (name: string) => `/properties/${name === 'headers' ? 'headers' : known[name as 'userId'].json}`
   errors.push(...checkAcrossProperties(values, username, pointer))
   return values
+}
+
+/** Sets a property from its JSON value. @returns why it cannot be set */
+function setProperty(values: Properties, name: PropertyName, json: unknown): string | undefined {
+  const { kind, check } = known[name]
+  const bytes = kind === 'text' ? taggedBytes(json) : undefined
+  const value = kind === 'integer' ? wholeNumber(json) : (bytes?.toString('utf8') ?? json)
+  if (kind === 'text' && typeof value !== 'string') return 'must be a string'
+  if (value === undefined) return 'must be a whole number'
+  const detail = bytes && bytes.length > 255 ? 'is longer than 255 bytes' : check(value as string | number | bigint)
+  if (detail) return detail
+  ;(values as Record<string, unknown>)[name] = value
+  if (bytes && !isUtf8(bytes)) values.exact = { ...values.exact, [name]: bytes }
+  return undefined
 }
 
 /**

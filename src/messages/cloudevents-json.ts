@@ -48,7 +48,7 @@ function newAttributes(
   { properties: { type, timestamp } }: ReceivedMessage,
   { id, vhost, queue }: Origin,
 ): Record<string, unknown> {
-  const time = timestamp === undefined ? undefined : new Date(timestamp * 1000)
+  const time = timestamp === undefined ? undefined : new Date(Number(timestamp) * 1000)
   return {
     specversion: '1.0',
     id,

@@ -8,8 +8,17 @@ import { type FieldValue, TypedValue } from '../amqp/wire/field-table.js'
 /** `ce-`, and what the AMQP binding and its JMS-safe variant write. */
 const AMQP_PREFIX = /^(?:cloudEvents[:_]|ce-)(?=.)/
 
-/** The AMQP header of an HTTP header named `ce-…`. */
-export const toAmqpName = (httpName: string): string => `cloudEvents:${httpName.slice(3)}`
+const DEFAULT_PREFIX = 'cloudEvents:'
+
+/**
+ * Names the AMQP header of an HTTP header `ce-…`. A message has one prefix for all attributes: that of those it has already.
+ * @param present the names of the AMQP headers that the message has already
+ */
+export function attributeNames(present: readonly string[]): (httpName: string) => string {
+  const own = new Map(present.map((name) => [toHttpName(name), name]))
+  const prefix = present.map((name) => AMQP_PREFIX.exec(name)?.[0]).find((found) => found !== undefined) ?? DEFAULT_PREFIX
+  return (httpName) => own.get(httpName) ?? `${prefix}${httpName.slice('ce-'.length)}`
+}
 
 /** The HTTP header of an AMQP header that is a CloudEvents attribute; undefined for every other. */
 export function toHttpName(amqpName: string): string | undefined {
@@ -35,12 +44,12 @@ export const REQUIRED = ['id', 'specversion', 'source', 'type'] as const
 /**
  * The attributes that an event in binary mode lacks. A message is such an event if it has `ce-specversion` and its content type
  * does not say structured mode. Without it, other `ce-*` headers are ordinary headers.
- * @param headers the message's AMQP headers
+ * @param attribute the value of the attribute with this HTTP name
  * https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md (required attributes: strings that are not empty)
  */
-export function missingAttributes(http: IncomingHttpHeaders, headers: Record<string, unknown>): string[] {
+export function missingAttributes(http: IncomingHttpHeaders, attribute: (httpName: string) => unknown): string[] {
   if (http['ce-specversion'] === undefined || /^application\/cloudevents/i.test(http['content-type'] ?? '')) return []
-  return REQUIRED.map((name) => `ce-${name}`).filter((name) => !headers[toAmqpName(name)])
+  return REQUIRED.map((name) => `ce-${name}`).filter((name) => !attribute(name))
 }
 
 /** Decodes a percent-encoded header value; undefined if the encoding is broken. */

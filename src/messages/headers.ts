@@ -8,6 +8,7 @@ const MAX_ERRORS = 20
 const MAX_KEY_BYTES = 128
 const MAX_TABLE_BYTES = 60 * 1024
 const MAX_INT64 = 2n ** 63n - 1n
+const MAX_UINT64 = 2n ** 64n - 1n
 const PADDED_BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 
 /**
@@ -97,7 +98,7 @@ function readTagged(type: unknown, given: unknown, pointer: string, errors: Fiel
     }
     case 'timestamp': {
       const seconds = toBigInt(value)
-      if (seconds === undefined || seconds < 0n || seconds > MAX_INT64) return fail('is not a timestamp in Unix seconds')
+      if (seconds === undefined || seconds < 0n || seconds > MAX_UINT64) return fail('is not a timestamp in Unix seconds')
       return new TypedValue('timestamp', seconds)
     }
     case 'double':
@@ -105,7 +106,7 @@ function readTagged(type: unknown, given: unknown, pointer: string, errors: Fiel
         ? new TypedValue('double', value)
         : fail('is not a finite number')
     case 'bytes':
-      return typeof value === 'string' && PADDED_BASE64.test(value) ? Buffer.from(value, 'base64') : fail('is not base64')
+      return readBase64(value) ?? fail('is not base64')
     case 'decimal': {
       const { places, digits, ...rest } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
       if (!isIntegerText(places, 0, 255) || !isIntegerText(digits, -0x80000000, 0x7fffffff) || Object.keys(rest).length > 0) {
@@ -120,6 +121,23 @@ function readTagged(type: unknown, given: unknown, pointer: string, errors: Fiel
     default:
       return fail('has an amqp_type other than int64, double, timestamp, bytes, decimal, table')
   }
+}
+
+/** The bytes of padded base64; undefined if it is not. */
+const readBase64 = (value: unknown): Buffer | undefined =>
+  typeof value === 'string' && PADDED_BASE64.test(value) ? Buffer.from(value, 'base64') : undefined
+
+/** The bytes of a value that is tagged as bytes; undefined if it is any other. */
+export function taggedBytes(json: unknown): Buffer | undefined {
+  if (typeof json !== 'object' || json === null || !('amqp_type' in json) || !('value' in json)) return undefined
+  return json.amqp_type === 'bytes' && Object.keys(json).length === 2 ? readBase64(json.value) : undefined
+}
+
+/** An integer from parsed JSON, of any size: the parser tags those that JavaScript would change. */
+export function wholeNumber(json: unknown): number | bigint | undefined {
+  if (typeof json === 'number') return json
+  const isTagged = typeof json === 'object' && json !== null && 'amqp_type' in json && json.amqp_type === 'int64'
+  return isTagged ? toBigInt(untagged(json)) : undefined
 }
 
 function untagged(value: unknown): unknown {
@@ -148,7 +166,7 @@ export function tableToJson(table: FieldTable): string {
 function valueToJson(value: FieldValue): string {
   if (typeof value === 'string' || typeof value === 'boolean' || value === null) return JSON.stringify(value)
   if (typeof value === 'number') return String(value)
-  if (Buffer.isBuffer(value)) return writeTagged('bytes', JSON.stringify(value.toString('base64')))
+  if (Buffer.isBuffer(value)) return bytesToJson(value)
   if (value instanceof TypedValue) return typedToJson(value)
   if (Array.isArray(value)) return `[${value.map(valueToJson).join(',')}]`
   // A table that happens to have such a member would be taken for a tag.
@@ -176,5 +194,8 @@ function typedToJson({ '!': type, value }: TypedValue): string {
       return writeTagged(type, JSON.stringify((value as Buffer).toString('base64')))
   }
 }
+
+/** Bytes as a tagged value. */
+export const bytesToJson = (bytes: Buffer): string => writeTagged('bytes', JSON.stringify(bytes.toString('base64')))
 
 const writeTagged = (type: string, value: string): string => `{"amqp_type":"${type}","value":${value}}`

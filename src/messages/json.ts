@@ -1,10 +1,10 @@
 // A message in its JSON form, as text. A JSON payload stands in it byte for byte, so that its numbers stay exact.
 
 import { isUtf8 } from 'node:buffer'
-import type { ReceivedMessage } from '../amqp/wire/message.js'
+import type { ReceivedMessage, TextProperty } from '../amqp/wire/message.js'
 import { withoutMark } from '../lib/byte-order-mark.js'
 import { timestamp } from '../lib/clock.js'
-import { tableToJson } from './headers.js'
+import { bytesToJson, tableToJson } from './headers.js'
 import { isEncoded } from './media-type.js'
 import { checkHeaders, properties, propertyNames } from './properties.js'
 import { deathsOf } from './x-death.js'
@@ -50,11 +50,18 @@ function propertiesToJson({ properties: values }: ReceivedMessage): string {
   let json = ''
   for (const name of propertyNames) {
     const value = values[name]
-    if (value !== undefined) json += `${json === '' ? '' : ','}"${properties[name].json}":${JSON.stringify(value)}`
+    if (value !== undefined)
+      json += `${json === '' ? '' : ','}"${properties[name].json}":${propertyToJson(value, values.exact?.[name as TextProperty])}`
   }
   const headers = checkHeaders(values)
   if (headers) json += `${json === '' ? '' : ','}"headers":${tableToJson(headers)}`
   return `{${json}}`
+}
+
+/** A text that is not UTF-8 is shown as its bytes, and an integer of any size as it is. */
+function propertyToJson(value: string | number | bigint, exact: Buffer | undefined): string {
+  if (exact) return bytesToJson(exact)
+  return typeof value === 'string' ? JSON.stringify(value) : String(value)
 }
 
 /** Whether a content type is JSON, or based on JSON (`+json`). */

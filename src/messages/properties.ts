@@ -4,35 +4,38 @@
 
 import type { FieldTable } from '../amqp/wire/field-table.js'
 import type { Properties } from '../amqp/wire/message.js'
-import { DELAYED_HEADER, isReserved } from '../amqp/wire/reserved.js'
+import { isOwnHeader } from '../amqp/wire/own-headers.js'
+import { isReserved } from '../amqp/wire/reserved.js'
 import type { FieldError } from '../problems.js'
+import { escapePointer } from './headers.js'
 import { isContentCoding } from './media-type.js'
+import { xDeathError } from './x-death.js'
 
-type PropertyName = Exclude<keyof Properties, 'headers'>
+export type PropertyName = Exclude<keyof Properties, 'headers' | 'exact'>
 interface PropertyInfo {
   /** Its name in the JSON form. */
   json: string
   /** Its name in the raw form. */
   http: string
   kind: 'text' | 'integer'
-  check: (value: string | number) => string | undefined
+  check: (value: string | number | bigint) => string | undefined
 }
 
-const shortString = (value: string | number): string | undefined => {
+const shortString = (value: string | number | bigint): string | undefined => {
   if (Buffer.byteLength(String(value)) > 255) return 'is longer than 255 bytes'
   return String(value).isWellFormed() ? undefined : 'has half a surrogate pair, which is not valid UTF-8'
 }
-const between = (min: number, max: number) => (value: string | number) =>
-  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+const between = (min: number, max: number | bigint) => (value: string | number | bigint) =>
+  (typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value))) && value >= min && value <= max
     ? undefined
     : `must be a whole number from ${min} to ${max}`
 
-const expiration = (value: string | number) =>
+const expiration = (value: string | number | bigint) =>
   /^\d{1,10}$/.test(String(value)) && Number(value) <= 0xffffffff
     ? undefined
     : 'must be whole milliseconds from 0 to 4294967295, as a string'
 
-const replyTo = (value: string | number) =>
+const replyTo = (value: string | number | bigint) =>
   value === 'amq.rabbitmq.reply-to' || isReserved(String(value))
     ? 'is reserved: it would name a consumer of the gateway itself'
     : shortString(value)
@@ -43,7 +46,7 @@ const checkText = (json: string, check = shortString): PropertyInfo => ({
   kind: 'text',
   check,
 })
-const checkInteger = (json: string, min: number, max: number): PropertyInfo => ({
+const checkInteger = (json: string, min: number, max: number | bigint): PropertyInfo => ({
   json,
   http: `amqp-${json.replaceAll('_', '-')}`,
   kind: 'integer',
@@ -60,14 +63,14 @@ export const properties: Readonly<Record<PropertyName, PropertyInfo>> = {
   replyTo: checkText('reply_to', replyTo),
   expiration: checkText('expiration', expiration),
   messageId: checkText('message_id'),
-  timestamp: checkInteger('timestamp', 0, Number.MAX_SAFE_INTEGER),
+  timestamp: checkInteger('timestamp', 0, 2n ** 64n - 1n),
   type: checkText('type'),
   userId: checkText('user_id'),
   appId: checkText('app_id'),
 }
 
 /** The header that carries a property in the raw form. HTTP's `content-encoding` is for HTTP's own content codings only. */
-export const httpNameOf = (name: PropertyName, value: string | number): string =>
+export const httpNameOf = (name: PropertyName, value: string | number | bigint): string =>
   name === 'contentEncoding' && !isContentCoding(String(value)) ? AMQP_CONTENT_ENCODING : properties[name].http
 
 /** For a `content_encoding` that is no content coding of HTTP, such as a charset. */
@@ -92,8 +95,13 @@ export function checkAcrossProperties(
         username === undefined ? 'may not be set with these credentials' : "must be the user of the gateway's own connection",
     })
   }
-  if (values.headers?.[DELAYED_HEADER] !== undefined)
-    errors.push({ pointer: `${pointer('headers')}/${DELAYED_HEADER}`, detail: 'may be set only by the gateway' })
+  for (const name in values.headers) {
+    if (isOwnHeader(name))
+      errors.push({ pointer: `${pointer('headers')}/${escapePointer(name)}`, detail: 'may be set only by the gateway' })
+  }
+  const death = values.headers?.['x-death']
+  const deathError = death === undefined ? undefined : xDeathError(death)
+  if (deathError) errors.push({ pointer: `${pointer('headers')}/x-death`, detail: deathError })
   for (const name of ['CC', 'BCC']) {
     const keys = values.headers?.[name]
     if (keys === undefined) continue

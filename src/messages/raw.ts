@@ -4,9 +4,9 @@ import { isUtf8 } from 'node:buffer'
 import { randomUUID } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FieldTable } from '../amqp/wire/field-table.js'
-import type { Properties, ReceivedMessage } from '../amqp/wire/message.js'
+import type { Properties, ReceivedMessage, TextProperty } from '../amqp/wire/message.js'
 import { type FieldError, Problem } from '../problems.js'
-import { attributeText, decodePercent, encodePercent, missingAttributes, toAmqpName, toHttpName } from './cloudevents.js'
+import { attributeNames, attributeText, decodePercent, encodePercent, missingAttributes, toHttpName } from './cloudevents.js'
 import { parseExact } from './exact-json.js'
 import { tableFromJson, tableToJson } from './headers.js'
 import {
@@ -51,7 +51,7 @@ export function readProperties(http: IncomingHttpHeaders, username: string | und
       const property = byHttpName.get(name)
       if (property) {
         const { kind, check } = properties[property]
-        const value = kind === 'integer' && /^\d{1,16}$/.test(raw) ? Number(raw) : fromHttp(raw)
+        const value = kind === 'integer' ? (integerFromHttp(raw) ?? raw) : fromHttp(raw)
         const detail = check(value)
         if (detail) errors.push({ pointer: `/header/${name}`, detail })
         else if (property === 'contentEncoding' && (values.contentEncoding ?? value) !== value)
@@ -87,6 +87,7 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
       return {}
     }
   }
+  const amqpName = attributeNames(Object.keys(json))
   for (const [name, value] of Object.entries(http)) {
     if (typeof value !== 'string') continue
     if (name.startsWith('amqp-header-')) {
@@ -100,12 +101,12 @@ function readHeaders(http: IncomingHttpHeaders, errors: FieldError[]): FieldTabl
     } else if (name.startsWith('ce-') && name.length > 3) {
       const text = decodePercent(fromHttp(value))
       if (text === undefined) errors.push({ pointer: `/header/${name}`, detail: 'has a broken percent-encoding' })
-      else json[toAmqpName(name)] ??= text
+      else json[amqpName(name)] ??= text
     } else if (TRACE.includes(name)) {
       json[name] ??= fromHttp(value)
     }
   }
-  for (const name of missingAttributes(http, json)) {
+  for (const name of missingAttributes(http, (name) => json[amqpName(name)])) {
     // A broken encoding is an error already.
     if (!http[name]) errors.push({ pointer: `/header/${name}`, detail: 'is missing or empty' })
   }
@@ -126,7 +127,10 @@ export function writeProperties(message: ReceivedMessage, room = MAX_HEADERS_BYT
   const http: Record<string, string> = {}
   for (const name of propertyNames) {
     const value = message.properties[name]
-    if (value !== undefined) http[httpNameOf(name, value)] = String(value)
+    if (value === undefined) continue
+    // Text in HTTP is UTF-8: published again, it would be another property.
+    if (message.properties.exact?.[name as TextProperty]) throw new UnfitForHttp(`${httpNameOf(name, value)} is not UTF-8`)
+    http[httpNameOf(name, value)] = String(value)
   }
   http['amqp-redelivered'] = String(message.redelivered)
   http['amqp-exchange'] = message.exchange
@@ -171,6 +175,13 @@ function addSingleHeaders(http: Record<string, string>, headers: FieldTable, roo
 function isHttpValue(value: string): boolean {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for control characters
   return !/[\u0000-\u0008\u000a-\u001f\u007f]|^[ \t]|[ \t]$/.test(value)
+}
+
+/** An integer, exact whatever its size; undefined for any other text. */
+function integerFromHttp(value: string): number | bigint | undefined {
+  if (!/^\d{1,20}$/.test(value)) return undefined
+  const integer = Number(value)
+  return Number.isSafeInteger(integer) ? integer : BigInt(value)
 }
 
 // Header values are UTF-8 on the wire, but Node reads and writes them as Latin-1.

@@ -2,6 +2,35 @@
 
 import { type FieldTable, type FieldValue, TypedValue } from '../amqp/wire/field-table.js'
 
+/** Why RabbitMQ dead-letters: https://www.rabbitmq.com/docs/dlx */
+const REASONS = ['rejected', 'expired', 'maxlen', 'delivery_limit']
+
+/**
+ * Why a value cannot be the header `x-death`; undefined if it can. A queue of RabbitMQ 3 crashes over some values that RabbitMQ
+ * does not write itself when it dead-letters the message, and its other messages are out of reach.
+ */
+export function xDeathError(value: FieldValue): string | undefined {
+  if (!Array.isArray(value)) return 'must be an array of tables, as RabbitMQ writes it'
+  return value.every(isDeath) ? undefined : 'must have the members that RabbitMQ writes, with its types'
+}
+
+function isDeath(value: FieldValue): boolean {
+  if (typeof value !== 'object' || value === null || value instanceof TypedValue) return false
+  if (Array.isArray(value) || Buffer.isBuffer(value)) return false
+  const { queue, exchange, 'routing-keys': keys, reason, count, time } = value
+  const areTexts = isText(queue) && isText(exchange) && Array.isArray(keys) && keys.every(isText)
+  const isTime = time === undefined || (time instanceof TypedValue && time['!'] === 'timestamp')
+  return areTexts && isTime && typeof reason === 'string' && REASONS.includes(reason) && isCount(count)
+}
+
+/** Names are bytes to RabbitMQ. */
+const isText = (value: FieldValue | undefined): boolean => typeof value === 'string' || Buffer.isBuffer(value)
+
+function isCount(value: FieldValue | undefined): boolean {
+  const count = value instanceof TypedValue && ['int32', 'int64'].includes(value['!']) ? Number(value.value) : value
+  return typeof count === 'number' && Number.isInteger(count) && count >= 0
+}
+
 export interface Death {
   queue: string
   exchange: string

@@ -113,7 +113,7 @@ export class Deliverer {
     const { window: flow, subscription, stats: told } = this.#options
     const before = delivery.attempts
     // A message without an id gets one, which its copies keep.
-    const messageId = delivery.properties.messageId || randomUUID()
+    const messageId = delivery.properties.messageId || delivery.own?.messageId || randomUUID()
     const verdict = await this.#exchange(delivery, lease, webhookId(messageId))
     if (this.#closed) return // close() gives the leases back
     switch (verdict.kind) {

@@ -5,11 +5,10 @@ import { Consumer } from '../amqp/consume/consumer.js'
 import type { Delivery } from '../amqp/consume/delivery.js'
 import type { Vhost } from '../amqp/vhost.js'
 import { brokerProblem, unroutedProblem } from '../amqp/wire/errors.js'
-import type { PublishMessage } from '../amqp/wire/message.js'
 import { now } from '../lib/clock.js'
 import { Pause } from '../lib/pause.js'
 import { catalogue, isRetryable, Problem, type ProblemCode } from '../problems.js'
-import type { Decision } from './decide.js'
+import type { Decision, Move } from './decide.js'
 import type { RateLimit } from './rate.js'
 import type { RedriveCounts } from './task.js'
 
@@ -156,7 +155,7 @@ export class Sweep implements RedriveCounts {
       if (decision.kind === 'skip') this.#skip(delivery)
       else if (decision.kind === 'refuse') this.#fail(delivery, decision.problem)
       else if (dryRun) this.#hold(delivery)
-      else void this.#move(consumer, delivery, decision.message)
+      else void this.#move(consumer, delivery, decision)
     }
   }
 
@@ -181,10 +180,10 @@ export class Sweep implements RedriveCounts {
     return ready === 0 && this.#waiting.length === 0
   }
 
-  async #move(consumer: Consumer, delivery: Delivery, message: PublishMessage): Promise<void> {
+  async #move(consumer: Consumer, delivery: Delivery, move: Move): Promise<void> {
     this.#underWay++
     try {
-      await this.#publish(message)
+      await this.#publish(move)
       this.obstacle = undefined
       if (consumer.channel.settle(delivery, 'ack')) await this.#acknowledged(consumer)
     } catch (error) {
@@ -198,8 +197,12 @@ export class Sweep implements RedriveCounts {
   }
 
   /** @throws Problem if it is not known to have arrived */
-  async #publish(message: PublishMessage): Promise<void> {
+  async #publish({ queue, message }: Move): Promise<void> {
     const { vhost } = this.#options
+    if (queue !== undefined) {
+      if (await vhost.copies.publish(queue, message)) return
+      throw unroutedProblem({ exchange: '', routingKey: queue }, vhost.name)
+    }
     await vhost.ensureExchangeExists(message.exchange)
     if (!(await vhost.publisher.publish(message))) throw unroutedProblem(message, vhost.name)
   }

@@ -23,7 +23,7 @@ describe('invalid messages', () => {
       ...['', '-1', 'abc', '1.5', '4294967296', '30s', '1e3'].map((value): [string, string] => ['amqp-expiration', value]),
       ...['-1', '256', '1.5', 'high', ''].map((value): [string, string] => ['amqp-priority', value]),
       ...['0', '3', 'persistent', ''].map((value): [string, string] => ['amqp-delivery-mode', value]),
-      ...['-5', '1.5', 'now', '9007199254740992'].map((value): [string, string] => ['amqp-timestamp', value]),
+      ...['-5', '1.5', 'now', '18446744073709551616'].map((value): [string, string] => ['amqp-timestamp', value]),
       ...['somebody-else', ''].map((value): [string, string] => ['amqp-user-id', value]),
       ['amqp-reply-to', 'amq.rabbitmq.reply-to'],
       ...['amqp-message-id', 'amqp-correlation-id', 'amqp-reply-to', 'amqp-type', 'amqp-app-id'].flatMap(

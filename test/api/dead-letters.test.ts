@@ -85,24 +85,50 @@ describe('dead-letter queues', () => {
 })
 
 describe('deaths of messages', () => {
-  it('a message with an x-death header that is not in the format of RabbitMQ has no deaths', async () => {
+  it('a message with an x-death header that is not in the format of RabbitMQ is refused', async () => {
     const queue = await freshQueue(gateway)
-    for (const death of [
+    const death = { queue: 'q', exchange: '', reason: 'expired', 'routing-keys': ['q'], count: 1 }
+    for (const wrong of [
       'x',
-      [],
+      { a: 1 },
+      null,
       [1],
+      [null],
+      [[1]],
       [{}],
-      [{ queue: 'q' }],
-      [{ queue: 'q', exchange: '', reason: 'r', 'routing-keys': [1], count: 1 }],
+      [death, 's'],
+      [{ ...death, count: '1' }],
+      [{ ...death, count: 1.5 }],
+      [{ ...death, reason: 'r' }],
+      [{ ...death, 'routing-keys': [1] }],
+      [{ ...death, time: 1 }],
     ]) {
-      const message = { payload: 1, properties: { headers: { 'x-death': death } } }
-      await gateway
-        .post(`/queues/${queue}/messages/batch`)
-        .send({ messages: [message] })
-        .expect(200)
-      const { lease, deaths } = await receive(queue)
-      assert.equal(deaths, undefined)
-      await gateway.post(`/leases/${lease.id}/ack`).expect(204)
+      const headers = { 'x-death': wrong }
+      const raw = await gateway.post(`/queues/${queue}/messages`).set('amqp-headers', JSON.stringify(headers)).send('x')
+      assert.deepEqual([raw.status, raw.body.errors?.[0]?.pointer], [400, '/header/amqp-headers/x-death'], raw.text)
+      const messages = [{ payload: 1, properties: { headers } }]
+      const { results } = (await gateway.post(`/queues/${queue}/messages/batch`).send({ messages }).expect(200)).body
+      assert.equal(results[0].status, 'invalid')
     }
+  })
+
+  it('a dead letter with its x-death header can be published again as it was received', async () => {
+    const [queue, back] = [freshName('queue'), await freshQueue(gateway)]
+    await gateway.put(`/queues/${queue}`).send({ dead_letter: true }).expect(201)
+    for (const name of [queue, `${queue}.dead`]) gateway.cleanups.push(async () => gateway.delete(`/queues/${name}`))
+    await gateway.post(`/queues/${queue}/messages`).send('x').expect(201)
+    await gateway
+      .post(`/leases/${(await receive(queue)).lease.id}/nack`)
+      .send({ requeue: false })
+      .expect(204)
+    const { payload, properties, deaths, lease } = await receive(`${queue}.dead`)
+    await gateway.post(`/leases/${lease.id}/ack`).expect(204)
+    await gateway
+      .post(`/queues/${back}/messages/batch`)
+      .send({ messages: [{ payload, properties }] })
+      .expect(200)
+    const again = await receive(back)
+    assert.deepEqual([again.deaths, again.properties], [deaths, properties])
+    await gateway.post(`/leases/${again.lease.id}/ack`).expect(204)
   })
 })

@@ -122,6 +122,10 @@ describe('queues and exchanges of the gateway', () => {
         assert.equal(body.errors[0].pointer, '/header/amqp-headers/gateway-delayed')
       }
       await author.post(`${path}/messages`).set('amqp-header-gateway-delayed', 'x').send('x').expect(400)
+      await author.post(`${path}/messages`).set('amqp-header-x-gateway-queue', queue).send('x').expect(400)
+      const count = JSON.stringify({ 'X-Gateway-delivery-count': 1 })
+      for (const what of ['messages', 'rpc'])
+        await author.post(`${path}/${what}`).set('amqp-headers', count).send('x').expect(400)
       const messages = [{ payload: 1, properties: { headers } }]
       const { body } = await author.post(`${path}/messages/batch`).send({ messages }).expect(200)
       assert.equal(body.results[0].status, 'invalid')

@@ -9,7 +9,7 @@ export const headerName = fc
   .oneof(
     fc.string({ maxLength: 40 }),
     fc.string({ unit: 'grapheme', maxLength: 20 }),
-    fc.constantFrom('__proto__', 'constructor', 'toString', 'x-death', 'CC-not', '', ' ', 'value', '0'),
+    fc.constantFrom('__proto__', 'constructor', 'toString', 'x-death-not', 'CC-not', '', ' ', 'value', '0'),
   )
   .filter((name) => name !== '!' && name !== 'amqp_type' && Buffer.byteLength(name) <= 128 && name.isWellFormed())
 

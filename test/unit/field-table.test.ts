@@ -184,13 +184,15 @@ describe('field table', () => {
     for (const tag of 'bBsuIilLfdTDt') assert.ok(undecodable(decodeFields(field(tag, []))), tag)
   })
 
-  it('a table that is nested too deep is undecodable', () => {
+  it('a field that is nested too deep is undecodable, and the other fields are read', () => {
     for (const tag of ['A', 'F']) {
       let value: Buffer = Buffer.alloc(0)
       for (let depth = 0; depth < 5000; depth++)
         value = Buffer.concat([Buffer.from(tag === 'A' ? 'A' : '\u0000F'), long(value.length), value])
-      const table = tag === 'A' ? Buffer.concat([Buffer.from('\u0001k'), value]) : value
-      assert.ok(undecodable(decodeFields(table)), tag)
+      const field = tag === 'A' ? Buffer.concat([Buffer.from('\u0001k'), value]) : value
+      const table = decodeFields(Buffer.concat([field, Buffer.from('\u0001zV')]))
+      assert.ok(undecodable(table[tag === 'A' ? 'k' : '']), tag)
+      assert.equal(table['z'], null)
     }
   })
 

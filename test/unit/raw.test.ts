@@ -85,7 +85,7 @@ describe('properties of a raw message', () => {
 
   it('every property accepts values up to its limit', () => {
     read({ 'amqp-expiration': '0', 'amqp-priority': '0', 'amqp-delivery-mode': '1', 'amqp-timestamp': '0' })
-    read({ 'amqp-expiration': '4294967295', 'amqp-priority': '255', 'amqp-timestamp': String(Number.MAX_SAFE_INTEGER) })
+    read({ 'amqp-expiration': '4294967295', 'amqp-priority': '255', 'amqp-timestamp': '18446744073709551615' })
     assert.equal(read({ 'amqp-type': 'x'.repeat(255) }).type?.length, 255)
     assert.equal(read({ 'amqp-type': latin1('ü'.repeat(127)) }).type, 'ü'.repeat(127))
     assert.equal(read({ 'amqp-user-id': 'guest' }).userId, 'guest')
@@ -102,7 +102,7 @@ describe('properties of a raw message', () => {
       'amqp-expiration': ['', '-1', '1.5', ' 5', '5 ', '1e3', 'abc', '4294967296', '99999999999', '30s', '0x10', 'NaN'],
       'amqp-priority': ['', '-1', '256', '1.5', 'high', '1e2', '1, 2', '0x1'],
       'amqp-delivery-mode': ['0', '3', '', 'persistent', '2, 2'],
-      'amqp-timestamp': ['-5', '1.5', 'now', '2026-01-01T00:00:00Z', '9007199254740993', ''],
+      'amqp-timestamp': ['-5', '1.5', 'now', '2026-01-01T00:00:00Z', '18446744073709551616', ''],
       'amqp-type': [long],
       'amqp-app-id': [long],
       'amqp-user-id': ['somebody-else', '', 'GUEST'],
@@ -201,6 +201,18 @@ describe('headers of a raw response', () => {
       return true
     }
   }
+
+  it('an event that is published again keeps the prefix of its attributes, and has each once', () => {
+    for (const prefix of ['cloudEvents_', 'cloudEvents:', 'ce-']) {
+      const attributes = { id: '1', source: '/s', specversion: '1.0', type: 't' }
+      const own = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [`${prefix}${name}`, value]))
+      const response = overTheWire(writeProperties(message({ headers: own })))
+      const http = Object.fromEntries(Object.entries(response).filter(([name]) => /^(ce-|amqp-headers$)/.test(name)))
+      assert.equal(http['ce-id'], '1')
+      assert.deepEqual({ ...read(http).headers }, own)
+      assert.deepEqual({ ...read({ ...http, 'ce-subject': 'x' }).headers }, { ...own, [`${prefix}subject`]: 'x' })
+    }
+  })
 
   it('a raw message has at most 8 KiB of headers, or as much as there is room for', () => {
     assert.equal(refused({ headers: { a: 'x'.repeat(7500) } }), false)

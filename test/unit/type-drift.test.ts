@@ -8,7 +8,7 @@ import type { BatchResultSchema } from '../../openapi/schemas/batch.js'
 import type { LeaseSchema } from '../../openapi/schemas/lease.js'
 import { MessageHeadersSchema, PropertiesSchema, type ReceiptSchema } from '../../openapi/schemas/message.js'
 import type { RedriveSchema } from '../../openapi/schemas/redrive.js'
-import type { Properties } from '../../src/amqp/wire/message.js'
+import type { Properties, TextProperty } from '../../src/amqp/wire/message.js'
 import type { LeaseView } from '../../src/leases/commands.js'
 import { AMQP_CONTENT_ENCODING, properties } from '../../src/messages/properties.js'
 import type { BatchResult } from '../../src/publish/batch.js'
@@ -26,8 +26,16 @@ type Separated<Name extends string, By extends string> = Name extends `${infer F
   ? `${First extends Lowercase<First> ? First : `${By}${Lowercase<First>}`}${Separated<Rest, By>}`
   : ''
 
-type Name = keyof Properties
-type JsonProperties = { [P in Name as Separated<P, '_'>]?: NonNullable<Properties[P]> }
+/** The bytes of texts that are not UTF-8 are no property of their own. */
+type Name = Exclude<keyof Properties, 'exact'>
+/** RabbitMQ itself reads these. */
+type PlainText = 'expiration' | 'userId'
+/** Texts may be bytes, and JSON has one type of integers. */
+type JsonOf<P extends Name> =
+  P extends Exclude<TextProperty, PlainText>
+    ? string | { amqp_type: 'bytes'; value: string }
+    : Exclude<NonNullable<Properties[P]>, bigint>
+type JsonProperties = { [P in Name as Separated<P, '_'>]?: JsonOf<P> }
 /** The content type has a header of HTTP's own. */
 type AmqpHeader = `amqp-${Separated<Exclude<Name, 'contentType'>, '-'>}`
 

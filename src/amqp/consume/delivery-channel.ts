@@ -105,9 +105,13 @@ export class DeliveryChannel implements DeliveryHolder {
       await within(this.#hooks.timeout, 'basic.qos', this.#channel.prefetch(prefetch))
     }
     const consumer = (message: ConsumeMessage | null): void => {
-      const delivery = message && new Delivery(this, message)
+      const delivery = message && new Delivery(this, message, queue)
       this.#delivered = true
       if (delivery) this.#held.set(delivery.tag, delivery)
+      if (delivery?.isOverdue) {
+        this.settle(delivery, 'requeue')
+        return
+      }
       onDelivery(delivery)
     }
     // A stream refuses this argument with an error of this channel alone; for every other queue 0 is the default.

@@ -1,8 +1,11 @@
 // A delivered message that is not settled yet, and what its headers say about earlier deliveries.
 
+import { wallTime } from '../../lib/clock.js'
 import type { ConsumeMessage } from '../wire/amqplib.js'
+import { ownHeadersOf } from '../wire/encoded-properties.js'
 import type { Properties, ReceivedMessage } from '../wire/message.js'
-import { ATTEMPTS_HEADER, DELIVERIES_HEADER, QUEUE_HEADER } from '../wire/reserved.js'
+import { type OwnRecord, readOwnRecord } from '../wire/own-headers.js'
+import { isCopyExchange } from '../wire/reserved.js'
 
 /** What RabbitMQ is told about a delivery: done, back to its queue, or rejected to the dead-letter exchange. */
 export type Disposition = 'ack' | 'requeue' | 'reject'
@@ -37,6 +40,7 @@ export class Delivery implements ReceivedMessage {
   readonly channel: DeliveryHolder
   /** The delivery tag. Tags grow from one delivery of a channel to the next. */
   readonly tag: number
+  /** The exchange that the message was published to first: RabbitMQ delivers a copy with the exchange of the copy. */
   readonly exchange: string
   readonly routingKey: string
   readonly redelivered: boolean
@@ -45,15 +49,19 @@ export class Delivery implements ReceivedMessage {
   /** 1 at the first delivery; undefined if neither RabbitMQ nor the gateway counts. */
   deliveryCount: number | undefined
   /** How many earlier deliveries to a subscription's endpoint failed. */
-  attempts = 0
+  readonly attempts: number
+  /** What the gateway has written on a copy; undefined for any other message. */
+  readonly own: OwnRecord | undefined
+  /** When the message expires, in milliseconds since 1970, as far as that is known; undefined if it does not. */
+  readonly expiresAt: number | undefined
   /** Called once if the channel closes first: RabbitMQ has requeued the message, or will. */
   onLost: (() => void) | undefined
 
-  constructor(channel: DeliveryHolder, message: ConsumeMessage) {
+  /** @param queue the queue that it was delivered from */
+  constructor(channel: DeliveryHolder, message: ConsumeMessage, queue: string) {
     const { fields, properties, content } = message
     this.channel = channel
     this.tag = fields.deliveryTag
-    this.exchange = fields.exchange
     this.routingKey = fields.routingKey
     this.redelivered = fields.redelivered
     this.properties = properties as Properties
@@ -62,14 +70,24 @@ export class Delivery implements ReceivedMessage {
     const { headers } = this.properties
     // On a first delivery neither belongs to this queue: a dead letter still carries the count of the queue it died in.
     const earlier = this.redelivered ? (headers?.['x-acquired-count'] ?? headers?.['x-delivery-count']) : undefined
-    // A copy reaches its queue through the default exchange, and only in that queue does the queue's name match.
-    const isCopy = headers !== undefined && this.exchange === '' && headers[QUEUE_HEADER] === this.routingKey
-    const before = isCopy ? headers[DELIVERIES_HEADER] : undefined
-    const attempts = isCopy ? headers[ATTEMPTS_HEADER] : undefined
-    if (typeof attempts === 'number' && attempts > 0) this.attempts = attempts
+    const headersOfOurs = ownHeadersOf(this.properties)
+    const isCopy = headersOfOurs !== undefined && isCopyExchange(fields.exchange, queue)
+    this.own = isCopy ? readOwnRecord(headersOfOurs, queue) : undefined
+    this.exchange = this.own?.exchange ?? fields.exchange
+    this.attempts = this.own?.attempts ?? 0
+    this.expiresAt = expiryOf(this.properties, this.own)
+    const before = this.own?.deliveries
     if (typeof earlier === 'number') this.deliveryCount = earlier + 1
-    else if (typeof before === 'number') this.deliveryCount = this.redelivered ? 2 : 1
-    if (typeof before === 'number' && this.deliveryCount !== undefined) this.deliveryCount += before
+    else if (before !== undefined) this.deliveryCount = this.redelivered ? 2 : 1
+    if (before !== undefined && this.deliveryCount !== undefined) this.deliveryCount += before
+  }
+
+  /**
+   * Whether it is a copy that had expired before it was published, and reached a waiting consumer all the same. RabbitMQ expires
+   * it if it is given back.
+   */
+  get isOverdue(): boolean {
+    return !this.redelivered && this.properties.expiration === '0' && this.own?.expiresAt !== undefined
   }
 
   /** Frees the content of a delivery that is only held, to be given back later. */
@@ -77,4 +95,11 @@ export class Delivery implements ReceivedMessage {
     this.properties = {}
     this.body = EMPTY_BODY
   }
+}
+
+/** A copy says when the message expires. For any other message the time begins at its delivery: RabbitMQ does not say more. */
+function expiryOf({ expiration }: Properties, own: OwnRecord | undefined): number | undefined {
+  if (expiration === undefined) return undefined
+  const left = wallTime() + Number(expiration)
+  return Number.isFinite(left) ? Math.min(left, own?.expiresAt ?? left) : undefined
 }

@@ -6,11 +6,11 @@ import { now } from '../../lib/clock.js'
 import type { Log } from '../../lib/log.js'
 import type { Metrics, PublishOutcome } from '../../metrics.js'
 import { Problem } from '../../problems.js'
-import type { ChannelModel, ConfirmChannel } from '../wire/amqplib.js'
+import { type ChannelModel, type ConfirmChannel, maxPropertiesSize, publishOptions } from '../wire/amqplib.js'
 import type { BrokerConnection } from '../wire/connection.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem, DEDUPLICATION_HEADER } from '../wire/errors.js'
-import { isDirectReply, type PublishMessage } from '../wire/message.js'
+import type { OutgoingMessage } from '../wire/message.js'
 
 interface ConfirmChannelHooks {
   config: Config
@@ -24,7 +24,7 @@ interface ConfirmChannelHooks {
 interface InFlight {
   key: string
   deadline: number
-  messageId: string
+  messageId: string | undefined
   /** A queue may refuse it as a duplicate. */
   isDeduplicated: boolean
   counted: boolean
@@ -42,7 +42,8 @@ export class ExchangeConfirmChannel {
   readonly #hooks: ConfirmChannelHooks
   /**
    * Returns whose confirm has not come yet. A return carries no delivery tag, so it is matched by exchange, routing key and
-   * message id, and counted, since two messages may share all three. RabbitMQ sends a return before the confirm.
+   * message id (a copy may have none), and counted, since two messages may share all three. RabbitMQ sends a return before
+   * the confirm.
    */
   readonly #returned = new Map<string, number>()
   /** In order of their deadlines, since every publish gets the same time. */
@@ -112,9 +113,13 @@ export class ExchangeConfirmChannel {
    * @throws Problem publish_rejected, publish_refused: nacked; publish_outcome_unknown: no confirm within PUBLISH_TIMEOUT, or the
    *   channel closed; exchange_not_found, access_refused, invalid_message, message_too_large, broker_unavailable: not stored
    */
-  publish(message: PublishMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
+  publish(message: OutgoingMessage, { counted }: { counted: boolean } = COUNTED): Promise<boolean> {
     return new Promise((resolve, reject) => {
-      const { exchange, routingKey, properties, body } = message
+      const { exchange, routingKey, properties, encoded, body } = message
+      if (encoded && encoded.length > maxPropertiesSize(this.#channel)) {
+        reject(new Problem('invalid_message', 'The headers of the message do not fit into a frame. The message was not stored.'))
+        return
+      }
       const entry: InFlight = {
         key: returnKey(exchange, routingKey, properties.messageId),
         deadline: now() + this.#hooks.config.PUBLISH_TIMEOUT,
@@ -126,8 +131,7 @@ export class ExchangeConfirmChannel {
         reject,
       }
       try {
-        const options = { ...properties, mandatory: !isDirectReply(message) }
-        this.#channel.publish(exchange, routingKey, body, options as object, (error) => {
+        this.#channel.publish(exchange, routingKey, body, publishOptions(message), (error) => {
           this.#inFlight--
           this.#hooks.bytes(-body.length)
           if (!error) this.#lastHeard = now()
@@ -203,7 +207,7 @@ export class ExchangeConfirmChannel {
       )
     } else {
       this.#count(entry, 'unknown')
-      entry.reject(publishOutcomeUnknown(entry.messageId, 'the channel to RabbitMQ closed before its confirm came'))
+      entry.reject(publishOutcomeUnknown(entry, 'the channel to RabbitMQ closed before its confirm came'))
     }
   }
 
@@ -233,7 +237,7 @@ export class ExchangeConfirmChannel {
         if (entry.deadline > time) break
         entry.done = true
         this.#count(entry, 'unknown')
-        entry.reject(publishOutcomeUnknown(entry.messageId, 'no confirm came in time'))
+        entry.reject(publishOutcomeUnknown(entry, 'no confirm came in time'))
       }
       expired++
     }
@@ -242,23 +246,25 @@ export class ExchangeConfirmChannel {
 }
 
 /** RabbitMQ does not say why it nacks a message. */
-function nacked({ messageId, isDeduplicated }: InFlight): Problem {
-  const options = { extra: { message_id: messageId } }
+function nacked(entry: InFlight): Problem {
+  const options = { extra: messageIdOf(entry) }
   const full =
     'A queue is full (with x-overflow reject-publish-dlx the message is now among its dead letters) or has lost its quorum. Other queues may have the message.'
-  if (!isDeduplicated) return new Problem('publish_rejected', `RabbitMQ nacked the message. ${full}`, options)
+  if (!entry.isDeduplicated) return new Problem('publish_rejected', `RabbitMQ nacked the message. ${full}`, options)
   const detail = `RabbitMQ nacked the message, which has the header ${DEDUPLICATION_HEADER}: a queue has refused it as a duplicate of one that it has, and would do so again. Or: ${full}`
   return new Problem('publish_refused', detail, options)
 }
 
-function publishOutcomeUnknown(messageId: string, why: string): Problem {
-  return new Problem(
-    'publish_outcome_unknown',
-    `The message may or may not be in the queue: ${why}. Publish it again with the same message id ${messageId}.`,
-    { extra: { message_id: messageId } },
-  )
+function publishOutcomeUnknown(entry: InFlight, why: string): Problem {
+  const again = `Publish it again with the same message id ${entry.messageId}.`
+  return new Problem('publish_outcome_unknown', `The message may or may not be in the queue: ${why}. ${again}`, {
+    extra: messageIdOf(entry),
+  })
 }
 
-function returnKey(exchange: string, routingKey: string, messageId: string): string {
+const messageIdOf = ({ messageId }: InFlight): { message_id?: string } =>
+  messageId === undefined ? {} : { message_id: messageId }
+
+function returnKey(exchange: string, routingKey: string, messageId: string | undefined): string {
   return `${exchange}\0${routingKey}\0${messageId}`
 }

@@ -6,7 +6,8 @@ import type { Log } from '../../lib/log.js'
 import type { Metrics } from '../../metrics.js'
 import { Problem } from '../../problems.js'
 import { BrokerConnection, type Login } from '../wire/connection.js'
-import type { PublishMessage } from '../wire/message.js'
+import type { OutgoingMessage } from '../wire/message.js'
+import { isCopiesExchange } from '../wire/reserved.js'
 import { ExchangeConfirmChannel } from './confirm-channel.js'
 
 /** AMQP's reply code for an internal error of the broker. */
@@ -39,7 +40,7 @@ export class IsolatedPublisher {
    * @throws Problem invalid_message: RabbitMQ failed over the message, which is not stored; broker_unavailable,
    *   exchange_not_found, access_refused, publish_rejected, publish_outcome_unknown
    */
-  publish(message: PublishMessage): Promise<boolean> {
+  publish(message: OutgoingMessage): Promise<boolean> {
     this.#queued++
     const done = this.#last.then(() => this.#publish(message))
     this.#last = done
@@ -57,7 +58,7 @@ export class IsolatedPublisher {
     await connection?.close()
   }
 
-  async #publish(message: PublishMessage): Promise<boolean> {
+  async #publish(message: OutgoingMessage): Promise<boolean> {
     const { config, log, metrics } = this.#options
     this.#connection ??= new BrokerConnection({ ...this.#options, role: 'publish' })
     const connection = this.#connection
@@ -74,8 +75,8 @@ export class IsolatedPublisher {
       return routed
     } catch (error) {
       void this.close()
-      // A named exchange may have routed it to other queues as well: then nobody knows.
-      if (code !== INTERNAL_ERROR || message.exchange !== '') throw error
+      // Most named exchanges may have routed it to other queues as well: then nobody knows.
+      if (code !== INTERNAL_ERROR || (message.exchange !== '' && !isCopiesExchange(message.exchange))) throw error
       throw new Problem('invalid_message', 'A RabbitMQ stream takes no decimal headers. The message was not stored.', {
         cause: error,
       })

@@ -8,7 +8,7 @@ import { Problem } from '../../problems.js'
 import type { ChannelModel } from '../wire/amqplib.js'
 import { BrokerConnection } from '../wire/connection.js'
 import { breaksStreams } from '../wire/crash-guards.js'
-import type { PublishMessage } from '../wire/message.js'
+import type { OutgoingMessage } from '../wire/message.js'
 import { ExchangeConfirmChannel } from './confirm-channel.js'
 import { ExchangeChannels } from './exchange-channels.js'
 import { IsolatedPublisher, type PublisherOptions } from './isolated-publisher.js'
@@ -80,7 +80,7 @@ export class Publisher {
    *   message_too_large: not stored; publish_rejected, publish_refused: RabbitMQ nacked it;
    *   publish_outcome_unknown: no confirm came
    */
-  async publish(message: PublishMessage, options?: { counted: boolean }): Promise<boolean> {
+  async publish(message: OutgoingMessage, options?: { counted: boolean }): Promise<boolean> {
     if (breaksStreams(message.properties.headers)) return this.#isolated.publish(message)
     return this.#withChannel(message, (channel) => channel.publish(message, options))
   }
@@ -92,7 +92,7 @@ export class Publisher {
    * @returns the promise of `publish()`: whether a queue took it, or its problem
    * @throws Problem overloaded: it was given up; broker_unavailable, broker_blocked, exchange_not_found, access_refused
    */
-  async publishWhenRoom(message: PublishMessage, wanted: () => boolean): Promise<{ confirmed: Promise<boolean> }> {
+  async publishWhenRoom(message: OutgoingMessage, wanted: () => boolean): Promise<{ confirmed: Promise<boolean> }> {
     if (breaksStreams(message.properties.headers)) {
       // These are in flight one at a time, so to wait for one is to wait for room.
       const confirmed = this.#isolated.publish(message)
@@ -112,7 +112,7 @@ export class Publisher {
    * Writes one message to the connection and does not wait for its confirm.
    * @throws Problem broker_unavailable, broker_blocked, overloaded, exchange_not_found, access_refused: not stored
    */
-  async publishUnconfirmed(message: PublishMessage): Promise<void> {
+  async publishUnconfirmed(message: OutgoingMessage): Promise<void> {
     if (breaksStreams(message.properties.headers)) {
       this.#isolated.publish(message).catch(() => undefined)
       return
@@ -147,7 +147,7 @@ export class Publisher {
   }
 
   /** Runs `use` with the channel of the message's exchange, in the turn in which the channel is known not to be closing. */
-  async #withChannel<T>(message: PublishMessage, use: (channel: ExchangeConfirmChannel) => T): Promise<Awaited<T>> {
+  async #withChannel<T>(message: OutgoingMessage, use: (channel: ExchangeConfirmChannel) => T): Promise<Awaited<T>> {
     if (this.connection.state === 'connecting') await this.connection.ready()
     const model = this.#requireUsable()
     if (!this.#fits(message)) {
@@ -159,7 +159,7 @@ export class Publisher {
     }
   }
 
-  #fits({ body }: PublishMessage): boolean {
+  #fits({ body }: OutgoingMessage): boolean {
     return this.#bytes === 0 || this.#bytes + body.length <= this.#config.PUBLISH_BUFFER
   }
 

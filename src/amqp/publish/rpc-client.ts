@@ -5,11 +5,11 @@ import { randomBytes } from 'node:crypto'
 import type { Config } from '../../config/index.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
-import type { Channel, ChannelModel } from '../wire/amqplib.js'
+import { type Channel, type ChannelModel, publishOptions } from '../wire/amqplib.js'
 import type { BrokerConnection } from '../wire/connection.js'
 import { waitQuietly, within } from '../wire/deadline.js'
 import { brokerProblem } from '../wire/errors.js'
-import { isDirectReply, type Properties, type ReceivedMessage, receivedMessage } from '../wire/message.js'
+import { type Properties, type ReceivedMessage, receivedMessage } from '../wire/message.js'
 import { ExchangeChannels } from './exchange-channels.js'
 
 const REPLY_TO = 'amq.rabbitmq.reply-to'
@@ -72,13 +72,9 @@ export class RpcClient {
       const timer = setTimeout(() => this.#fail(id, new Problem('rpc_timeout', `No reply came within ${timeout} ms.`)), timeout)
       this.#pending.set(id, { channel, resolve, reject, timer })
       try {
-        channel.publish(exchange, routingKey, body, {
-          ...properties,
-          correlationId: id,
-          replyTo: REPLY_TO,
-          expiration: String(timeout),
-          mandatory: !isDirectReply({ exchange, routingKey }),
-        } as object)
+        const ours = { correlationId: id, replyTo: REPLY_TO, expiration: String(timeout) }
+        const options = publishOptions({ exchange, routingKey, properties: { ...properties, ...ours } })
+        channel.publish(exchange, routingKey, body, options)
       } catch (error) {
         this.#fail(id, brokerProblem(error))
       }

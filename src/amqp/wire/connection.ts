@@ -8,7 +8,14 @@ import { type BrokerAddress, type Config, currentBrokerAddresses } from '../../c
 import { type Backoff, waitAfter } from '../../lib/backoff.js'
 import type { Log } from '../../lib/log.js'
 import { Problem } from '../../problems.js'
-import { type Channel, type ChannelModel, type ConfirmChannel, connect, type HandshakeError } from './amqplib.js'
+import {
+  type Channel,
+  type ChannelModel,
+  type ConfirmChannel,
+  connect,
+  type HandshakeError,
+  maxPropertiesSize,
+} from './amqplib.js'
 import { channelsOf, type Role, type UserChannels } from './channels.js'
 import { waitQuietly, within } from './deadline.js'
 import { brokerProblem, type ConnectionFailure, channelLimit, connectionFailure, GIVEN_UP } from './errors.js'
@@ -93,6 +100,11 @@ export class BrokerConnection {
         ? `RabbitMQ refuses the connection: ${this.reason}.`
         : `RabbitMQ cannot be reached (the connection is ${this.state}). The log has the reason.`,
     )
+  }
+
+  /** The most bytes that the properties of a message may have. @throws Problem as `model()` */
+  get maxPropertiesSize(): number {
+    return maxPropertiesSize(this.model())
   }
 
   /** Whether RabbitMQ refused the vhost or the user for good, rather than being unreachable or at a limit. */

@@ -23,15 +23,19 @@ export function textsIn(value: FieldValue): string[] {
   return Object.entries(value).flatMap(([name, inner]) => [name, ...textsIn(inner)])
 }
 
-/** Whether a message with these headers may end the connection: RabbitMQ cannot convert a decimal for a stream. */
+/**
+ * Whether a message with these headers may end the connection: RabbitMQ cannot convert a decimal for a stream. Headers that the
+ * gateway cannot read may have one.
+ */
 export function breaksStreams(headers: FieldTable | undefined): boolean {
+  if (headers instanceof TypedValue) return true
   for (const name in headers) if (hasDecimal(headers[name]!)) return true
   return false
 }
 
 function hasDecimal(value: FieldValue): boolean {
   if (typeof value !== 'object' || value === null || Buffer.isBuffer(value)) return false
-  if (value instanceof TypedValue) return value['!'] === 'decimal'
+  if (value instanceof TypedValue) return value['!'] === 'decimal' || value['!'] === 'undecodable'
   return Object.values(value).some(hasDecimal)
 }
 

@@ -3,6 +3,7 @@
 // connection: one such message would take every lease of the connection with it. Ours never throws.
 
 import { isUtf8 } from 'node:buffer'
+import { fieldsOf } from './encoded-table.js'
 
 /**
  * A value whose AMQP type JavaScript can't say by itself. Its shape, `{'!': type, value}`, is the one that amqplib's encoder
@@ -26,15 +27,40 @@ class Unreadable extends Error {}
 const MAX_DECODED_DEPTH = 64
 
 /**
- * Reads the fields of one encoded table (the bytes after its length). What it can't read (an unknown type tag, a length that
- * lies, a depth beyond 64) makes the whole table one `undecodable` TypedValue over the same bytes: never an exception.
+ * Reads the fields of one encoded table (the bytes after its length). A field that it can't read (a depth beyond 64) becomes an
+ * `undecodable` TypedValue over the same bytes. If it can't tell where such a field ends (an unknown type tag, a length that
+ * lies), the whole table is one: never an exception.
  */
 export function decodeFields(bytes: Buffer): FieldTable {
   try {
     return decodeTable(bytes, 0, bytes.length, 0)
   } catch {
-    return new TypedValue('undecodable', Buffer.from(bytes)) as unknown as FieldTable
+    return decodeReadable(bytes) ?? (undecodable(bytes) as unknown as FieldTable)
   }
+}
+
+const undecodable = (bytes: Buffer): TypedValue => new TypedValue('undecodable', Buffer.from(bytes))
+
+/** The table with those fields decoded that can be; undefined if it cannot be told where each field ends. */
+function decodeReadable(bytes: Buffer): FieldTable | undefined {
+  const table: FieldTable = Object.create(null)
+  let end = 0
+  for (const { bytes: field, value } of fieldsOf(bytes)) {
+    end += field.length
+    const name = nameOf(field, 1, field.length - value.length)
+    try {
+      table[name] = decodeField(value, { at: 0 }, 0)
+    } catch {
+      table[name] = undecodable(value)
+    }
+  }
+  return end === bytes.length ? table : undefined
+}
+
+/** A name that is not UTF-8 is read as Latin-1, so that no two names look alike. */
+function nameOf(bytes: Buffer, start: number, end: number): string {
+  const name = bytes.toString('utf8', start, end)
+  return name.includes('\ufffd') && !isUtf8(bytes.subarray(start, end)) ? bytes.toString('latin1', start, end) : name
 }
 
 function decodeTable(bytes: Buffer, start: number, end: number, depth: number): FieldTable {
@@ -43,7 +69,7 @@ function decodeTable(bytes: Buffer, start: number, end: number, depth: number): 
   const cursor = { at: start }
   while (cursor.at < end) {
     const length = bytes.readUInt8(cursor.at)
-    const name = bytes.toString('utf8', cursor.at + 1, cursor.at + 1 + length)
+    const name = nameOf(bytes, cursor.at + 1, cursor.at + 1 + length)
     cursor.at += 1 + length
     table[name] = decodeField(bytes, cursor, depth)
   }

@@ -1,6 +1,5 @@
 // A message on its way to the broker and back, in AMQP's own words.
 
-import type { ConsumeMessage } from './amqplib.js'
 import type { FieldTable } from './field-table.js'
 
 /** The basic properties of AMQP 0-9-1 that a client may set. A property that is not set is absent or undefined. */
@@ -14,20 +13,44 @@ export interface Properties {
   replyTo?: string | undefined
   expiration?: string | undefined
   messageId?: string | undefined
-  /** Seconds since 1970. */
-  timestamp?: number | undefined
+  /** Seconds since 1970. A bigint only beyond 2^53. */
+  timestamp?: number | bigint | undefined
   type?: string | undefined
   userId?: string | undefined
   appId?: string | undefined
+  /** The bytes of those texts that are not UTF-8. The property itself then has U+FFFD in it. */
+  exact?: { [Name in TextProperty]?: Buffer } | undefined
 }
 
-/** A message to publish. Its properties have passed the validator, and it always has a message id. */
-export interface PublishMessage {
+/** The properties that are texts of up to 255 bytes. */
+export type TextProperty =
+  | 'contentType'
+  | 'contentEncoding'
+  | 'correlationId'
+  | 'replyTo'
+  | 'expiration'
+  | 'messageId'
+  | 'type'
+  | 'userId'
+  | 'appId'
+
+/** The flags of a message's properties and the properties that are set, as in its content header (AMQP 0-9-1, 4.2.6.1). */
+export type EncodedProperties = Buffer
+
+/** A message on its way to RabbitMQ. */
+export interface OutgoingMessage {
   /** `''` is the default exchange. */
   exchange: string
   routingKey: string
-  properties: Properties & { messageId: string }
+  properties: Properties
+  /** The properties as they go on the wire, in the place of the decoded ones. */
+  encoded?: EncodedProperties | undefined
   body: Buffer
+}
+
+/** A client's message. Its properties have passed the validator, and it always has a message id. */
+export interface PublishMessage extends OutgoingMessage {
+  properties: Properties & { messageId: string }
 }
 
 /** A message that was delivered. */
@@ -47,8 +70,14 @@ export interface ReceivedMessage {
 export const isDirectReply = ({ exchange, routingKey }: { exchange: string; routingKey: string }): boolean =>
   exchange === '' && routingKey.startsWith('amq.rabbitmq.reply-to.')
 
+interface DeliveredMessage {
+  fields: Pick<ReceivedMessage, 'exchange' | 'routingKey' | 'redelivered'>
+  properties: object
+  content: Buffer
+}
+
 /** amqplib's form of a delivered message, in ours. */
-export function receivedMessage({ fields, properties, content }: ConsumeMessage): ReceivedMessage {
+export function receivedMessage({ fields, properties, content }: DeliveredMessage): ReceivedMessage {
   const { exchange, routingKey, redelivered } = fields
   return { exchange, routingKey, redelivered, properties: properties as Properties, body: content }
 }

@@ -1,4 +1,6 @@
-// Names that belong to the gateway: its own queues, and the headers that it writes.
+// Names of queues and exchanges that belong to the gateway.
+
+import { createHash } from 'node:crypto'
 
 /** The log of definitions. A writer could define anything, and a reader would see secrets. */
 export const DEFINITIONS_QUEUE = 'gateway.definitions'
@@ -18,17 +20,22 @@ export const isReserved = (name: string): boolean => name.startsWith(OWN_PREFIX)
 export const isReservedKey = (exchange: string, key: string): boolean =>
   exchange === '' || exchange === 'amq.default' ? isReserved(key) : OWN_NAME.test(key)
 
-/** On a delayed message: the message to publish when its time has come. Only the gateway may write it. */
-export const DELAYED_HEADER = 'gateway-delayed'
-
-/** On a copy of a message that was given back: how often the message was delivered before. */
-export const DELIVERIES_HEADER = 'x-gateway-delivery-count'
-
-/** On a copy of a message that was given back: how often its delivery to a subscription's endpoint failed. */
-export const ATTEMPTS_HEADER = 'x-gateway-attempts'
+const COPIES_PREFIX = 'gateway.copies.'
+/** Of the name of a queue in the name of its exchange. RabbitMQ's names have up to 255 bytes. */
+const MAX_QUEUE_NAME = 255 - COPIES_PREFIX.length
 
 /**
- * On a copy of a message that was given back: the queue that its counts belong to. In another queue, such as the queue of
- * dead letters, they start again.
+ * The exchange through which copies reach the queue, with the routing keys that the messages have. A name that does not fit, or
+ * that is not ASCII (docs/decisions/0006-requests-that-break-rabbitmq.md), becomes a digest.
  */
-export const QUEUE_HEADER = 'x-gateway-queue'
+export function copyExchange(queue: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: RabbitMQ can cut ASCII
+  const fits = queue.length <= MAX_QUEUE_NAME && /^[\x00-\x7f]*$/.test(queue)
+  return `${COPIES_PREFIX}${fits ? queue : `sha256:${createHash('sha256').update(queue).digest('hex')}`}`
+}
+
+/** Whether the exchange leads copies to a queue, and to no other. */
+export const isCopiesExchange = (exchange: string): boolean => exchange.startsWith(COPIES_PREFIX)
+
+/** Whether copies may have reached the queue through this exchange: its own, or the default one. */
+export const isCopyExchange = (exchange: string, queue: string): boolean => exchange === '' || exchange === copyExchange(queue)
