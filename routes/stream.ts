@@ -109,7 +109,9 @@ export const streamRoutes: FastifyPluginAsyncTypebox<Services> = async (app, ser
       const format = isLines ? new Lines() : new Events(request.ticket ? TICKET_EVENT_ID : undefined)
       // An EventSource connects again after a stream that ended, but never after a status other than 200.
       if (services.draining && /text\/event-stream/i.test(request.headers.accept ?? '')) {
-        openStream(reply, format, { encoding, requestId: request.id, beat: () => undefined, idOf: () => undefined }).end(shuttingDown())
+        openStream(reply, format, { encoding, requestId: request.id, beat: () => undefined, idOf: () => undefined }).end(
+          shuttingDown(),
+        )
         return reply
       }
       const stream = await streams.consume({

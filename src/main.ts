@@ -111,7 +111,13 @@ async function serve(config: Config): Promise<void> {
     skip.push('SIGHUP')
   }
   const options = { delay: endTimeout(config), logger: app.http.log, skip }
-  const shutdown = new Shutdown({ config, log: app.http.log, services: app.services, close: app.close, hasTerminal: hasTerminal() })
+  const shutdown = new Shutdown({
+    config,
+    log: app.http.log,
+    services: app.services,
+    close: app.close,
+    hasTerminal: hasTerminal(),
+  })
   const closing = closeWithGrace(options, ({ err, signal }) => shutdown.run(signal, err))
   const end = (signal?: string) => {
     if (shutdown.hasBegun) return shutdown.hurry()

@@ -223,7 +223,7 @@ export function createMetrics() {
           this.reset()
           this.inc(gauges.logLinesDropped())
         },
-      }),
+      })
       new Gauge({
         name: 'gateway_queues_quarantined',
         help: 'Queues that may end connections: separate (they have connections of their own), resting (not tried for a while).',

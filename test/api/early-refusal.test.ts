@@ -5,9 +5,9 @@ import { execFile } from 'node:child_process'
 import { connect } from 'node:net'
 import { describe, it } from 'node:test'
 import { promisify } from 'node:util'
-import { startWithKeys } from "../support/access.js"
-import { freshFile } from "../support/files.js"
+import { startWithKeys } from '../support/access.js'
 import { startNginx } from '../support/balancer.js'
+import { freshFile } from '../support/files.js'
 import { startGateway } from '../support/gateway.js'
 
 const run = promisify(execFile)

@@ -117,7 +117,7 @@ class Collector {
     return end === -1 ? this.deliveries.length : end
   }
 
-  /** Collects. Resolves when nothing more will be delivered. @throws Problem broker_timeout, and as `DeliveryChannel.consume()` */
+  /** Resolves when nothing more will be delivered. @throws Problem broker_timeout, and as `DeliveryChannel.consume()` */
   async collect(): Promise<void> {
     for (;;) {
       const prefetch = await this.#nextPrefetch()
