@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/index.js'
+import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { Problem } from '../problems.js'
 import { QueueTypes } from './consume/queue-types.js'
@@ -255,10 +256,10 @@ export class Topology {
 
   /** Waits until RabbitMQ takes one channel more. @throws Problem too_many_waiters: it does not within BROKER_TIMEOUT */
   async #waitForRoom(): Promise<void> {
-    const end = performance.now() + this.#options.config.BROKER_TIMEOUT
+    const end = now() + this.#options.config.BROKER_TIMEOUT
     while (!this.connection.hasRoom) {
       this.connection.model() // throws once the connection is lost
-      if (performance.now() > end) throw channelsUsedUp()
+      if (now() > end) throw channelsUsedUp()
       await sleep(ROOM_POLL_INTERVAL_MS)
     }
   }

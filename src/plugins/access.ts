@@ -50,7 +50,8 @@ export const access = fp(async (app: FastifyInstance, services: Services) => {
       else request.identity = found
       done()
     }
-    const { ip = '', method, raw } = request
+    const { method, raw, hidesClient } = request
+    const ip = hidesClient ? '' : (request.ip ?? '')
     const { url = '' } = raw
     const rawHeaders = request.ticket ? credentialsOf(request.ticket) : raw.rawHeaders
     const found = authentication.identify({ method, url, rawHeaders, address: ip })

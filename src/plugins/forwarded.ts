@@ -15,6 +15,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The path before the gateway's own paths, as clients see it: `/mq`, or empty. Links in responses begin with it. */
     publicPrefix: string
+    /** Whether a proxy says that there is a client behind it, and not which. The address is then that of a proxy. */
+    hidesClient: boolean
   }
 }
 
@@ -41,11 +43,12 @@ export function proxyTrust(proxies: readonly string[]): (address: string) => boo
 /** Reads what proxies say, before anything else looks at the request. */
 export const forwarded = fp(async (app: FastifyInstance, { config }: Services) => {
   app.decorateRequest('publicPrefix', config.PUBLIC_URL?.path ?? '')
+  app.decorateRequest('hidesClient', false)
   if (config.TRUST_PROXY.length === 0) return
   const isTrusted = proxyTrust(config.TRUST_PROXY)
   app.addHook('onRequest', (request, _reply, done) => {
     const { headers, socket } = request.raw
-    translate(headers)
+    request.hidesClient = !translate(headers)
     const prefix = headers['x-forwarded-prefix']
     if (typeof prefix === 'string' && config.PUBLIC_URL === undefined && isTrusted(socket.remoteAddress ?? ''))
       request.publicPrefix = readPrefix(prefix)
@@ -56,8 +59,9 @@ export const forwarded = fp(async (app: FastifyInstance, { config }: Services) =
 /**
  * Brings the headers into the form that the framework reads. If both forms are there, `X-Forwarded-For` counts: most proxies add
  * to that one only, and would pass on a `Forwarded` that the client made up.
+ * @returns false if they name a client and not its address
  */
-function translate(headers: IncomingHttpHeaders): void {
+function translate(headers: IncomingHttpHeaders): boolean {
   const given = headers['x-forwarded-for']
   let list: (string | undefined)[] = []
   if (given !== undefined) list = String(given).split(',').map(addressOf)
@@ -67,11 +71,12 @@ function translate(headers: IncomingHttpHeaders): void {
     const { proto, host } = Object.fromEntries(elements.at(-1) ?? [])
     if (proto !== undefined) headers['x-forwarded-proto'] ??= proto
     if (host !== undefined) headers['x-forwarded-host'] ??= host
-  } else return
+  } else return true
   // Of what is no address nobody knows who wrote it: the nearest proxy before it counts as the client.
   const known = list.slice(list.lastIndexOf(undefined) + 1)
   if (known.length > 0) headers['x-forwarded-for'] = known.join(', ')
   else delete headers['x-forwarded-for']
+  return known.length > 0
 }
 
 /** The address of an entry, which may have a port, and brackets around an IPv6 address. */

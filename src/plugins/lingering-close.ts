@@ -3,6 +3,7 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import { now } from '../lib/clock.js'
 
 /** So much of the rest of a body is read and dropped, within this time (RFC 9112, 9.6). */
 const MAX_BYTES = 8 * 1024 * 1024
@@ -23,9 +24,9 @@ export function lingerOnClose(socket: Socket, current: () => IncomingMessage): v
     socket.end()
     request.resume()
     const before = socket.bytesRead
-    const end = performance.now() + MAX_MS
+    const end = now() + MAX_MS
     const timer = setInterval(() => {
-      if (request.complete || performance.now() > end) socket.destroy()
+      if (request.complete || now() > end) socket.destroy()
       else if (socket.bytesRead - before > MAX_BYTES) socket.pause()
     }, CHECK_INTERVAL_MS)
     socket.once('close', () => clearInterval(timer))

@@ -81,7 +81,7 @@ describe('invalid messages', () => {
     const lines = Array.from({ length: 3000 }, (_, i) => `amqp-header-h${i}: ${i}`)
     const answer = await overSocket(
       gateway.url,
-      `POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n${lines.join('\r\n')}\r\n\r\nx`,
+      `POST ${MESSAGES} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 1\r\n${lines.join('\r\n')}\r\n\r\nx`,
     )
     const { body } = await gateway.get(`${MESSAGES}?ack=auto`).expect(200)
     const [message] = body.messages as { properties: { headers: object } }[]
@@ -106,30 +106,30 @@ describe('malformed HTTP', () => {
       'hello\r\n\r\n',
       '\u0016\u0003\u0001\u0002\u0000\u0001',
       'AMQP\u0000\u0000\u0009\u0001',
-      'NONSENSE /queues/x HTTP/1.1\r\nhost: x\r\n\r\n',
+      'NONSENSE /queues/x HTTP/1.1\r\nhost: localhost\r\n\r\n',
     ]
     requests.push(
-      `GET /queues/a b HTTP/1.1\r\nhost: x\r\n\r\n`,
-      `POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n`,
+      `GET /queues/a b HTTP/1.1\r\nhost: localhost\r\n\r\n`,
+      `POST ${MESSAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n`,
     )
-    requests.push(`POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n`)
-    requests.push(`POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n`)
+    requests.push(`POST ${MESSAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n`)
+    requests.push(`POST ${MESSAGES} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n`)
     requests.push(
-      'GET /health/live HTTP/1.1\r\nhost: x\r\nbad header: 1\r\n\r\n',
-      'GET /health/live HTTP/1.1\r\nhost: x\r\nx: a\u0000b\r\n\r\n',
+      'GET /health/live HTTP/1.1\r\nhost: localhost\r\nbad header: 1\r\n\r\n',
+      'GET /health/live HTTP/1.1\r\nhost: localhost\r\nx: a\u0000b\r\n\r\n',
     )
     for (const bytes of requests) problemIn(await overSocket(gateway.url, bytes), 400)
   })
 
   it('headers above the size limit are answered with 431', async () => {
-    const bytes = `GET /health/live HTTP/1.1\r\nhost: x\r\nx-large: ${'x'.repeat(200 * 1024)}\r\n\r\n`
+    const bytes = `GET /health/live HTTP/1.1\r\nhost: localhost\r\nx-large: ${'x'.repeat(200 * 1024)}\r\n\r\n`
     assert.equal(problemIn(await overSocket(gateway.url, bytes), 431).code, 'invalid_request')
     await refused(get(`/queues/${'x'.repeat(140 * 1024)}`), 431, 'invalid_request')
   })
 
   it('an incomplete request publishes nothing', async () => {
     await overSocket(gateway.url, 'GET /health', { half: true })
-    await overSocket(gateway.url, `POST ${MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf`, { half: true })
+    await overSocket(gateway.url, `POST ${MESSAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf`, { half: true })
     await gateway.get('/health/live').expect(200)
     assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 0)
   })

@@ -38,7 +38,7 @@ events {}
 http {
   access_log off; ${paths} client_max_body_size 0;
   upstream gateways { ${servers} }
-  server { listen 127.0.0.1:${port}; location / { proxy_pass http://gateways; } }
+  server { listen 127.0.0.1:${port}; location / { proxy_pass http://gateways; proxy_set_header host $http_host; } }
 }
 `
   return serve(port, config, (file, dir) => ['nginx', '-p', dir, '-c', file])

@@ -14,6 +14,8 @@ const BY_WALL_TIME = [
   'src/access/api-keys.ts', // expires_at in the key file
   'src/access/jwt.ts', // exp and nbf
   'src/access/tickets.ts', // any instance opens them, also after a restart
+  'src/amqp/consume/delivery.ts', // the message says when it expires, and any instance may read it
+  'src/amqp/copies.ts', // the same
   'src/instances/signature.ts', // another instance compares it with its own clock
   'src/push/request.ts', // the endpoint does
   'src/push/response.ts', // Retry-After with a date

@@ -72,7 +72,7 @@ describe('exact JSON parser', () => {
       '{"a":1}x',
       '9007199254740993 x',
       '"\n"',
-      '\ufeff{}',
+      '\ufeff',
     ]) {
       assert.throws(() => parseExact(text), SyntaxError, text)
     }

@@ -159,10 +159,11 @@ const CONNECTION_FORCED = 320
 
 /**
  * Whether a connection ended over what it carried: RabbitMQ failed over a message or a request (541 and other reply codes), or
- * amqplib could not read what came. Otherwise the network, an operator or the gateway itself ended it.
+ * amqplib could not read what came. Otherwise the network, an operator, a limit or the gateway itself ended it.
  */
 export function endedByContent(error: Error): boolean {
   const { code } = error as BrokerError
+  if (channelLimit(error) !== undefined) return false
   if (code !== undefined) return typeof code === 'number' && code !== CONNECTION_FORCED
   return !/^(Unexpected close|Heartbeat timeout|closed by the broker)/i.test(error.message)
 }
