@@ -129,7 +129,9 @@ describe('malformed HTTP', () => {
 
   it('an incomplete request publishes nothing', async () => {
     await overSocket(gateway.url, 'GET /health', { half: true })
-    await overSocket(gateway.url, `POST ${MESSAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf`, { half: true })
+    await overSocket(gateway.url, `POST ${MESSAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf`, {
+      half: true,
+    })
     await gateway.get('/health/live').expect(200)
     assert.equal((await gateway.get(`/queues/${queue}`)).body.message_count, 0)
   })

@@ -28,7 +28,12 @@ const PATHS: Mistake[] = [
   ['a slash in a name', get('/queues/a/b/messages'), 404, /%2F: \/queues\/a%2Fb\/messages \(Receive messages with GET\)/],
   ['a slash in the name of a queue to declare', put('/queues/a/b'), 404, /%2F: \/queues\/a%2Fb \(Declare a queue\)/],
   ['the default vhost in a path', get('/vhosts///queues/a'), 404, /%2F: \/vhosts\/%2F\/queues\/a \(Look up a queue\)/],
-  ['a slash at the end', get('/queues/a/messages/'), 404, /no slash at its end: \/queues\/a\/messages \(Receive messages with GET\)/],
+  [
+    'a slash at the end',
+    get('/queues/a/messages/'),
+    404,
+    /no slash at its end: \/queues\/a\/messages \(Receive messages with GET\)/,
+  ],
   [
     'a large body to a path with a slash',
     post('/queues/a/b/messages', 'x'.repeat(2_000_000)),
