@@ -37,6 +37,7 @@ const failures = problems(
   'message_too_large',
 )
 const MAX_BULK = 1000
+const MAX_REASON_BYTES = 1024
 const MIN_LEASE_MS = 1000
 /** Beyond every possible lease, so that the answer to a longer extension is max_lease_exceeded and not invalid_request. */
 const FAR_FUTURE_MS = 10 * 365 * 24 * 3_600_000
@@ -174,11 +175,14 @@ export const leaseRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { le
   )
 }
 
-function nack(id: string, { requeue = true, delay: text }: Static<typeof NackSchema>, pointer: string): LeaseCommand {
+function nack(id: string, { requeue = true, delay: text, reason }: Static<typeof NackSchema>, pointer: string): LeaseCommand {
   const delay = delayOf(text, `${pointer}/delay`)
-  if (delay === undefined) return { id, op: 'settle', action: requeue ? 'requeue' : 'reject' }
+  if (reason !== undefined && Buffer.byteLength(reason) > MAX_REASON_BYTES)
+    throw invalidRequest(`${pointer}/reason`, `has more than ${MAX_REASON_BYTES} bytes`)
+  const failure = reason ? { failure: { reason, by: 'nack' as const } } : {}
+  if (delay === undefined) return { id, op: 'settle', action: requeue ? 'requeue' : 'reject', ...failure }
   if (!requeue) throw invalidRequest(`${pointer}/delay`, 'is for messages that go back to their queue')
-  return { id, op: 'settle', action: 'later', delay }
+  return { id, op: 'settle', action: 'later', delay, ...failure }
 }
 
 function extension(id: string, { lease }: Static<typeof ExtendSchema>, pointer: string): LeaseCommand {

@@ -36,7 +36,17 @@ const nackDelay = Type.Optional(
   bodyDuration('Deliver the message again after this time, from 100ms to 30d. Only with `requeue`.'),
 )
 
-export const NackSchema = Type.Object({ requeue, delay: nackDelay }, { $id: 'Nack', ...strict, examples: [{}, { delay: '30s' }] })
+const reason = Type.Optional(
+  Type.String({
+    maxLength: 1024,
+    description: 'Why, in up to 1 KiB. A message that comes again after a delay keeps it among its `failures`.',
+  }),
+)
+
+export const NackSchema = Type.Object(
+  { requeue, delay: nackDelay, reason },
+  { $id: 'Nack', ...strict, examples: [{}, { delay: '30s', reason: 'The mail server did not answer.' }] },
+)
 export const ExtendSchema = Type.Object({ lease }, { $id: 'Extend', ...strict })
 export const NothingSchema = Type.Object({}, { $id: 'Nothing', ...strict, description: 'No body, or an empty object.' })
 
@@ -44,7 +54,7 @@ const MANY = { maxItems: 1000 }
 export const SettleSchema = Type.Object(
   {
     ack: Type.Optional(Type.Array(Type.String(), MANY)),
-    nack: Type.Optional(Type.Array(Type.Object({ id: Type.String(), requeue, delay: nackDelay }, strict), MANY)),
+    nack: Type.Optional(Type.Array(Type.Object({ id: Type.String(), requeue, delay: nackDelay, reason }, strict), MANY)),
     extend: Type.Optional(Type.Array(Type.Object({ id: Type.String(), lease }, strict), MANY)),
   },
   {

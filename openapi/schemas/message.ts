@@ -69,6 +69,19 @@ export const MessageSchema = Type.Object(
         { description: 'Only for a dead letter: where and why it died, from the header `x-death`. The last queue comes first.' },
       ),
     ),
+    failures: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            reason: Type.String({ description: 'What the client that gave it back said, or what the endpoint answered.' }),
+            time: Type.String({ format: 'date-time' }),
+            by: Type.Enum(['nack', 'push', 'lease_expired']),
+          },
+          strict,
+        ),
+        { description: 'Why the message was given back before, the last ten times, the latest last.' },
+      ),
+    ),
     properties: ref(PropertiesSchema),
     lease: Type.Optional(Type.Object({ id: Type.String(), expires_at: Type.String({ format: 'date-time' }) }, strict)),
   },

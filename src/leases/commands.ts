@@ -4,13 +4,13 @@
 import type { Disposition } from '../amqp/consume/delivery.js'
 import { timestamp } from '../lib/clock.js'
 import type { ProblemCode } from '../problems.js'
-import type { CopyChanges } from './settlements.js'
+import type { CopyChanges, NewFailure } from './settlements.js'
 import type { Lease } from './table.js'
 
 export type LeaseCommand =
-  | { id: string; op: 'settle'; action: Disposition }
+  | { id: string; op: 'settle'; action: Disposition; failure?: NewFailure }
   /** `delay`: milliseconds until the message comes again. */
-  | { id: string; op: 'settle'; action: 'later'; delay: number; changes?: CopyChanges }
+  | { id: string; op: 'settle'; action: 'later'; delay: number; changes?: CopyChanges; failure?: NewFailure }
   /** `lease`: milliseconds from now; absent: the duration that it was leased for. */
   | { id: string; op: 'extend'; lease?: number }
   | { id: string; op: 'get' }

@@ -24,6 +24,8 @@ import { LeaseIds, loginDigest } from './id.js'
 import { Settlements, type SettlementsOptions } from './settlements.js'
 import { type Lease, LeaseTable } from './table.js'
 
+const LEASE_EXPIRED = { reason: 'The lease ran out.', by: 'lease_expired' } as const
+
 /** On whose behalf commands run. */
 export interface Caller {
   /** The only vhost whose leases may be named, if the request names one. */
@@ -70,7 +72,7 @@ export class Leases {
     this.#table = new LeaseTable({
       metrics: options.metrics,
       maxRemembered: options.config.MAX_REMEMBERED_SETTLES,
-      onExpired: (lease) => this.#settlements.settlementOf(lease, { action: 'requeue' }),
+      onExpired: (lease) => this.#settlements.settlementOf(lease, { action: 'requeue', failure: LEASE_EXPIRED }),
     })
     this.#longest = longestLease(options.config)
   }

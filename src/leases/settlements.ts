@@ -3,9 +3,12 @@
 
 import type { Disposition } from '../amqp/consume/delivery.js'
 import { copyOf, isStraight } from '../amqp/wire/copy.js'
+import { type Failure, withFailure } from '../amqp/wire/own-headers.js'
 import type { Delays } from '../delay/delays.js'
 import type { Delayed } from '../delay/envelope.js'
+import { timestamp } from '../lib/clock.js'
 import type { Metrics } from '../metrics.js'
+import { isRetryable, Problem } from '../problems.js'
 import type { RetryPolicies } from '../retry/policies.js'
 import type { Lease, Settlement } from './table.js'
 
@@ -15,10 +18,21 @@ export interface CopyChanges {
   attempts?: number
   /** The id under which a message without an id is delivered to a subscription's endpoint; absent: no change. */
   messageId?: string
+  /** Why it comes again. */
+  failure?: NewFailure | undefined
 }
 
-/** What a client asks for: a disposition, or that the message comes again after `delay` milliseconds. */
-export type SettleRequest = { action: Disposition } | { action: 'later'; delay: number; changes?: CopyChanges }
+/** Why a message is given back. */
+export type NewFailure = Omit<Failure, 'time'>
+
+/**
+ * What a client asks for: a disposition, or that the message comes again after `delay` milliseconds. `failure` is kept on a copy
+ * that takes the message's place.
+ */
+export type SettleRequest = { failure?: NewFailure } & (
+  | { action: Disposition }
+  | { action: 'later'; delay: number; changes?: CopyChanges }
+)
 
 export interface SettlementsOptions {
   metrics: Metrics
@@ -43,37 +57,58 @@ export class Settlements {
    * message's place, its publish begins once the queue is known to exist.
    */
   settlementOf(lease: Lease, request: SettleRequest): Settlement {
-    if (request.action === 'later') return this.#republish(lease, request.delay, request.changes)
+    const { failure } = request
+    if (request.action === 'later') return this.#republish(lease, request.delay, { ...request.changes, failure })
     const asksPolicy = request.action === 'requeue' && !lease.ignoresPolicy
     const decision = asksPolicy ? this.#policies.decide(lease.vhost, lease.queue, lease.delivery) : undefined
     if (decision === undefined) return { disposition: request.action }
     if (typeof decision === 'object') {
-      this.#metrics.retried('again')
-      return this.#republish(lease, decision.again)
+      const again = this.#republish(lease, decision.again, { failure })
+      const copied = again.copied.then(
+        () => this.#metrics.retried('again'),
+        (error) => this.#withoutCopy(lease, error),
+      )
+      return { ...again, copied }
     }
-    // Whether the queue has a dead-letter exchange is not known: the metric says no more than what was done.
-    this.#metrics.retried(decision === 'discard' ? 'discard' : 'rejected')
-    return { disposition: decision === 'discard' ? 'ack' : 'reject' }
+    return { disposition: this.#end(decision) }
   }
 
-  #republish(lease: Lease, delay: number, changes?: CopyChanges): Settlement {
+  #end(decision: 'dead_letter' | 'discard'): Disposition {
+    // Whether the queue has a dead-letter exchange is not known: the metric says no more than what was done.
+    this.#metrics.retried(decision === 'discard' ? 'discard' : 'rejected')
+    return decision === 'discard' ? 'ack' : 'reject'
+  }
+
+  /** A message that cannot be copied, now or later, is not tried again: its policy's end comes at once. @throws what may pass */
+  #withoutCopy(lease: Lease, error: unknown): Disposition {
+    if (!isFinal(error)) throw error
+    const policy = this.#policies.get(lease.vhost, lease.queue)
+    return policy ? this.#end(policy.last) : 'requeue'
+  }
+
+  #republish(lease: Lease, delay: number, changes: CopyChanges): Settlement & { copied: Promise<void> } {
     // A copy for a queue that was deleted would have nowhere to go.
     const copied = lease.delivery.channel.look().then(() => this.#delays.publish(copyToReturn(lease, changes), delay))
     return { disposition: 'ack', copied }
   }
 }
 
+/** Whether publishing a copy again would fail in the same way. A queue that is gone is another matter. */
+const isFinal = (error: unknown): boolean =>
+  error instanceof Problem && !isRetryable(error.code) && error.code !== 'lease_gone' && error.code !== 'queue_not_found'
+
 /**
  * The copy, with its counts continued. It goes to this queue alone: queues that `CC` named have had the message, and the
  * client that gives it back may have no right to publish to them.
  */
-function copyToReturn({ vhost, queue, delivery }: Lease, { attempts, messageId }: CopyChanges = {}): Delayed {
+function copyToReturn({ vhost, queue, delivery }: Lease, { attempts, messageId, failure }: CopyChanges): Delayed {
   const { exchange, own, deliveryCount, redelivered, expiresAt, properties } = delivery
   const record = {
     queue,
     deliveries: deliveryCount ?? (redelivered ? 2 : 1),
     attempts: attempts ?? delivery.attempts,
     expiresAt,
+    failures: failure ? withFailure(delivery.failures, { ...failure, time: timestamp() }) : delivery.failures,
     ...(!isStraight(delivery, queue) && { exchange }),
     ...(properties.messageId === undefined && { messageId: messageId ?? own?.messageId }),
   }

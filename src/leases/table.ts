@@ -41,8 +41,9 @@ export type SettleAction = Disposition | 'later'
 /** How a message is settled: with a disposition, after a copy that takes its place is safe, if there is one. */
 export interface Settlement {
   disposition: Disposition
-  /** Resolves when the copy is safe. */
-  copied?: Promise<void>
+  /** Resolves when the copy is safe, or with another disposition if there can be no copy. */
+  // biome-ignore lint/suspicious/noConfusingVoidType: most copies have nothing to say
+  copied?: Promise<Disposition | void>
 }
 
 /** gone: the queue was deleted before RabbitMQ was told. */
@@ -123,7 +124,7 @@ export class LeaseTable {
     this.#unschedule(lease)
     const outcome = copied
       ? copied.then(
-          () => this.#write(lease, action, disposition),
+          (other) => this.#write(lease, action, other ?? disposition),
           (error) => {
             lease.settling = undefined
             if (lease.delivery.channel.closed) this.#lost(lease)
@@ -238,7 +239,7 @@ export class LeaseTable {
   #giveBack({ delivery }: Lease, { disposition, copied }: Settlement): void {
     if (copied) {
       copied.then(
-        () => delivery.channel.settle(delivery, disposition),
+        (other) => delivery.channel.settle(delivery, other ?? disposition),
         () => delivery.channel.settle(delivery, 'requeue'),
       )
     } else {

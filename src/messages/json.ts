@@ -2,6 +2,7 @@
 
 import { isUtf8 } from 'node:buffer'
 import type { ReceivedMessage, TextProperty } from '../amqp/wire/message.js'
+import type { Failure } from '../amqp/wire/own-headers.js'
 import { withoutMark } from '../lib/byte-order-mark.js'
 import { timestamp } from '../lib/clock.js'
 import { bytesToJson, tableToJson } from './headers.js'
@@ -18,7 +19,7 @@ export interface Leased {
 
 /** The message as JSON text, on one line. */
 export function messageToJson(
-  message: ReceivedMessage & { deliveryCount?: number | undefined },
+  message: ReceivedMessage & { deliveryCount?: number | undefined; failures?: readonly Failure[] | undefined },
   encoding: Encoding,
   lease?: Leased,
 ): string {
@@ -27,6 +28,7 @@ export function messageToJson(
   if (deliveryCount !== undefined) json += `,"delivery_count":${deliveryCount}`
   const deaths = deathsOf(message.properties.headers)
   if (deaths) json += `,"deaths":${JSON.stringify(deaths)}`
+  if (message.failures) json += `,"failures":${JSON.stringify(message.failures)}`
   json += `,"properties":${propertiesToJson(message)}`
   if (lease) json += `,"lease":{"id":"${lease.id}","expires_at":"${timestamp(lease.expiresAt)}"}`
   return `${json}}`

@@ -119,18 +119,19 @@ function objectOf(json: unknown): object {
 }
 
 /**
- * The HTTP headers of a raw message.
+ * The HTTP headers of a raw message. Values that no HTTP header can have are left out, and named in `amqp-omitted`.
  * @param room how many bytes they may take
- * @throws UnfitForHttp (Problem not_acceptable) if they take more, or have characters that no HTTP header can have
+ * @throws UnfitForHttp (Problem not_acceptable) if they take more
  */
 export function writeProperties(message: ReceivedMessage, room = MAX_HEADERS_BYTES): Record<string, string> {
   const http: Record<string, string> = {}
+  const omitted: string[] = []
   for (const name of propertyNames) {
     const value = message.properties[name]
     if (value === undefined) continue
     // Text in HTTP is UTF-8: published again, it would be another property.
-    if (message.properties.exact?.[name as TextProperty]) throw new UnfitForHttp(`${httpNameOf(name, value)} is not UTF-8`)
-    http[httpNameOf(name, value)] = String(value)
+    if (message.properties.exact?.[name as TextProperty]) omitted.push(httpNameOf(name, value))
+    else http[httpNameOf(name, value)] = String(value)
   }
   http['amqp-redelivered'] = String(message.redelivered)
   http['amqp-exchange'] = message.exchange
@@ -140,12 +141,17 @@ export function writeProperties(message: ReceivedMessage, room = MAX_HEADERS_BYT
     http['amqp-headers'] = asciiJson(tableToJson(headers))
     for (const name of TRACE) if (typeof headers[name] === 'string') http[name] = headers[name]
   }
+  for (const [name, value] of Object.entries(http)) {
+    if (isHttpValue(value)) continue
+    omitted.push(name)
+    delete http[name]
+  }
+  if (omitted.length > 0) http['amqp-omitted'] = omitted.join(', ')
   let size = 0
-  for (const name in http) {
-    const value = http[name]!
-    if (!isHttpValue(value)) throw new UnfitForHttp(`${name} has characters that no HTTP header can have`)
-    http[name] = toHttp(value)
-    size += name.length + http[name].length + 4
+  for (const [name, value] of Object.entries(http)) {
+    const line = toHttp(value)
+    http[name] = line
+    size += name.length + line.length + 4
   }
   if (size > room) throw new UnfitForHttp(`its headers take ${size} bytes, and there is room for ${Math.max(0, room)}`)
   if (headers) addSingleHeaders(http, headers, room - size)

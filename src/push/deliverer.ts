@@ -11,6 +11,7 @@ import type { Lease } from '../leases/table.js'
 import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import { UnfitForHttp } from '../messages/raw.js'
+import { isRetryable } from '../problems.js'
 import type { AddressPolicy } from './address-policy.js'
 import { Endpoint, RequestFailed } from './endpoint.js'
 import type { PushMetrics, PushOutcome } from './metrics.js'
@@ -52,6 +53,15 @@ export interface DelivererOptions {
 /** Between attempts to publish the copy of a message for which RabbitMQ has no room, and the duration of its lease until then. */
 const RETRY_REPUBLISH_MS = 1000
 const HELD_LEASE_MS = 30_000
+
+/** How a message comes again. */
+interface Republish {
+  /** In milliseconds. */
+  wait: number
+  /** Deliveries that have failed so far. */
+  attempts: number
+  changes: CopyChanges
+}
 
 /** The subscription's format cannot carry the message. The endpoint is not at fault. */
 class UnsendableMessage extends Error {}
@@ -131,7 +141,7 @@ export class Deliverer {
         const rest = flow.slowed(verdict.rest)
         this.#count('slowed')
         this.note(`it asked to be left alone for ${Math.ceil(rest / 1000)} s`)
-        return this.#republish(lease, rest, { messageId })
+        return this.#republish(lease, { wait: rest, attempts: before, changes: { messageId } })
       }
       case 'gone':
         this.#failed('it answered 410')
@@ -143,7 +153,8 @@ export class Deliverer {
         if (attempts >= subscription().retry.max_attempts) return this.#giveUp(lease, attempts, verdict.why)
         const wait = backoffAfter(attempts, subscription())
         told.nextAttempt = now() + wait
-        return this.#republish(lease, wait, { attempts, messageId })
+        const failure = { reason: verdict.why, by: 'push' as const }
+        return this.#republish(lease, { wait, attempts, changes: { attempts, messageId, failure } })
       }
     }
   }
@@ -215,17 +226,19 @@ export class Deliverer {
 
   /**
    * Gives a message back so that it comes again after a wait. If RabbitMQ takes no copy of it at the moment, the message stays
-   * under its lease, and keeps its place in the window: no other message is tried in its place.
+   * under its lease, and keeps its place in the window: no other message is tried in its place. A message that RabbitMQ never
+   * takes again is given up at once.
    */
-  async #republish(lease: Lease, wait: number, changes: CopyChanges): Promise<void> {
+  async #republish(lease: Lease, { wait, attempts, changes }: Republish): Promise<void> {
     const { leases, log, name, vhost, isDeleted } = this.#options
-    if (isDeleted()) return this.#settle(lease, 'requeue')
     const delay = Math.max(MIN_DELAY_MS, wait)
     for (;;) {
+      if (isDeleted()) return this.#settle(lease, 'requeue')
       const [result] = await leases.run([{ id: lease.id, op: 'settle', action: 'later', delay, changes }])
-      if (result!.ok || this.#closed || !leases.isOpen(lease)) return
+      if (!result || result.ok || this.#closed || !leases.isOpen(lease)) return
+      if (!isRetryable(result.code)) return this.#giveUp(lease, attempts, `it cannot be tried again: ${result.detail}`)
       log.warn(
-        { vhost, subscription: name, reason: result!.detail },
+        { vhost, subscription: name, reason: result.detail },
         'message could not be published for a later attempt, trying again',
       )
       await leases.run([{ id: lease.id, op: 'extend', lease: HELD_LEASE_MS }])

@@ -3,8 +3,9 @@
 import { wallTime } from '../../lib/clock.js'
 import type { ConsumeMessage } from '../wire/amqplib.js'
 import { ownHeadersOf } from '../wire/encoded-properties.js'
+import type { FieldTable, FieldValue } from '../wire/field-table.js'
 import type { Properties, ReceivedMessage } from '../wire/message.js'
-import { type OwnRecord, readOwnRecord } from '../wire/own-headers.js'
+import { type Failure, type OwnRecord, readFailures, readOwnRecord } from '../wire/own-headers.js'
 import { isCopyExchange } from '../wire/reserved.js'
 
 /** What RabbitMQ is told about a delivery: done, back to its queue, or rejected to the dead-letter exchange. */
@@ -52,6 +53,8 @@ export class Delivery implements ReceivedMessage {
   readonly attempts: number
   /** What the gateway has written on a copy; undefined for any other message. */
   readonly own: OwnRecord | undefined
+  /** Why it was given back before, the last time last; undefined if the gateway does not know of any. */
+  readonly failures: readonly Failure[] | undefined
   /** When the message expires, in milliseconds since 1970, as far as that is known; undefined if it does not. */
   readonly expiresAt: number | undefined
   /** Called once if the channel closes first: RabbitMQ has requeued the message, or will. */
@@ -75,6 +78,7 @@ export class Delivery implements ReceivedMessage {
     this.own = isCopy ? readOwnRecord(headersOfOurs, queue) : undefined
     this.exchange = this.own?.exchange ?? fields.exchange
     this.attempts = this.own?.attempts ?? 0
+    this.failures = this.own ? this.own.failures : headersOfOurs && readFailures(headersOfOurs, diedIn(headers))
     this.expiresAt = expiryOf(this.properties, this.own)
     const before = this.own?.deliveries
     if (typeof earlier === 'number') this.deliveryCount = earlier + 1
@@ -95,6 +99,13 @@ export class Delivery implements ReceivedMessage {
     this.properties = {}
     this.body = EMPTY_BODY
   }
+}
+
+/** The queues in which RabbitMQ dead-lettered the message. */
+function diedIn(headers: FieldTable | undefined): string[] {
+  const deaths = headers?.['x-death']
+  const queueOf = (death: FieldValue) => (death as FieldTable | null)?.['queue']
+  return Array.isArray(deaths) ? deaths.map(queueOf).filter((queue) => typeof queue === 'string') : []
 }
 
 /** A copy says when the message expires. For any other message the time begins at its delivery: RabbitMQ does not say more. */

@@ -17,6 +17,19 @@ const ATTEMPTS = 'x-gateway-attempts'
 const EXCHANGE = 'x-gateway-exchange'
 const EXPIRES = 'x-gateway-expires'
 const MESSAGE_ID = 'x-gateway-message-id'
+const FAILURES = 'x-gateway-failures'
+
+/** Why a message was given back. */
+export interface Failure {
+  reason: string
+  /** RFC 3339. */
+  time: string
+  /** nack: its client said so. push: a subscription's endpoint failed. lease_expired: nobody settled it in time. */
+  by: 'nack' | 'push' | 'lease_expired'
+}
+
+/** How many failures a message keeps, the last ones. */
+const MAX_FAILURES = 10
 
 /** What the gateway knows about a message of which it has made a copy. Numbers are whole, and not negative. */
 export interface OwnRecord {
@@ -32,6 +45,8 @@ export interface OwnRecord {
   expiresAt?: number | undefined
   /** The id under which a message without an id is delivered to a subscription's endpoint. */
   messageId?: string | undefined
+  /** Why the message was given back, the last time last. */
+  failures?: readonly Failure[] | undefined
 }
 
 /** Takes the gateway's headers out of decoded headers, and returns them; undefined if there are none. */
@@ -56,18 +71,51 @@ export function readOwnRecord(own: FieldTable, queue: string): OwnRecord | undef
     exchange: textOf(own[EXCHANGE]),
     expiresAt: countOf(own[EXPIRES]),
     messageId: textOf(own[MESSAGE_ID]),
+    failures: failuresOf(own[FAILURES]),
   }
 }
 
+/**
+ * Why a message was given back, as a copy of it says that was dead-lettered since; undefined if it does not.
+ * @param queues those in which it was dead-lettered
+ */
+export function readFailures(own: FieldTable, queues: readonly string[]): readonly Failure[] | undefined {
+  const queue = own[QUEUE]
+  return typeof queue === 'string' && queues.includes(queue) ? failuresOf(own[FAILURES]) : undefined
+}
+
+function failuresOf(value: FieldValue | undefined): readonly Failure[] | undefined {
+  if (typeof value !== 'string') return undefined
+  try {
+    const list: unknown = JSON.parse(value)
+    if (!Array.isArray(list) || list.length > MAX_FAILURES || !list.every(isFailure)) return undefined
+    return list.map(({ reason, time, by }) => ({ reason, time, by }))
+  } catch {
+    return undefined
+  }
+}
+
+function isFailure(value: unknown): value is Failure {
+  if (typeof value !== 'object' || value === null) return false
+  const { reason, time, by } = value as Partial<Record<keyof Failure, unknown>>
+  const isKnown = by === 'nack' || by === 'push' || by === 'lease_expired'
+  return isKnown && typeof reason === 'string' && typeof time === 'string' && !Number.isNaN(Date.parse(time))
+}
+
+/** The failures with one more. Older ones are dropped. */
+export const withFailure = (failures: readonly Failure[] | undefined, failure: Failure): readonly Failure[] =>
+  [...(failures ?? []), failure].slice(-MAX_FAILURES)
+
 /** The record as headers. Integers have 32 or 64 bits: some clients read those of 8 and 16 bits without their sign. */
 export function ownHeaders(record: OwnRecord): FieldTable {
-  const { queue, deliveries, attempts, exchange, expiresAt, messageId } = record
+  const { queue, deliveries, attempts, exchange, expiresAt, messageId, failures } = record
   const headers: FieldTable = { [QUEUE]: queue }
   if (deliveries !== undefined) headers[DELIVERIES] = integer(deliveries)
   if (attempts) headers[ATTEMPTS] = integer(attempts)
   if (exchange !== undefined) headers[EXCHANGE] = exchange
   if (expiresAt !== undefined) headers[EXPIRES] = new TypedValue('int64', expiresAt)
   if (messageId !== undefined) headers[MESSAGE_ID] = messageId
+  if (failures && failures.length > 0) headers[FAILURES] = JSON.stringify(failures)
   return headers
 }
 
