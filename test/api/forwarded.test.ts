@@ -85,7 +85,7 @@ describe('the address of a client behind a proxy', () => {
       (
         await own
           .get('/queues/nowhere')
-          .auth('guest', `wrong${n}`)
+          .auth('nobody', `wrong${n}`)
           .set('x-forwarded-for', `203.0.113.9:${1000 + n}`)
       ).status
     await eventually(async () => assert.equal(await guess(Math.floor(Math.random() * 60_000)), 429))

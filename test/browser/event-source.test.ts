@@ -1,7 +1,8 @@
 // EventSource in a real Chromium: it reads a queue, and resumes a stream by itself.
 
 import assert from 'node:assert/strict'
-import { connect, createServer, type Socket } from 'node:net'
+import { createServer as createHttpServer } from 'node:http'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { freePort } from '../../scripts/broker.mjs'
 import { openBrowser } from '../support/chromium.js'
@@ -74,6 +75,16 @@ const publish = async (queue: string, count: number, from: number) => {
 const numbersOf = ({ messages }: Seen): number[] => messages.map(({ data }) => JSON.parse(data).payload.n)
 const numbers = (length: number): number[] => Array.from({ length }, (_, n) => n)
 
+/** Starts a site with an empty page of its own: those of the gateway may connect to nothing else. @returns its origin */
+async function openSite(): Promise<string> {
+  const server = createHttpServer((_request, response) =>
+    response.setHeader('content-type', 'text/html').end('<title>site</title>'),
+  )
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  after(() => server.close())
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
 describe('EventSource', () => {
   it('an EventSource receives messages as they arrive, and the problem that ends the stream', async () => {
     await page.goto(`${origin}/docs`)
@@ -109,9 +120,10 @@ describe('EventSource', () => {
   it('an EventSource outlives a restart: it connects again to a draining instance, and then to the next one', {
     timeout: 90_000,
   }, async () => {
-    await page.goto(`${origin}/docs`)
+    const site = await openSite()
+    await page.goto(site)
     const queue = await freshQueue(gateway)
-    const env = { AMQP_URL, PORT: String(await freePort()), CORS_ORIGINS: origin, SHUTDOWN_DRAIN: '8s' }
+    const env = { AMQP_URL, PORT: String(await freePort()), CORS_ORIGINS: site, SHUTDOWN_DRAIN: '8s' }
     const first = await readyGateway(env)
     // A lease keeps the instance draining while the browser comes back.
     await publish(queue, 1, 0)

@@ -16,6 +16,7 @@ import { endWithTheRun } from '../support/process.js'
 const MAIN = resolve('dist/src/main.js')
 
 /** More than a pipe and the gateway's own buffer hold. */
+/** Twice as much as one process keeps for a slow reader. */
 const LOG_BYTES = 2 * 1024 * 1024
 const LONG_PATH = `/queues/${'x'.repeat(2000)}`
 
@@ -48,8 +49,8 @@ async function watch(child: ChildProcess, port: string): Promise<Gateway> {
 }
 
 /** Makes the gateway write more than fits anywhere. Every request is answered. */
-async function logMuch(url: string): Promise<void> {
-  for (let bytes = 0; bytes < LOG_BYTES; bytes += 20 * LONG_PATH.length) {
+async function logMuch(url: string, workers = '1'): Promise<void> {
+  for (let bytes = 0; bytes < LOG_BYTES * Number(workers); bytes += 20 * LONG_PATH.length) {
     const statuses = await Promise.all(Array.from({ length: 20 }, async () => (await fetch(url + LONG_PATH)).status))
     assert.deepEqual([...new Set(statuses)], [400])
   }
@@ -81,7 +82,7 @@ for (const workers of ['1', '2']) {
   describe(`a gateway with WORKERS=${workers} whose log cannot be written`, () => {
     it('serves, counts the lines that it drops, and ends on SIGTERM when the disk is full', async () => {
       const gateway = await startLoggingTo(openSync('/dev/full', 'w'), workers)
-      await logMuch(gateway.url)
+      await logMuch(gateway.url, workers)
       assert.ok((await droppedLines(gateway.url)) > 100)
       await endsInTime(gateway, () => gateway.child.kill('SIGTERM'))
     })
@@ -90,7 +91,7 @@ for (const workers of ['1', '2']) {
       const path = freshPipe()
       const reader = openReader(path)
       const gateway = await startLoggingTo(openSync(path, 'w'), workers)
-      await logMuch(gateway.url)
+      await logMuch(gateway.url, workers)
       assert.ok((await droppedLines(gateway.url)) > 100)
       await endsInTime(gateway, () => gateway.child.kill('SIGTERM'))
       closeSync(reader)
@@ -106,7 +107,7 @@ for (const workers of ['1', '2']) {
       const gateway = await watch(holder, env['PORT']!)
       holder.stdin.write('close\n')
       await new Promise((resolve) => holder.stdout.once('data', resolve))
-      await logMuch(gateway.url)
+      await logMuch(gateway.url, workers)
       assert.ok((await droppedLines(gateway.url)) > 100)
       await endsInTime(gateway, () => holder.stdin.write('term\n'))
     })

@@ -58,7 +58,7 @@ describe('a gateway in the hands of operators', () => {
     }
     await eventually(closeAll, 30_000) // the list of the management API lags
     await eventually(async () => {
-      assert.match(gateway.output(), /closed by the broker|Connection closed|CONNECTION_FORCED/i)
+      assert.match(gateway.output(), /Closed via management plugin/)
       assert.equal((await fetch(`${gateway.url}/health/ready`)).status, 200)
     }, 30_000)
     assert.doesNotMatch(gateway.output(), new RegExp(password))

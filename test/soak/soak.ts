@@ -1,6 +1,7 @@
 // A soak test: several gateways, a load and faults, and a check of the invariants at the end.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import amqplib from 'amqplib'
 import type { Broker } from '../../scripts/broker.mjs'
 import { UNDELIVERABLE_QUEUE } from '../../src/delay/levels.js'
 import { consumerTimeout } from '../support/consumer-timeout.js'
@@ -113,12 +114,12 @@ export async function runSoak(options: SoakOptions): Promise<SoakResult> {
   for (const { proxy } of fleet) proxy.thaw()
   await Promise.all(fleet.map((instance) => instance.untilReady()))
   const memory = samples.filter((_, n) => fleet[n]!.pid === pids[n]).map(memoryOf)
-  const left = await drainAll(fleet[0]!, first!, [...queues, volatile, dead, UNDELIVERABLE_QUEUE])
+  const left = await drainAll(fleet[0]!, first!, [...queues, volatile, dead])
   const queued = new Map([...queues, volatile].map((queue) => [queue, left.get(queue)!]))
   await Promise.all(fleet.map((instance) => instance.stop()))
   const finalState: FinalState = {
     queued,
-    dead: [...left.get(dead)!, ...left.get(UNDELIVERABLE_QUEUE)!],
+    dead: [...left.get(dead)!, ...(await drainUndeliverable(first!))],
     leftovers: await leftovers(first!),
   }
   const report = checkInvariants(journal, finalState, { crashes: context.brokerCrashes })
@@ -164,7 +165,6 @@ async function drain(instance: Instance, queue: string): Promise<string[]> {
   const ids: string[] = []
   for (;;) {
     const { status, text } = await instance.request('GET', `/queues/${queue}/messages?max=500&wait=1s&lease=60s`)
-    if (status === 404 && queue === UNDELIVERABLE_QUEUE) return [] // it is declared with the first delay
     if (status !== 200) throw new Error(`${queue} cannot be drained: ${status} ${text}`)
     const { messages } = JSON.parse(text) as { messages: { payload: string; lease: { id: string } }[] }
     if (messages.length === 0) return ids
@@ -175,10 +175,27 @@ async function drain(instance: Instance, queue: string): Promise<string[]> {
   }
 }
 
-/** Whether no queue of the vhost has a message, ready or unacknowledged. */
+/** Takes all messages out of the gateway's queue of undeliverable ones, which is closed to its clients. */
+async function drainUndeliverable(broker: Broker): Promise<string[]> {
+  const connection = await amqplib.connect(soakUrl(broker))
+  const payloads: string[] = []
+  try {
+    const channel = await connection.createChannel()
+    channel.on('error', () => undefined) // the queue is declared with the first delay
+    for (;;) {
+      const message = await channel.get(UNDELIVERABLE_QUEUE, { noAck: true }).catch(() => false as const)
+      if (!message) return payloads
+      payloads.push(message.content.toString())
+    }
+  } finally {
+    await connection.close()
+  }
+}
+
+/** Whether no other queue of the vhost has a message, ready or unacknowledged. */
 async function areEmpty({ ctl }: Broker): Promise<boolean> {
-  const counts = await ctl('list_queues', '-p', VHOST, 'messages', '--quiet', '--no-table-headers')
-  return counts.split('\n').every((count) => !Number(count))
+  const lines = await ctl('list_queues', '-p', VHOST, 'name', 'messages', '--quiet', '--no-table-headers')
+  return lines.split('\n').every((line) => line.startsWith(`${UNDELIVERABLE_QUEUE}\t`) || !Number(line.split('\t')[1]))
 }
 
 /** The connections, consumers and control queues that remain when the gateways have ended. Looks up to 5 times for none. */
