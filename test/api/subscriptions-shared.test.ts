@@ -208,7 +208,9 @@ describe('refused endpoints', () => {
     const name = freshName('subscription')
     const queue = await freshQueue(gateway)
     const url = receiver.url.replace('127.0.0.1', 'localhost')
-    await subscribe(guarded, name, { queue, url, paused: true, retry: { max_attempts: 1, backoff: QUICK } })
+    const subscription = { queue, url, paused: true, retry: { max_attempts: 1, backoff: QUICK } }
+    await guarded.put(`/subscriptions/${name}`).send(subscription).expect(400)
+    await subscribe(other, name, subscription)
     const { body } = await guarded.post(`/subscriptions/${name}/test`).expect(200)
     assert.match(body.error, /localhost/)
     assert.equal(receiver.got.length, 0)
