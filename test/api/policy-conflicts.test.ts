@@ -5,8 +5,12 @@ import { describe, it } from 'node:test'
 import { isEmpty, publish, QUICK, startReceiver, subscribe, waiting } from '../support/endpoint.js'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, type Gateway, startGateway } from '../support/gateway.js'
+import { deleteWith, freshVhost } from '../support/vhost.js'
 
-const gateway = await startGateway({ PUSH_ALLOWED_NETWORKS: '127.0.0.0/8' })
+// Instances of other tests would deliver for the subscriptions, and by other settings.
+const vhost = await freshVhost('policies')
+const gateway = await startGateway({ ...vhost.env, PUSH_ALLOWED_NETWORKS: '127.0.0.0/8' })
+deleteWith(gateway, vhost)
 const putPolicy = (queue: string, policy: object, status = 201) =>
   gateway.put(`/queues/${queue}/retry-policy`).send(policy).expect(status)
 

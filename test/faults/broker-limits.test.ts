@@ -94,7 +94,7 @@ describe('queue limit', () => {
 })
 
 describe("a user's channel limit", () => {
-  it('it costs receives one wave of 503, and from then on those beyond it are 429 while leases live on', {
+  it('it costs receives one wave of 503 at most, and from then on those beyond it are 429 while leases live on', {
     timeout: 60_000,
   }, async () => {
     const user = await freshUser({ 'max-channels': 12 })
@@ -102,7 +102,8 @@ describe("a user's channel limit", () => {
     const queues: string[] = []
     for (let n = 0; n < 20; n++) queues.push(await freshQueue(gateway))
     const receiveFromAll = () => Promise.all(queues.map((queue) => gateway.get(`/queues/${queue}/messages?wait=2s`)))
-    assert.ok(tally(await receiveFromAll())[503], 'RabbitMQ has told nobody of the limit')
+    const first = Object.keys(tally(await receiveFromAll()))
+    assert.ok(first.includes('503') || first.includes('429'), `RabbitMQ has told nobody of the limit: ${first}`)
     await eventually(() => assert.equal(gateway.app.services.notReady(), undefined))
     const held = await freshQueue(gateway)
     await gateway.post(`/queues/${held}/messages`).send('job').expect(201)

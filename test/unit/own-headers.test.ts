@@ -18,7 +18,9 @@ describe('headers of the gateway', () => {
   })
 
   it('a record is read only in its queue, and only with values that the gateway writes', () => {
-    const record = { queue: 'q', deliveries: 2 ** 31, attempts: 3, exchange: '', expiresAt: 1_700_000_000_000, messageId: 'id' }
+    const failures = [{ reason: 'größe', time: '2026-11-25T10:00:00.000Z', by: 'nack' as const }]
+    const kept = { exchange: '', expiresAt: 1_700_000_000_000, messageId: 'id', failures }
+    const record = { queue: 'q', deliveries: 2 ** 31, attempts: 3, ...kept }
     for (const [, bytes] of LARGE_FIELDS) {
       const delivered = decodeProperties(properties([bytes], []))
       const message = { exchange: 'e', routingKey: 'k', redelivered: false, properties: delivered, body: Buffer.alloc(0) }
