@@ -11,8 +11,9 @@ import { now } from '../lib/clock.js'
 import type { Log } from '../lib/log.js'
 import type { Metrics } from '../metrics.js'
 import { catalogue, isRetryable, Problem, type ProblemCode } from '../problems.js'
+import { declareEnds, declareLevel } from './declare-levels.js'
 import { type Delayed, type Due, undeliverable, unwrap, wrap } from './envelope.js'
-import { DUE_QUEUE, LEVELS, levelName, levelPath, levelTime, patternsOf, UNDELIVERABLE_QUEUE } from './levels.js'
+import { DUE_QUEUE, LEVELS, levelName, levelPath, UNDELIVERABLE_QUEUE } from './levels.js'
 
 /** The most due messages that are delivered at the same time. */
 const DUE_PREFETCH = 200
@@ -27,10 +28,6 @@ const POSTPONE_MS = 5000
 /** Waiting messages are counted this often while delays are in use, and sooner after a change. */
 const COUNT_INTERVAL_MS = 10_000
 const COUNT_TICK_MS = 1000
-
-/** Quorum queues, and dead-lettering that waits for a confirm: no crash of a node loses a waiting message. */
-const QUORUM_ARGUMENTS = { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 }
-const LEVEL_ARGUMENTS = { ...QUORUM_ARGUMENTS, 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' }
 
 /** Messages that wait in one queue. */
 export interface WaitingCount {
@@ -149,22 +146,8 @@ export class Delays {
       if (levels <= this.#levels) return
       for (let level = Math.max(0, this.#levels); level < levels; level++) {
         await this.#vhosts.default.topology.setUp('the queues of delayed messages', async (channel) => {
-          if (this.#levels < 0) {
-            await channel.assertQueue(UNDELIVERABLE_QUEUE, { arguments: QUORUM_ARGUMENTS })
-            const onLimit = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': UNDELIVERABLE_QUEUE }
-            await channel.assertQueue(DUE_QUEUE, { arguments: { ...LEVEL_ARGUMENTS, ...onLimit } })
-          }
-          const name = levelName(level)
-          const next =
-            level === 0
-              ? { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': DUE_QUEUE }
-              : { 'x-dead-letter-exchange': levelName(level - 1) }
-          await channel.assertQueue(name, { arguments: { ...LEVEL_ARGUMENTS, ...next, 'x-message-ttl': levelTime(level) } })
-          await channel.assertExchange(name, 'topic', { internal: false })
-          const { stay, pass } = patternsOf(level)
-          await channel.bindQueue(name, name, stay)
-          if (level === 0) await channel.bindQueue(DUE_QUEUE, name, pass)
-          else await channel.bindExchange(levelName(level - 1), name, pass)
+          if (this.#levels < 0) await declareEnds(channel)
+          await declareLevel(channel, level)
         })
         this.#levels = level + 1
       }

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import amqplib from 'amqplib'
+import { connect } from '../../src/amqp/wire/amqplib.js'
 import { startReceiver } from '../support/endpoint.js'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
@@ -51,7 +51,7 @@ describe('failures', () => {
     const queue = await freshQueue(gateway)
     await gateway.post(`/queues/${queue}/messages`).send('job').expect(201)
     for (let n = 0; n < 12; n++) await nack(await receive(queue), { delay: '100ms', reason: `try ${n}` }).expect(204)
-    const connection = await amqplib.connect(vhost.env.AMQP_URL)
+    const connection = await connect(vhost.env.AMQP_URL)
     const channel = await connection.createChannel()
     const message = await eventually(async () => {
       const got = await channel.get(queue, { noAck: true })
@@ -96,7 +96,7 @@ describe('failures', () => {
 
   it('failures that other clients write are not shown', async () => {
     const queue = await freshQueue(gateway)
-    const connection = await amqplib.connect(vhost.env.AMQP_URL)
+    const connection = await connect(vhost.env.AMQP_URL)
     const channel = await connection.createConfirmChannel()
     const failures = JSON.stringify([{ reason: 'forged', time: new Date().toISOString(), by: 'nack' }])
     for (const headers of [

@@ -149,13 +149,15 @@ describe('addresses', () => {
     )
   })
 
+  const SECRETS = { ADVERTISE_SECRET: 's'.repeat(16), LEASE_SECRET: 'l'.repeat(16) }
+
   it('ADVERTISE_URL takes an IPv6 address without brackets, as Kubernetes writes the address of a pod', () => {
-    const advertised = (ADVERTISE_URL: string) => loadConfig({ ADVERTISE_URL, ADVERTISE_SECRET: 's' }).ADVERTISE_URL
+    const advertised = (ADVERTISE_URL: string) => loadConfig({ ADVERTISE_URL, ...SECRETS }).ADVERTISE_URL
     assert.equal(advertised('http://fd00::5:8080'), 'http://[fd00::5]:8080')
     assert.equal(advertised('https://2001:db8:1:2:3:4:5:6:8443'), 'https://[2001:db8:1:2:3:4:5:6]:8443')
     assert.equal(advertised('http://[fd00::5]:8080'), 'http://[fd00::5]:8080')
     assert.equal(advertised('http://10.0.0.5:8080'), 'http://10.0.0.5:8080')
-    assert.match(mistake({ ADVERTISE_URL: 'http://fd00:::5:8080', ADVERTISE_SECRET: 's' }), /^ADVERTISE_URL is not a URL/)
+    assert.match(mistake({ ADVERTISE_URL: 'http://fd00:::5:8080', ...SECRETS }), /^ADVERTISE_URL is not a URL/)
   })
 
   it('JWT_JWKS_URL with credentials is a mistake, and does not show them', () => {
