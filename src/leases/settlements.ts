@@ -61,16 +61,17 @@ export class Settlements {
     if (request.action === 'later') return this.#republish(lease, request.delay, { ...request.changes, failure })
     const asksPolicy = request.action === 'requeue' && !lease.ignoresPolicy
     const decision = asksPolicy ? this.#policies.decide(lease.vhost, lease.queue, lease.delivery) : undefined
-    if (decision === undefined) return { disposition: request.action }
+    if (decision === undefined) return request.action
     if (typeof decision === 'object') {
-      const again = this.#republish(lease, decision.again, { failure })
-      const copied = again.copied.then(
-        () => this.#metrics.retried('again'),
+      return this.#republish(lease, decision.again, { failure }).then(
+        (disposition) => {
+          this.#metrics.retried('again')
+          return disposition
+        },
         (error) => this.#withoutCopy(lease, error),
       )
-      return { ...again, copied }
     }
-    return { disposition: this.#end(decision) }
+    return this.#end(decision)
   }
 
   #end(decision: 'dead_letter' | 'discard'): Disposition {
@@ -86,10 +87,10 @@ export class Settlements {
     return policy ? this.#end(policy.last) : 'requeue'
   }
 
-  #republish(lease: Lease, delay: number, changes: CopyChanges): Settlement & { copied: Promise<void> } {
-    // A copy for a queue that was deleted would have nowhere to go.
-    const copied = lease.delivery.channel.look().then(() => this.#delays.publish(copyToReturn(lease, changes), delay))
-    return { disposition: 'ack', copied }
+  async #republish(lease: Lease, delay: number, changes: CopyChanges): Promise<Disposition> {
+    await lease.delivery.channel.look() // a copy for a queue that was deleted would have nowhere to go
+    await this.#delays.publish(copyToReturn(lease, changes), delay)
+    return 'ack'
   }
 }
 

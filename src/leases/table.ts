@@ -38,13 +38,8 @@ export interface Lease {
 /** What a client asks for. A retry policy may turn it into another disposition. */
 export type SettleAction = Disposition | 'later'
 
-/** How a message is settled: with a disposition, after a copy that takes its place is safe, if there is one. */
-export interface Settlement {
-  disposition: Disposition
-  /** Resolves when the copy is safe, or with another disposition if there can be no copy. */
-  // biome-ignore lint/suspicious/noConfusingVoidType: most copies have nothing to say
-  copied?: Promise<Disposition | void>
-}
+/** How a message is settled. If a copy takes its place, that is known once the copy is safe; it rejects if there is none. */
+export type Settlement = Disposition | Promise<Disposition>
 
 /** gone: the queue was deleted before RabbitMQ was told. */
 export type SettleOutcome = 'settled' | 'unknown' | 'gone'
@@ -118,13 +113,13 @@ export class LeaseTable {
   /**
    * Settles a lease. Resolves after the channel's barrier. If a copy takes the message's place, the message is acknowledged once
    * the copy is safe: a crash in between leaves two messages, and never none. If the copy fails, the lease goes on.
-   * @throws what `copied` rejects with
+   * @throws what the settlement rejects with
    */
-  settle(lease: Lease, action: SettleAction, { disposition, copied }: Settlement): Promise<SettleOutcome> {
+  settle(lease: Lease, action: SettleAction, settlement: Settlement): Promise<SettleOutcome> {
     this.#unschedule(lease)
-    const outcome = copied
-      ? copied.then(
-          (other) => this.#write(lease, action, other ?? disposition),
+    const outcome = isPromise(settlement)
+      ? settlement.then(
+          (disposition) => this.#write(lease, action, disposition),
           (error) => {
             lease.settling = undefined
             if (lease.delivery.channel.closed) this.#lost(lease)
@@ -132,7 +127,7 @@ export class LeaseTable {
             throw error
           },
         )
-      : this.#write(lease, action, disposition)
+      : this.#write(lease, action, settlement)
     lease.settling = { action, outcome }
     return outcome
   }
@@ -236,15 +231,10 @@ export class LeaseTable {
     }
   }
 
-  #giveBack({ delivery }: Lease, { disposition, copied }: Settlement): void {
-    if (copied) {
-      copied.then(
-        (other) => delivery.channel.settle(delivery, other ?? disposition),
-        () => delivery.channel.settle(delivery, 'requeue'),
-      )
-    } else {
-      delivery.channel.settle(delivery, disposition)
-    }
+  #giveBack({ delivery }: Lease, settlement: Settlement): void {
+    const settle = (disposition: Disposition) => delivery.channel.settle(delivery, disposition)
+    if (isPromise(settlement)) settlement.then(settle, () => settle('requeue'))
+    else settle(settlement)
   }
 }
 
@@ -253,3 +243,5 @@ const isGone = (error: unknown): boolean => error instanceof Problem && error.co
 function slotOf(time: number): number {
   return Math.floor(time / EXPIRY_TICK_MS)
 }
+
+const isPromise = (settlement: Settlement): settlement is Promise<Disposition> => typeof settlement !== 'string'

@@ -6,6 +6,7 @@ import { connect } from '../../src/amqp/wire/amqplib.js'
 import { startReceiver } from '../support/endpoint.js'
 import { eventually } from '../support/eventually.js'
 import { freshName, freshQueue, startGateway } from '../support/gateway.js'
+import { management } from '../support/management.js'
 import { deleteWith, freshVhost } from '../support/vhost.js'
 
 const vhost = await freshVhost('failures')
@@ -51,15 +52,15 @@ describe('failures', () => {
     const queue = await freshQueue(gateway)
     await gateway.post(`/queues/${queue}/messages`).send('job').expect(201)
     for (let n = 0; n < 12; n++) await nack(await receive(queue), { delay: '100ms', reason: `try ${n}` }).expect(204)
-    const connection = await connect(vhost.env.AMQP_URL)
-    const channel = await connection.createChannel()
-    const message = await eventually(async () => {
-      const got = await channel.get(queue, { noAck: true })
-      assert.ok(got)
-      return got
+    // RabbitMQ itself shows what AMQP consumers get.
+    const path = `queues/${encodeURIComponent(vhost.name)}/${queue}/get`
+    const body = JSON.stringify({ count: 1, ackmode: 'ack_requeue_true', encoding: 'auto' })
+    const headers = await eventually(async () => {
+      const [message] = await management<{ properties: { headers: Record<string, string> } }[]>(path, { method: 'POST', body })
+      assert.ok(message)
+      return message.properties.headers
     })
-    await connection.close()
-    const failures = JSON.parse(message.properties.headers!['x-gateway-failures']) as { reason: string }[]
+    const failures = JSON.parse(headers['x-gateway-failures']!) as { reason: string }[]
     assert.deepEqual(
       failures.map(({ reason }) => reason),
       Array.from({ length: 10 }, (_, n) => `try ${n + 2}`),
