@@ -58,7 +58,7 @@ export class Settlements {
    */
   settlementOf(lease: Lease, request: SettleRequest): Settlement {
     const { failure } = request
-    if (request.action === 'later') return this.#republish(lease, request.delay, { ...request.changes, failure })
+    if (request.action === 'later') return this.#republish(lease, request.delay, { failure, ...request.changes })
     const asksPolicy = request.action === 'requeue' && !lease.ignoresPolicy
     const decision = asksPolicy ? this.#policies.decide(lease.vhost, lease.queue, lease.delivery) : undefined
     if (decision === undefined) return request.action
