@@ -1,5 +1,5 @@
 // Which page a request comes from, as far as its headers tell. A page cannot forge these headers, other programs can: they are
-// no proof of who calls, they only keep a browser from being used against its own user.
+// no proof of the caller; they only keep a browser from being used against its own user.
 
 import type { IncomingHttpHeaders } from 'node:http'
 
