@@ -66,6 +66,7 @@ export const redriveRoutes: FastifyPluginAsyncTypebox<Services> = async (app, { 
             'exchange_not_found',
             'precondition_failed',
             'stream_queue',
+            'queue_quarantined',
             'resource_locked',
             'unsupported_media_type',
             'message_too_large',
